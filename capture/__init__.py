@@ -1,0 +1,1 @@
+"""What happened: exchanges, spool, store, redaction, sampling, graders and datasets. Knows no web framework."""

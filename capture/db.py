@@ -1,0 +1,96 @@
+"""The store: one SQLAlchemy engine over SQLite or PostgreSQL, with short read and write transactions.
+
+SQLite comes from `pysqlite3`, which bundles a current SQLite: versions before 3.51.3 can corrupt a WAL file that
+several connections share (https://www.sqlite.org/wal.html#walresetbug). Write transactions begin IMMEDIATE there, since a
+deferred one that turns into a writer fails at once when another writer is at work.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pysqlite3.dbapi2
+from sqlalchemy import Connection, Engine, MetaData, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from capture.errors import StoreAwayError
+
+metadata = MetaData()
+
+BUSY_TIMEOUT_S = 10
+
+
+class Store:
+    """Transactions over one engine. Thread-safe; give each process its own."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self.engine.dialect.name == "sqlite"
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A transaction that only reads. Raises StoreAwayError when the database cannot be reached."""
+        with _reachable(), self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction that commits at the end of the block, or rolls back when it raises."""
+        with (
+            _reachable(),
+            self.engine.connect().execution_options(stillhouse_write=True) as connection,
+            connection.begin(),
+        ):
+            yield connection
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+@contextmanager
+def _reachable() -> Iterator[None]:
+    try:
+        yield
+    except OperationalError as error:
+        raise StoreAwayError(f"the store does not answer: {error.orig}") from error
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise StoreAwayError(f"the store went away: {error.orig}") from error
+        raise
+
+
+def open_store(url: str) -> Store:
+    """A store at `sqlite:///FILE` or `postgresql://…`; the SQLite file's folder is made when missing, the file 0600."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        return Store(_sqlite(url, parsed.database))
+    return Store(create_engine(parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True))
+
+
+def _sqlite(url: str, database: str | None) -> Engine:
+    if database:
+        file = Path(database)
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        file.touch(mode=0o600)
+    engine = create_engine(url, module=pysqlite3.dbapi2, connect_args={"timeout": BUSY_TIMEOUT_S})
+    event.listen(engine, "connect", _on_connect)
+    event.listen(engine, "begin", _on_begin)
+    return engine
+
+
+def _on_connect(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # we say BEGIN ourselves, below
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={BUSY_TIMEOUT_S * 1000}"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _on_begin(connection: Connection) -> None:
+    write = connection.get_execution_options().get("stillhouse_write")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")

@@ -1,0 +1,321 @@
+"""`stillhouse.toml` and the environment, read once where a process starts, into frozen settings.
+
+The only reader of the environment. Every key can also be set as `STILLHOUSE_` + its path joined by two underscores
+(`STILLHOUSE_GATEWAY__PORT=9000`). Unknown keys, missing secrets and unsafe combinations raise ConfigError.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from capture.errors import ConfigError
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class GatewaySettings(_Frozen):
+    """Where the gateway listens and whom it lets in."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(8080, ge=0, le=65535)
+    workers: int = Field(1, ge=1, le=64)
+    metrics_port: int = Field(9464, ge=0, le=65535)
+    keys: Literal["off", "required"] = "off"
+    default_upstream: str = ""
+    max_head_bytes: int = 64 * 1024
+    max_body_bytes: int = 64 * 1024 * 1024
+    head_timeout_s: float = 10
+    body_timeout_s: float = 60
+    idle_timeout_s: float = 75
+    drain_s: float = 30
+
+
+class UpstreamSettings(_Frozen):
+    """An OpenAI-compatible server: where it is, whose credentials it gets, what its terms allow."""
+
+    base_url: str
+    kind: Literal["openai", "azure"] = "openai"
+    api_version: str | None = None
+    auth: Literal["forward", "key"] = "forward"
+    api_key_env: str | None = None
+    api_key_file: Path | None = None
+    worker_key_env: str | None = None
+    training_allowed: bool = False
+    models: tuple[str, ...] = ("*",)
+    stream_usage: Literal["as_sent", "ask"] = "as_sent"
+    connect_timeout_s: float = 5
+    first_byte_timeout_s: float = 120
+    between_bytes_timeout_s: float = 120
+    total_timeout_s: float = 1800
+    max_connections: int = 1000
+
+    @model_validator(mode="after")
+    def _sound(self) -> "UpstreamSettings":
+        parts = urlsplit(self.base_url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"base_url {self.base_url!r} must look like https://host/v1")
+        if self.auth == "key" and not (self.api_key_env or self.api_key_file):
+            raise ValueError('auth = "key" needs api_key_env or api_key_file')
+        return self
+
+
+class MatchSettings(_Frozen):
+    """A rule over a request's head: every given part must hold. `metadata` and `headers` compare exactly."""
+
+    model: str | None = None  # a glob: "gpt-4.1*"
+    metadata: dict[str, str] = {}
+    headers: dict[str, str] = {}
+    key: str | None = None
+    fingerprint: str | None = None
+
+
+class TeacherSettings(_Frozen):
+    upstream: str
+    model: str
+
+
+class GraderSettings(_Frozen):
+    """One grader of a task. `against`: what the output is compared with; `truth` is what people or outcomes said."""
+
+    type: Literal["json_fields", "json_schema", "text_similarity", "string_check", "tool_calls"]
+    against: Literal["teacher", "truth"] = "teacher"
+    fields: dict[str, float] = {}
+    json_schema: dict[str, Any] | None = None
+    metric: Literal["fuzzy_match"] = "fuzzy_match"
+    operation: Literal["eq", "ne", "like", "ilike"] = "eq"
+
+
+class SamplingSettings(_Frozen):
+    """Which part of the traffic is kept. `rate` is a probability; each row keeps its own."""
+
+    rate: float = Field(1.0, gt=0, le=1)
+    seed: int = 0
+
+
+class RedactionSettings(_Frozen):
+    enabled: bool = True
+    kinds: tuple[str, ...] = ("email", "phone", "card", "iban", "ip", "secret")
+    patterns: dict[str, str] = {}  # name -> regular expression
+
+
+class DatasetSettings(_Frozen):
+    """What a build takes: shares and floors. `holdout` is fixed when an exchange is captured."""
+
+    holdout: float = Field(0.1, gt=0, lt=0.9)
+    near_duplicate: float = Field(0.85, gt=0, le=1)  # Jaccard similarity of word shingles
+    minimum_rows: int = Field(10, ge=1)
+    minimum_score: dict[str, float] = {}  # grader -> lowest score
+
+
+class TrainingSettings(_Frozen):
+    """How the local trainer trains; the defaults suit SmolLM2-135M on two cores."""
+
+    base: str = "smollm2-135m-instruct"
+    method: Literal["lora", "full"] = "lora"
+    epochs: float = Field(3, gt=0)
+    learning_rate: float = Field(1e-3, gt=0)
+    rank: int = Field(16, ge=1)
+    batch_size: int = Field(16, ge=1)
+    max_tokens: int = Field(1024, ge=16)  # rows longer than this are counted and left out
+    validation: float = Field(0.0, ge=0, lt=0.5)
+    seed: int = 7
+
+
+class ViewSettings(_Frozen):
+    """What the student sees of a request: see students/view.py."""
+
+    system_prompt: Literal["keep", "drop"] = "keep"
+    max_tokens: int = Field(256, ge=1)  # cap on an answer's length
+    context_tokens: int = Field(2048, ge=64)
+
+
+class GuardrailSettings(_Frozen):
+    smallest: float = Field(0.02, ge=0, lt=1)
+
+
+class RolloutSettings(_Frozen):
+    """The policy of a task's rollouts, in plain words; students/verdicts.py validates and obeys it."""
+
+    shares: tuple[float, ...] = (0.01, 0.05, 0.25, 0.5, 0.95)  # after shadow
+    margin: float = 0.03
+    alpha: float = 0.05
+    gates: tuple[str, ...] = ()  # graders that must all be proven; empty: the task's first grader
+    guardrails: dict[str, GuardrailSettings] = {}
+    minimum_pairs: int = 50  # at each stage
+    minimum_sessions: int = 20
+    minimum_hours: float = 0
+    undecided_after_pairs: int = 5000
+    pair_share: float = Field(1.0, gt=0, le=1)  # part of the eligible traffic that is paired
+    deadline_s: float | None = None
+    wait_for_person_before: tuple[float, ...] = ()
+    spend_cap_usd: float | None = None  # a day, for background calls
+
+
+class TaskSettings(_Frozen):
+    """One narrow, named workload that gets distilled."""
+
+    kind: Literal["classification", "extraction", "text", "tools"] = "extraction"
+    match: MatchSettings = MatchSettings()
+    teacher: TeacherSettings
+    label: str | None = None  # JSON pointer into the answer ("/category"), or "" for the whole answer
+    graders: dict[str, GraderSettings] = {}
+    sampling: SamplingSettings = SamplingSettings()
+    redaction: RedactionSettings = RedactionSettings()
+    dataset: DatasetSettings = DatasetSettings()
+    training: TrainingSettings = TrainingSettings()
+    view: ViewSettings = ViewSettings()
+    rollout: RolloutSettings = RolloutSettings()
+
+
+class CaptureSettings(_Frozen):
+    segment_bytes: int = 8 * 1024 * 1024
+    spool_bytes: int = 2 * 1024 * 1024 * 1024  # the disk bound; drops beyond it are counted
+    fsync: Literal["never", "interval", "always"] = "interval"
+
+
+class StudentServerSettings(_Frozen):
+    """The process that serves local students."""
+
+    host: str = "127.0.0.1"
+    advertise: str = ""  # the host that gateways reach it by; empty: `host`
+    first_port: int = 9600
+    memory_mb: int = 4096
+    engine: Literal["transformers"] = "transformers"
+    allow_hub: bool = False
+
+
+class ConsoleSettings(_Frozen):
+    """Where the console listens. A public bind is refused unless something in front of it asks who is there."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(8501, ge=0, le=65535)
+    allow_public: bool = False
+
+
+class PriceSettings(_Frozen):
+    """USD per million tokens; for models that the bundled price list does not know, or to override it."""
+
+    input: float
+    output: float
+
+
+class Settings(BaseSettings):
+    """Everything of `stillhouse.toml`. Build with `load`."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix="STILLHOUSE_", env_nested_delimiter="__")
+
+    data: Path = Path("data")
+    database_url: str = ""
+    gateway: GatewaySettings = GatewaySettings()
+    capture: CaptureSettings = CaptureSettings()
+    upstreams: dict[str, UpstreamSettings] = {}
+    tasks: dict[str, TaskSettings] = {}
+    students: StudentServerSettings = StudentServerSettings()
+    console: ConsoleSettings = ConsoleSettings()
+    prices: dict[str, PriceSettings] = {}
+
+    @model_validator(mode="after")
+    def _sound(self) -> "Settings":
+        gateway = self.gateway
+        if gateway.default_upstream and gateway.default_upstream not in self.upstreams:
+            raise ValueError(f"gateway.default_upstream {gateway.default_upstream!r} is not under [upstreams]")
+        if gateway.host not in LOOPBACK and gateway.keys != "required":
+            raise ValueError(f'gateway.host {gateway.host} is public: set gateway.keys = "required" or bind 127.0.0.1')
+        if self.console.host not in LOOPBACK and not self.console.allow_public:
+            raise ValueError(
+                f"console.host {self.console.host} is public: bind 127.0.0.1, or put a login in front of it"
+            )
+        for name, task in self.tasks.items():
+            if task.teacher.upstream not in self.upstreams:
+                raise ValueError(f"tasks.{name}.teacher.upstream {task.teacher.upstream!r} is not under [upstreams]")
+        return self
+
+    @property
+    def store_url(self) -> str:
+        """The database's URL: DATABASE_URL, else one SQLite file in the data folder."""
+        return self.database_url or f"sqlite:///{self.data / 'stillhouse.db'}"
+
+    @property
+    def spool_folder(self) -> Path:
+        return self.data / "spool"
+
+
+def load(config: Path | None, environ: Mapping[str, str], *, data: Path | None = None) -> Settings:
+    """Settings from a TOML file (or none), overridden by the environment, overridden by `data`.
+
+    Raises ConfigError with one line for a missing or broken file, unknown keys and unsafe combinations.
+    """
+    values = _read(config) if config else {}
+    if data is not None:
+        values["data"] = data
+    elif "STILLHOUSE_DATA" in environ:
+        values["data"] = Path(environ["STILLHOUSE_DATA"])
+    if environ.get("DATABASE_URL"):
+        values["database_url"] = environ["DATABASE_URL"]
+    try:
+        return _layered(values, environ)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"{config or 'environment'}: {where + ': ' if where else ''}{message}") from error
+
+
+def _layered(values: dict[str, Any], environ: Mapping[str, str]) -> Settings:
+    class Layered(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            *_: PydanticBaseSettingsSource,
+            **__: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            source = EnvSettingsSource(settings_cls)
+            source.env_vars = {name.lower(): value for name, value in environ.items() if name.startswith("STILLHOUSE_")}
+            return (source, init_settings)
+
+    return Layered(**values)
+
+
+def _read(config: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(config.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{config}: no such file; `stillhouse init` writes one") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{config}: not valid TOML: {error}") from error
+
+
+def find_config(option: Path | None, environ: Mapping[str, str], folder: Path) -> Path | None:
+    """`--config`, else `$STILLHOUSE_CONFIG`, else `stillhouse.toml` in the working folder, else none."""
+    if option is not None:
+        return option
+    if environ.get("STILLHOUSE_CONFIG"):
+        return Path(environ["STILLHOUSE_CONFIG"])
+    default = folder / "stillhouse.toml"
+    return default if default.exists() else None
+
+
+def secret(upstream: UpstreamSettings, environ: Mapping[str, str] | None = None, *, worker: bool = False) -> str | None:
+    """An upstream's key: the gateway's own (`auth = "key"`) or the worker's, for background calls; None if none.
+
+    Read again at each call, so that a key can be rotated without a restart.
+    """
+    environ = os.environ if environ is None else environ
+    name = upstream.worker_key_env if worker else upstream.api_key_env
+    if name:
+        return environ.get(name)
+    if not worker and upstream.api_key_file:
+        return upstream.api_key_file.read_text(encoding="utf-8").strip()
+    return None

@@ -1,0 +1,202 @@
+"""This room's tables. Times are Unix seconds, durations milliseconds, costs US dollars (null: unknown)."""
+
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+from capture.db import metadata
+
+Json = JSON().with_variant(JSONB(), "postgresql")
+
+exchanges = Table(
+    "exchanges",
+    metadata,
+    Column("id", String, primary_key=True),  # UUIDv7: sorting by id is sorting by time
+    Column("started_at", Double, nullable=False),
+    Column("route", String, nullable=False),
+    Column("task", String),
+    Column("key_id", String),
+    Column("session", String),
+    Column("user", String),
+    Column("fingerprint", String),  # prompt version
+    Column("rollout", String),
+    Column("student", String),
+    Column("assignment", String),
+    Column("arm", String, nullable=False),
+    Column("reason", String),
+    Column("upstream", String, nullable=False),
+    Column("model", String, nullable=False),
+    Column("served_model", String, nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("stream", Boolean, nullable=False),
+    Column("stored", Boolean, nullable=False),  # the client asked for a stored completion
+    Column("complete", Boolean, nullable=False),
+    Column("cause", String),
+    Column("first_ms", Double),
+    Column("duration_ms", Double, nullable=False),
+    Column("completion_id", String),
+    Column("finish_reason", String),
+    Column("input_tokens", Integer),
+    Column("output_tokens", Integer),
+    Column("tokens_estimated", Boolean, nullable=False),
+    Column("cost_usd", Double),
+    Column("metadata", Json, nullable=False),
+    Column("probability", Double, nullable=False),  # with which it was sampled
+    Column("holdout", Boolean, nullable=False),
+    Column("conversation", String, nullable=False),  # hash that the holdout and clusters go by
+    Column("content_hash", String, nullable=False),  # of the normalised variable part of the prompt
+    Column("label", String),
+    Column("redactions", Integer, nullable=False),
+    Column("preview", Text, nullable=False),  # the last user message and the answer, cut to 200 characters each
+    Index("exchanges_task_id", "task", "id"),
+    Index("exchanges_task_arm_id", "task", "arm", "id"),
+    Index("exchanges_completion", "completion_id"),
+    Index("exchanges_session", "session"),
+)
+
+bodies = Table(
+    "bodies",
+    metadata,
+    Column("exchange_id", String, ForeignKey("exchanges.id", ondelete="CASCADE"), primary_key=True),
+    Column("request", LargeBinary, nullable=False),  # zlib over the redacted request's JSON
+    Column("answer", LargeBinary, nullable=False),  # zlib over the redacted capture.exchange.Answer's JSON
+)
+
+scores = Table(
+    "scores",
+    metadata,
+    Column("exchange_id", String, ForeignKey("exchanges.id", ondelete="CASCADE"), primary_key=True),
+    Column("grader", String, primary_key=True),
+    Column("version", String, nullable=False),  # hash of the grader's settings
+    Column("input_hash", String, nullable=False),
+    Column("value", Double, nullable=False),
+    Column("scored_at", Double, nullable=False),
+)
+
+feedback = Table(
+    "feedback",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("exchange_id", String, nullable=False),  # no foreign key: feedback may come before the exchange is shipped
+    Column("completion_id", String),
+    Column("key_id", String),
+    Column("kind", String, nullable=False),  # truth, score, comment, correction
+    Column("name", String, nullable=False),
+    Column("value", Json, nullable=False),
+    Column("idempotency_key", String, nullable=False, unique=True),
+    Column("created_at", Double, nullable=False),
+    Index("feedback_exchange", "exchange_id"),
+    Index("feedback_created", "created_at"),
+)
+
+reviews = Table(
+    "reviews",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("exchange_id", String, ForeignKey("exchanges.id", ondelete="CASCADE"), nullable=False),
+    Column("verdict", String, nullable=False),  # accept, reject, correct
+    Column("output", Text),  # the corrected output
+    Column("reviewer", String, nullable=False),
+    Column("reviewed_at", Double, nullable=False),
+    Index("reviews_exchange", "exchange_id", "reviewed_at"),
+)
+
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("settings", Json, nullable=False),  # capture.settings.TaskSettings
+    Column("source", String, nullable=False),  # file (read-only in the console) or console
+    Column("updated_at", Double, nullable=False),
+)
+
+prompt_versions = Table(
+    "prompt_versions",
+    metadata,
+    Column("task", String, primary_key=True),
+    Column("fingerprint", String, primary_key=True),
+    Column("template", Text, nullable=False),  # the redacted system prompt it was first seen with
+    Column("first_seen", Double, nullable=False),
+    Column("last_seen", Double, nullable=False),
+    Column("exchanges", Integer, nullable=False),
+)
+
+datasets = Table(
+    "datasets",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("task", String, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("state", String, nullable=False),  # queued, building, ready, failed
+    Column("filters", Json, nullable=False),
+    Column("hash", String),  # sha256 over the rows, in order
+    Column("card", Json, nullable=False),  # counts, drops by reason, tokens, class balance, provenance
+    Column("error", Text),
+    Column("created_at", Double, nullable=False),
+    Column("ready_at", Double),
+    UniqueConstraint("task", "version"),
+)
+
+dataset_rows = Table(
+    "dataset_rows",
+    metadata,
+    Column("dataset_id", String, ForeignKey("datasets.id", ondelete="CASCADE"), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("split", String, nullable=False),  # train or holdout
+    Column("exchange_id", String, nullable=False),
+    Column("row", LargeBinary, nullable=False),  # canonical JSON: capture.datasets.Row
+    Index("dataset_rows_exchange", "exchange_id"),
+)
+
+segments = Table(
+    "segments",
+    metadata,
+    Column("name", String, primary_key=True),  # spool folder and segment
+    Column("offset", Integer, nullable=False),  # bytes of it that are in the store, written with the rows themselves
+    Column("done", Boolean, nullable=False),
+    Column("shipped_at", Double, nullable=False),
+)
+
+counters = Table(
+    "counters",
+    metadata,
+    Column("task", String, primary_key=True),
+    Column("name", String, primary_key=True),  # stored, sampled_out, opted_out, dropped:CAUSE, erased
+    Column("value", Integer, nullable=False),
+)
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("name", String, nullable=False),
+    Column("prefix", String, nullable=False),
+    Column("digest", String, nullable=False, unique=True),  # HMAC-SHA256
+    Column("tasks", Json, nullable=False),  # names it may use; empty: all
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double),
+    Column("revoked_at", Double),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("at", Double, nullable=False),
+    Column("who", String, nullable=False),
+    Column("action", String, nullable=False),
+    Column("subject", String, nullable=False),
+    Column("detail", Json, nullable=False),
+)

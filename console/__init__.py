@@ -1,0 +1,1 @@
+"""What people do: the Streamlit app and the `stillhouse` command, both on the same verbs."""

@@ -1,0 +1,187 @@
+"""This room's tables. Times are Unix seconds, durations milliseconds, costs US dollars (null: unknown)."""
+
+from sqlalchemy import Boolean, Column, Double, ForeignKey, Index, Integer, String, Table, Text, UniqueConstraint
+
+from capture.db import metadata
+from capture.tables import Json
+
+fine_tunes = Table(
+    "fine_tunes",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("task", String, nullable=False),
+    Column("dataset_id", String, ForeignKey("datasets.id"), nullable=False),
+    Column("base", String, nullable=False),
+    Column("trainer", String, nullable=False),  # local, or an upstream's name
+    Column("settings", Json, nullable=False),  # capture.settings.TrainingSettings
+    Column("state", String, nullable=False),  # queued, running, succeeded, failed, cancelled
+    Column("cancel_asked", Boolean, nullable=False),
+    Column("progress", Json, nullable=False),  # the last students.training.Progress
+    Column("error", Text),
+    Column("student_id", String),
+    Column("trained_tokens", Integer),
+    Column("cost_usd", Double),
+    Column("created_at", Double, nullable=False),
+    Column("started_at", Double),
+    Column("ended_at", Double),
+)
+
+fine_tune_events = Table(
+    "fine_tune_events",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("fine_tune_id", String, ForeignKey("fine_tunes.id", ondelete="CASCADE"), nullable=False),
+    Column("at", Double, nullable=False),
+    Column("level", String, nullable=False),  # info, warn, error
+    Column("message", Text, nullable=False),
+    Column("data", Json, nullable=False),
+    Index("fine_tune_events_of", "fine_tune_id", "id"),
+)
+
+students = Table(
+    "students",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("name", String, nullable=False, unique=True),  # the model name it answers under
+    Column("task", String, nullable=False),
+    Column("kind", String, nullable=False),  # local, base (untuned, to compare), registered (at an upstream)
+    Column("base", String, nullable=False),
+    Column("fine_tune_id", String),
+    Column("dataset_id", String),
+    Column("folder", String),  # local: the model's folder, relative to the data folder
+    Column("weights_hash", String),
+    Column("upstream", String),  # registered: an upstream of the file
+    Column("upstream_model", String),
+    Column("view", Json, nullable=False),  # capture.settings.ViewSettings it was trained with
+    Column("fingerprints", Json, nullable=False),  # prompt versions among its training rows
+    Column("tools", Boolean, nullable=False),
+    Column("created_at", Double, nullable=False),
+)
+
+student_servers = Table(
+    "student_servers",
+    metadata,
+    Column("student_id", String, ForeignKey("students.id", ondelete="CASCADE"), primary_key=True),
+    Column("wanted_at", Double),  # somebody asked for it to be served until told otherwise
+    Column("state", String, nullable=False),  # starting, ready, dead, stopped
+    Column("url", String),  # http://127.0.0.1:PORT/v1
+    Column("served_model", String),  # what its `model` field must say
+    Column("pid", Integer),
+    Column("capacity_per_s", Double),  # measured answers per second
+    Column("detail", Text),
+    Column("seen_at", Double, nullable=False),
+)
+
+evaluations = Table(
+    "evaluations",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("task", String, nullable=False),
+    Column("dataset_id", String, ForeignKey("datasets.id"), nullable=False),
+    Column("students", Json, nullable=False),  # ids
+    Column("state", String, nullable=False),  # queued, running, succeeded, failed
+    Column("progress", Json, nullable=False),  # {"done": n, "total": n}
+    Column("report", Json, nullable=False),  # students.evaluation.Report
+    Column("error", Text),
+    Column("created_at", Double, nullable=False),
+    Column("ended_at", Double),
+)
+
+evaluation_answers = Table(
+    "evaluation_answers",
+    metadata,
+    Column("dataset_id", String, primary_key=True),
+    Column("exchange_id", String, primary_key=True),
+    Column("student_id", String, primary_key=True),
+    Column("output", Text, nullable=False),
+    Column("error", Text),
+    Column("duration_ms", Double, nullable=False),
+    Column("scores", Json, nullable=False),
+)
+
+rollouts = Table(
+    "rollouts",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("task", String, nullable=False),
+    Column("student_id", String, ForeignKey("students.id"), nullable=False),
+    Column("state", String, nullable=False),  # running, paused, full, rolled_back, aborted, superseded
+    Column("stage", Integer, nullable=False),  # 0 is shadow
+    Column("share", Double, nullable=False),  # what gateways route by; 0 in every state but running, paused and full
+    Column("policy", Json, nullable=False),  # capture.settings.RolloutSettings, frozen at the start
+    Column("evidence", Json, nullable=False),  # students.evidence states, by grader and slice
+    Column("fence", Integer, nullable=False),  # the lease's token at the last write
+    Column("reason", Text),
+    Column("dry_run", Boolean, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("stage_at", Double, nullable=False),
+    Column("ended_at", Double),
+    Index("rollouts_task", "task", "created_at"),
+)
+
+pairs = Table(
+    "pairs",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("rollout_id", String, ForeignKey("rollouts.id", ondelete="CASCADE"), nullable=False),
+    Column("exchange_id", String, nullable=False),
+    Column("session", String, nullable=False),
+    Column("day", String, nullable=False),
+    Column("slices", Json, nullable=False),  # {"language": "de", …}
+    Column("stage", Integer, nullable=False),
+    Column("probability", Double, nullable=False),
+    Column("teacher_output", Text, nullable=False),
+    Column("teacher_second", Text),  # asked twice, where there is no truth
+    Column("student_output", Text),
+    Column("student_error", Text),
+    Column("differences", Json, nullable=False),  # grader -> difference; empty until it can be scored
+    Column("student_scores", Json, nullable=False),
+    Column("teacher_scores", Json, nullable=False),
+    Column("state", String, nullable=False),  # waiting (for truth), scored, consumed, void
+    Column("served", Boolean, nullable=False),  # the student's answer is what the client got
+    Column("created_at", Double, nullable=False),
+    UniqueConstraint("rollout_id", "session", "day"),  # pairs of one conversation are not independent
+    Index("pairs_state", "rollout_id", "state"),
+    Index("pairs_exchange", "exchange_id"),
+)
+
+verdicts = Table(
+    "verdicts",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("rollout_id", String, ForeignKey("rollouts.id", ondelete="CASCADE"), nullable=False),
+    Column("at", Double, nullable=False),
+    Column("kind", String, nullable=False),  # advance, hold, roll_back; or what a person did: pause, resume, …
+    Column("stage", Integer, nullable=False),
+    Column("share", Double, nullable=False),  # after it
+    Column("reason", String, nullable=False),
+    Column("sentence", Text, nullable=False),
+    Column("numbers", Json, nullable=False),
+    Column("who", String, nullable=False),  # controller, or a person
+    Index("verdicts_rollout", "rollout_id", "id"),
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("holder", String, nullable=False),
+    Column("token", Integer, nullable=False),
+    Column("expires_at", Double, nullable=False),
+    Column("ticked_at", Double, nullable=False),  # the controller's last tick: the age of routing snapshots
+)
+
+spend = Table(
+    "spend",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("at", Double, nullable=False),
+    Column("task", String, nullable=False),
+    Column("purpose", String, nullable=False),  # shadow, pairing, judge, training, evaluation
+    Column("upstream", String, nullable=False),
+    Column("model", String, nullable=False),
+    Column("input_tokens", Integer, nullable=False),
+    Column("output_tokens", Integer, nullable=False),
+    Column("cost_usd", Double),
+    Index("spend_task", "task", "at"),
+)
