@@ -4,7 +4,7 @@ from hashlib import blake2b
 from typing import Literal
 
 FULL = 0.95
-"""The share called full: the sessions above it are the control, which stays with the teacher from the first stage on."""
+"""The share called full. The sessions above it are the control: they stay with the teacher from the first stage on."""
 
 Assignment = Literal["student", "teacher", "control"]
 
