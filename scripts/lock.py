@@ -7,8 +7,7 @@ import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).parent.parent
-HEADER = "# Every package but torch, with hashes. Made by `make lock`; for torch see docs/dependencies.md.
-"
+HEADER = "# Every package but torch, with hashes. Made by `make lock`; for torch see docs/dependencies.md.\n"
 CUDA = re.compile(r"(torch|triton|nvidia-|cuda-)")
 
 

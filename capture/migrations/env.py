@@ -1,0 +1,24 @@
+"""Alembic's entry: runs revisions on the connection that capture.migrations hands over."""
+
+from typing import Any, Literal
+
+from alembic import context
+from sqlalchemy import JSON
+
+from capture.db import metadata
+
+
+def render(kind: str, item: Any, _context: Any) -> str | Literal[False]:
+    """Revisions name our JSON type (JSONB on PostgreSQL) by the word that script.py.mako defines."""
+    return "JSON_" if kind == "type" and isinstance(item, JSON) else False
+
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=metadata,
+    render_as_batch=True,
+    render_item=render,
+    compare_type=True,
+)
+with context.begin_transaction():
+    context.run_migrations()

@@ -1,0 +1,91 @@
+"""What a command works with: the settings and the store of this invocation, opened when first asked for."""
+
+import getpass
+import json
+import os
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from capture import settings as configuration
+from capture.db import Store, open_store
+from capture.migrations import upgrade
+from capture.settings import Settings
+from console.access import Actor, Desk, Role
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+
+
+class Invocation:
+    """One run of the command: where its settings come from, and its desk."""
+
+    def __init__(self, config: Path | None, data: Path | None, environ: Mapping[str, str], folder: Path) -> None:
+        self.environ = environ
+        self.folder = folder
+        self._option = config
+        self._data = data
+
+    @cached_property
+    def config(self) -> Path | None:
+        return configuration.find_config(self._option, self.environ, self.folder)
+
+    @cached_property
+    def settings(self) -> Settings:
+        return configuration.load(self.config, self.environ, data=self._data)
+
+    @cached_property
+    def store(self) -> Store:
+        """The store, its tables made or brought up to date."""
+        store = open_store(self.settings.store_url)
+        upgrade(store)
+        return store
+
+    @cached_property
+    def desk(self) -> Desk:
+        """The command's user owns the files that it works on, and so may do everything."""
+        return Desk(self.store, self.settings, Actor(getpass.getuser(), Role.OPERATOR))
+
+
+def begin(context: typer.Context, config: Path | None, data: Path | None) -> None:
+    """Called by the command's root before every command."""
+    context.obj = Invocation(config, data, os.environ, Path.cwd())  # the one place of this process that reads it
+
+
+def invocation(context: typer.Context) -> Invocation:
+    found = context.find_object(Invocation)
+    assert found is not None, "the root callback sets it"
+    return found
+
+
+def desk(context: typer.Context) -> Desk:
+    return invocation(context).desk
+
+
+def show(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str], as_json: bool) -> None:
+    """Rows as a table (`columns` maps a key to its heading), or every key of each as one JSON object a line."""
+    if as_json:
+        for row in rows:
+            typer.echo(json.dumps(row, default=str, ensure_ascii=False))
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for heading in columns.values():
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(row.get(key)) for key in columns))
+    if table.row_count:
+        Console(highlight=False).print(table)
+    else:
+        typer.echo("nothing yet")
+
+
+def _cell(value: Any) -> str:
+    """Shown as text: rich's markup in captured data must not act."""
+    if value is None:
+        return "–"
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return text.replace("[", r"\[")

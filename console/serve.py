@@ -1,0 +1,51 @@
+"""`stillhouse console`: runs the Streamlit app with every usage report switched off."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from capture import settings as configuration
+from capture.errors import StillhouseError
+
+APP = Path(__file__).parent / "app.py"
+
+
+def command(settings: configuration.Settings) -> list[str]:
+    """The Streamlit command line that serves the console on its configured address."""
+    options = {
+        "server.address": settings.console.host,
+        "server.port": str(settings.console.port),
+        "server.headless": "true",
+        "server.fileWatcherType": "none",
+        "browser.gatherUsageStats": "false",
+        "client.toolbarMode": "minimal",
+        "client.showErrorDetails": "none",
+    }
+    return [sys.executable, "-m", "streamlit", "run", str(APP), *(f"--{key}={value}" for key, value in options.items())]
+
+
+def main(argv: Sequence[str], environ: dict[str, str]) -> int:
+    parser = argparse.ArgumentParser(prog="stillhouse console", description=__doc__)
+    parser.add_argument("--config", type=Path)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--port", type=int)
+    options = parser.parse_args(argv)
+    if options.port is not None:
+        environ = {**environ, "STILLHOUSE_CONSOLE__PORT": str(options.port)}
+    try:
+        config = configuration.find_config(options.config, environ, Path.cwd())
+        settings = configuration.load(config, environ, data=options.data)
+    except StillhouseError as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        return error.exit_code
+    environ = {**environ, "STILLHOUSE_DATA": str(settings.data.resolve())}
+    if config:
+        environ["STILLHOUSE_CONFIG"] = str(config.resolve())
+    line = command(settings)
+    os.execve(line[0], line, environ)  # noqa: S606
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:], dict(os.environ)))

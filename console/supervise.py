@@ -1,0 +1,151 @@
+"""`stillhouse up`: gateway, worker, student server and console as child processes, kept alive and stopped together."""
+
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+import psutil
+
+from capture.errors import OperationError
+from capture.settings import Settings
+
+RESTART_DELAYS_S = (0.5, 1, 2, 5, 10, 30)
+STEADY_AFTER_S = 60
+
+
+@dataclass(frozen=True)
+class Process:
+    """One process of the product: its name, its command, and how long it may take to stop."""
+
+    name: str
+    command: tuple[str, ...]
+    stop_s: float = 15
+
+
+@dataclass
+class _Child:
+    process: Process
+    log: IO[bytes]
+    popen: subprocess.Popen[bytes]
+    started_at: float
+    restarts: int = 0
+    due_at: float | None = field(default=None)
+
+
+def processes(settings: Settings, config: Path | None) -> list[Process]:
+    """What `up` runs, in the order in which it is started (and, reversed, stopped)."""
+    common = ("--data", str(settings.data), *(("--config", str(config)) if config else ()))
+    python = sys.executable
+    return [
+        Process("gateway", (python, "-m", "gateway", *common), stop_s=settings.gateway.drain_s + 5),
+        Process("worker", (python, "-m", "students.worker", *common), stop_s=20),
+        Process("students", (python, "-m", "students.server", *common)),
+        Process("console", (python, "-m", "console.serve", *common)),
+    ]
+
+
+def check_ports(wanted: Mapping[str, tuple[str, int]]) -> None:
+    """Raises OperationError for the first address that somebody else listens on. `wanted` maps a setting to it."""
+    for setting, (host, port) in wanted.items():
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError as error:
+                raise OperationError(f"{host}:{port} is taken ({error.strerror}): free it or set {setting}") from error
+
+
+class Supervisor:
+    """Starts the processes, restarts what dies (with growing pauses), stops all of them when told."""
+
+    def __init__(
+        self, wanted: list[Process], logs: Path, environ: Mapping[str, str], say: Callable[[str], None]
+    ) -> None:
+        self._wanted = wanted
+        self._logs = logs
+        self._environ = dict(environ)
+        self._say = say
+        self._children: dict[str, _Child] = {}
+        self._stop = threading.Event()
+
+    def start(self) -> None:
+        self._logs.mkdir(parents=True, exist_ok=True)
+        for process in self._wanted:
+            log = (self._logs / f"{process.name}.log").open("ab")
+            self._children[process.name] = _Child(process, log, self._spawn(process, log), time.monotonic())
+
+    def run(self) -> None:
+        """Watches until `stop` is called, from a signal handler or another thread; then stops every child."""
+        try:
+            while not self._stop.wait(0.2):
+                for child in self._children.values():
+                    self._watch(child)
+        finally:
+            self._stop_all()
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def pid(self, name: str) -> int:
+        return self._children[name].popen.pid
+
+    def _spawn(self, process: Process, log: IO[bytes]) -> subprocess.Popen[bytes]:
+        # A session of its own: Ctrl-C reaches us alone, and we stop the children in order.
+        return subprocess.Popen(
+            process.command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=self._environ, start_new_session=True
+        )
+
+    def _watch(self, child: _Child) -> None:
+        code = child.popen.poll()
+        if code is None:
+            return
+        now = time.monotonic()
+        if child.due_at is None:
+            if now - child.started_at > STEADY_AFTER_S:
+                child.restarts = 0
+            delay = RESTART_DELAYS_S[min(child.restarts, len(RESTART_DELAYS_S) - 1)]
+            child.due_at = now + delay
+            self._say(f"{child.process.name} ended with {code}: {last_line(Path(child.log.name))}; again in {delay} s")
+            if code == 2:  # wrongly configured: starting it again cannot help
+                self._say(f"{child.process.name} cannot start as configured; stopping")
+                self._stop.set()
+        elif now >= child.due_at:
+            child.popen, child.started_at = self._spawn(child.process, child.log), now
+            child.restarts, child.due_at = child.restarts + 1, None
+
+    def _stop_all(self) -> None:
+        for child in reversed(self._children.values()):
+            _terminate(child.popen, child.process.stop_s)
+            child.log.close()
+
+
+def _terminate(popen: subprocess.Popen[bytes], patience_s: float) -> None:
+    """SIGTERM, then SIGKILL for it and for everything that it left behind."""
+    try:
+        family = psutil.Process(popen.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        family = []
+    popen.send_signal(signal.SIGTERM)
+    try:
+        popen.wait(patience_s)
+    except subprocess.TimeoutExpired:
+        popen.kill()
+        popen.wait()
+    for orphan in psutil.wait_procs(family, timeout=1)[1]:
+        orphan.kill()
+
+
+def last_line(log: Path) -> str:
+    """The last line that a process wrote, for a message about its end."""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - 4096))
+        lines = file.read().decode("utf-8", "replace").strip().splitlines()
+    return lines[-1][:300] if lines else "it wrote nothing"
