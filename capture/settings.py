@@ -85,13 +85,30 @@ class TeacherSettings(_Frozen):
 
 
 class GraderSettings(_Frozen):
-    """One grader of a task. `against`: what the output is compared with; `truth` is what people or outcomes said."""
+    """One grader of a task. `against`: what the output is compared with; `truth` is what people or outcomes said.
 
-    type: Literal["json_fields", "json_schema", "text_similarity", "string_check", "tool_calls"]
+    The reference-free kinds (json_schema, refusal, truncation, empty, repetition) compare with nothing.
+    """
+
+    type: Literal[
+        "json_fields",
+        "json_schema",
+        "text_similarity",
+        "string_check",
+        "tool_calls",
+        "refusal",
+        "truncation",
+        "empty",
+        "repetition",
+    ]
     against: Literal["teacher", "truth"] = "teacher"
-    fields: dict[str, float] = {}
+    fields: dict[str, float] = {}  # name, or JSON pointer, -> weight; empty: every field of the reference
+    field: str | None = None  # JSON pointer into both sides' JSON: compare this part alone
+    fences: bool = False  # forgive a ``` fence around the output's JSON
     json_schema: dict[str, Any] | None = None
-    metric: Literal["fuzzy_match"] = "fuzzy_match"
+    metric: Literal[
+        "fuzzy_match", "cosine", "bleu", "gleu", "rouge_1", "rouge_2", "rouge_3", "rouge_4", "rouge_5", "rouge_l"
+    ] = "fuzzy_match"
     operation: Literal["eq", "ne", "like", "ilike"] = "eq"
 
 

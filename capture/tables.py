@@ -13,6 +13,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
@@ -60,10 +61,21 @@ exchanges = Table(
     Column("label", String),
     Column("redactions", Integer, nullable=False),
     Column("preview", Text, nullable=False),  # the last user message and the answer, cut to 200 characters each
+    Column("score_wanted", Integer, nullable=False, default=1),  # raised by whatever calls for scoring; 0: scored
     Index("exchanges_task_id", "task", "id"),
     Index("exchanges_task_arm_id", "task", "arm", "id"),
     Index("exchanges_completion", "completion_id"),
     Index("exchanges_session", "session"),
+    Index("exchanges_unscored", "id", sqlite_where=text("score_wanted > 0"), postgresql_where=text("score_wanted > 0")),
+)
+
+tombstones = Table(
+    "tombstones",
+    metadata,
+    Column("exchange_id", String, primary_key=True),  # erased: its bodies, scores, feedback and dataset rows are gone
+    Column("task", String),
+    Column("who", String, nullable=False),
+    Column("erased_at", Double, nullable=False),
 )
 
 bodies = Table(
@@ -97,8 +109,10 @@ feedback = Table(
     Column("value", Json, nullable=False),
     Column("idempotency_key", String, nullable=False, unique=True),
     Column("created_at", Double, nullable=False),
+    Column("settled", Boolean, nullable=False, default=False),  # its exchange was marked for scoring, if it was there
     Index("feedback_exchange", "exchange_id"),
     Index("feedback_created", "created_at"),
+    Index("feedback_unsettled", "id", sqlite_where=text("NOT settled"), postgresql_where=text("NOT settled")),
 )
 
 reviews = Table(
