@@ -199,6 +199,7 @@ keys = Table(
     Column("prefix", String, nullable=False),
     Column("digest", String, nullable=False, unique=True),  # HMAC-SHA256
     Column("tasks", Json, nullable=False),  # names it may use; empty: all
+    Column("limits", Json, nullable=False, default=dict),  # capture.keys.KeyLimits
     Column("created_at", Double, nullable=False),
     Column("expires_at", Double),
     Column("revoked_at", Double),
