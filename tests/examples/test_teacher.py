@@ -73,7 +73,7 @@ def test_stream_without_the_option_has_no_usage_and_ends_with_done(client: opena
 
 def test_a_seed_fixes_the_answer_and_without_one_it_varies(client: openai.OpenAI) -> None:
     hard = "my refund came through, the parcel too. the invoice? cancel. password. error"
-    ask = {"model": MODEL, "messages": [{"role": "user", "content": hard}], "temperature": 2}
+    ask: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": hard}], "temperature": 2}
     seeded = {client.chat.completions.create(**ask, seed=5).choices[0].message.content for _ in range(10)}
     free = {client.chat.completions.create(**ask).choices[0].message.content for _ in range(30)}
     assert len(seeded) == 1
@@ -81,7 +81,11 @@ def test_a_seed_fixes_the_answer_and_without_one_it_varies(client: openai.OpenAI
 
 
 def test_answers_in_prose_where_no_json_is_asked(client: openai.OpenAI) -> None:
-    ask = {"model": MODEL, "messages": [{"role": "user", "content": "Please refund order 5"}], "temperature": 0}
+    ask: dict[str, Any] = {
+        "model": MODEL,
+        "messages": [{"role": "user", "content": "Please refund order 5"}],
+        "temperature": 0,
+    }
     assert client.chat.completions.create(**ask).choices[0].message.content == (
         "This is about refund, priority normal: Please refund order 5."
     )
@@ -105,10 +109,10 @@ def test_refuses_what_it_does_not_know_in_openais_shape(client: openai.OpenAI) -
         client.embeddings.create(model=MODEL, input="x")
     assert unknown_route.value.type == "invalid_request_error"
     with pytest.raises(openai.NotFoundError, match="does not exist") as unknown_model:
-        client.chat.completions.create(model="other", messages=messages(TICKET))
+        client.chat.completions.create(**{**ASK, "model": "other"})
     assert unknown_model.value.code == "model_not_found"
     with pytest.raises(openai.BadRequestError, match="body"):
-        client.chat.completions.create(model=MODEL, messages="x")
+        client.chat.completions.create(**{**ASK, "messages": "x"})
 
 
 def test_says_that_it_is_a_stand_in(client: openai.OpenAI) -> None:
@@ -118,9 +122,6 @@ def test_says_that_it_is_a_stand_in(client: openai.OpenAI) -> None:
 
 async def test_many_at_once_do_not_wait_for_each_other(base_url: str) -> None:
     async with openai.AsyncOpenAI(base_url=base_url, api_key="any", max_retries=0) as client:
-        asks = [
-            client.chat.completions.create(model=MODEL, messages=messages(ticket))
-            for ticket in tickets(seed=2, count=40)
-        ]
-        answers = await asyncio.gather(*asks)
+        asks: list[dict[str, Any]] = [{**ASK, "messages": messages(ticket)} for ticket in tickets(seed=2, count=40)]
+        answers = await asyncio.gather(*(client.chat.completions.create(**ask) for ask in asks))
     assert len({answer.id for answer in answers}) == 40
