@@ -1,0 +1,41 @@
+"""`string_check`: OpenAI's `eq`, `ne`, `like` (contains) and `ilike` (contains in any case), on texts as they are."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from capture.graders.grader import version_of
+from capture.graders.sample import MISSING, Sample, text_of
+from capture.graders.text_similarity import compared
+from capture.settings import GraderSettings
+
+CODE = 1
+
+OPERATIONS: dict[str, Callable[[str, str], bool]] = {
+    "eq": lambda output, reference: output == reference,
+    "ne": lambda output, reference: output != reference,
+    "like": lambda output, reference: reference in output,
+    "ilike": lambda output, reference: reference.casefold() in output.casefold(),
+}
+
+
+@dataclass(frozen=True)
+class StringCheck:
+    """1 where the operation holds, else 0. `field`: 0 where the output lacks it, no score where the reference does."""
+
+    name: str
+    settings: GraderSettings
+    needs_reference: bool = True
+
+    @property
+    def version(self) -> str:
+        return version_of(self.settings, CODE)
+
+    def score(self, sample: Sample) -> float | None:
+        if sample.reference is None:
+            return None
+        reference, output = compared(sample, self.settings)
+        if reference is MISSING:
+            return None
+        if output is MISSING:
+            return 0.0
+        return float(OPERATIONS[self.settings.operation](text_of(output), text_of(reference)))
