@@ -100,6 +100,11 @@ def gains(sums: Sums, null: Any, direction: int, difference: Any, weight: Any) -
     return np.log1p(direction * bets(sums, null, direction) * weight * (difference - null))
 
 
+def bar(alpha: float) -> float:
+    """The log wealth that rejects a null at `alpha`: log(1/α)."""
+    return -math.log(alpha)
+
+
 @dataclass(frozen=True)
 class Reading:
     """What a test says now, as plain numbers: for verdicts, tables and pages."""
@@ -158,19 +163,15 @@ class MeanTest:
 
     def _keep_crossings(self) -> None:
         for side, log in self._log.items():
-            if not self._crossed[side] and log[0] >= self._bar:
+            if not self._crossed[side] and log[0] >= bar(self.alpha):
                 self._crossed[side] = self.count
         # A bound moves only past an unbroken row of rejected nulls: that makes it wrong with probability α at most.
-        rejected = int(np.argmin(np.append(self._log[UP][1:] >= self._bar, False)))
+        rejected = int(np.argmin(np.append(self._log[UP][1:] >= bar(self.alpha), False)))
         if rejected:
             self._low = max(self._low, float(GRID[rejected - 1]))
-        rejected = int(np.argmin(np.append(self._log[DOWN][:0:-1] >= self._bar, False)))
+        rejected = int(np.argmin(np.append(self._log[DOWN][:0:-1] >= bar(self.alpha), False)))
         if rejected:
             self._high = min(self._high, float(GRID[-rejected]))
-
-    @property
-    def _bar(self) -> float:
-        return -math.log(self.alpha)
 
     @property
     def proven(self) -> bool:
@@ -289,6 +290,6 @@ def paths(differences: Floats, test: MeanTest, probabilities: Floats | None = No
         weight = happened * (1.0 if probabilities is None else test.floor / probabilities[:, pair])
         for side in (UP, DOWN):
             log[side] += gains(sums, test.threshold, side, difference, weight)
-            crossed[side][(crossed[side] == 0) & (log[side] >= -math.log(test.alpha))] = pair + 1
+            crossed[side][(crossed[side] == 0) & (log[side] >= bar(test.alpha))] = pair + 1
         sums.add(difference, weight)
     return Paths(crossed[test.claim], crossed[-test.claim], log[test.claim], log[-test.claim])

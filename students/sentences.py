@@ -1,0 +1,137 @@
+"""Owns what verdicts say to a person: a sentence each, with differences in points and shares in percent."""
+
+from collections.abc import Iterable
+
+from students.assignment import FULL
+from students.evidence import Reading
+from students.policy import SHADOW, Policy
+from students.tally import Evidence, GateEvidence, GuardrailEvidence
+
+MINUS = "\N{MINUS SIGN}"
+
+
+def percent(share: float) -> str:
+    return f"{share * 100:.3g} %"
+
+
+def points(difference: float) -> str:
+    """A difference in percentage points, signed: +1.2, −6.3, 0.0."""
+    text = f"{abs(difference) * 100:.1f}"
+    if text == "0.0":
+        return text
+    return f"{MINUS if difference < 0 else '+'}{text}"
+
+
+def stage_name(share: float) -> str:
+    if share == SHADOW:
+        return "shadow"
+    return f"full traffic ({percent(share)})" if share >= FULL else percent(share)
+
+
+def _size(difference: float) -> str:
+    count = f"{abs(difference) * 100:.3g}"
+    return f"{count} point" if count == "1" else f"{count} points"
+
+
+def _measured(reading: Reading, alpha: float) -> str:
+    bounds = [f"difference {points(reading.mean)}"]
+    if reading.low > -1.0:
+        bounds.append(f"at least {points(reading.low)}")
+    if reading.high < 1.0:
+        bounds.append(f"at most {points(reading.high)}")
+    return f"({', '.join(bounds)}, {_counted(reading.count, 'pair')}, α {alpha:.2g})"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def gates(policy: Policy, found: Iterable[GateEvidence]) -> str:
+    return "; ".join(_gate(policy, gate.grader, gate.reading) for gate in found if gate.reading)
+
+
+def _gate(policy: Policy, grader: str, reading: Reading) -> str:
+    claim = f"{grader} is at most {_size(policy.margin)} worse than the teacher"
+    if not reading.proven:
+        return f"it is not yet proven that {claim} {_measured(reading, policy.alpha)}"
+    bounds = f"difference {points(reading.mean)}, at least {points(reading.low)}"
+    return f"{claim} ({bounds}, {_counted(reading.count, 'pair')}, α {policy.alpha:.2g})"
+
+
+def advanced(policy: Policy, stage: int, evidence: Evidence) -> str:
+    sentence = f"Advanced to {stage_name(policy.shares[stage])}: {gates(policy, evidence.gates)}."
+    if evidence.attempt > 1:
+        risk = min(1.0, evidence.attempt * policy.alpha)
+        sentence += (
+            f" This is attempt {evidence.attempt} for this task: the chance that one of them passed wrongly"
+            f" is up to {percent(risk)}."
+        )
+    return sentence
+
+
+def harmed(policy: Policy, stage: int, guard: GuardrailEvidence) -> str:
+    claim = f"{_place(guard)} is more than {_size(guard.smallest)} worse than the teacher"
+    return f"Rolled back from {stage_name(policy.shares[stage])}: {claim} {_measured(guard.reading, guard.alpha)}."
+
+
+def refuted(policy: Policy, stage: int, gate: GateEvidence) -> str:
+    claim = f"{gate.grader} is more than {_size(policy.margin)} worse than the teacher"
+    measured = _measured(gate.reading, policy.alpha) if gate.reading else ""
+    return f"Rolled back from {stage_name(policy.shares[stage])}: {claim} {measured}."
+
+
+def held(policy: Policy, stage: int, why: str) -> str:
+    return f"Held at {stage_name(policy.shares[stage])}: {why}."
+
+
+def needs_person(policy: Policy, stage: int, why: str, evidence: Evidence) -> str:
+    after = f"{_counted(evidence.pairs_at_stage, 'pair')} and {evidence.hours_at_stage:.3g} hours at this stage"
+    return f"Paused at {stage_name(policy.shares[stage])}, a person has to decide: after {after}, {why}."
+
+
+def complete(policy: Policy, stage: int, evidence: Evidence) -> str:
+    return f"At {stage_name(policy.shares[stage])}, the last stage, and watched: {gates(policy, evidence.gates)}."
+
+
+def nothing_scored(graders: list[str]) -> str:
+    return f"no pair has been scored yet by {_listed(graders)}"
+
+
+def grader_missing(graders: list[str]) -> str:
+    return f"{_listed(graders)} {'has' if len(graders) == 1 else 'have'} scored no pair, and every gate must be proven"
+
+
+def suspected(guard: GuardrailEvidence) -> str:
+    claim = f"{_place(guard)} may be more than {_size(guard.smallest)} worse than the teacher"
+    return f"{claim} {_measured(guard.reading, guard.alpha)}"
+
+
+def fallbacks(policy: Policy, rate: float) -> str:
+    most = percent(policy.most_fallbacks)
+    return f"the teacher had to answer {percent(rate)} of the student's requests, and at most {most} may be"
+
+
+def capacity(share: float, capacity_share: float) -> str:
+    return f"the student was measured to carry {percent(capacity_share)} of the traffic, not {percent(share)}"
+
+
+def waits_for_person(policy: Policy, share: float, evidence: Evidence) -> str:
+    return f"a person has to let it enter {stage_name(share)}; {gates(policy, evidence.gates)}"
+
+
+def wanting(policy: Policy, evidence: Evidence) -> str:
+    """Which minimums of the stage are not met, as "23 of 60 pairs and 4 of 20 sessions"; empty when all are."""
+    counts = [
+        (evidence.pairs_at_stage, policy.minimum_pairs, "pairs"),
+        (evidence.sessions_at_stage, policy.minimum_sessions, "sessions"),
+        (round(evidence.hours_at_stage, 2), policy.minimum_hours, "hours"),
+    ]
+    return _listed([f"{have:,g} of {least:,g} {noun}" for have, least, noun in counts if have < least])
+
+
+def _place(guard: GuardrailEvidence) -> str:
+    return f"{guard.metric} in {guard.slice}" if guard.slice else guard.metric
+
+
+def _listed(parts: list[str]) -> str:
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
