@@ -1,9 +1,12 @@
 """This room's tables. Times are Unix seconds, durations milliseconds, costs US dollars (null: unknown)."""
 
-from sqlalchemy import Boolean, Column, Double, ForeignKey, Index, Integer, String, Table, Text, UniqueConstraint
+from sqlalchemy import Boolean, Column, Double, ForeignKey, Index, Integer, String, Table, Text, UniqueConstraint, text
 
 from capture.db import metadata
 from capture.tables import Json
+
+MOVING = text("state IN ('running', 'paused')")
+"""One rollout of a task at a time: an incumbent at full is none."""
 
 fine_tunes = Table(
     "fine_tunes",
@@ -117,6 +120,16 @@ rollouts = Table(
     Column("stage_at", Double, nullable=False),
     Column("ended_at", Double),
     Index("rollouts_task", "task", "created_at"),
+    Index("rollouts_one_moving", "task", unique=True, sqlite_where=MOVING, postgresql_where=MOVING),
+)
+
+observations = Table(
+    "observations",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("rollout_id", String, ForeignKey("rollouts.id", ondelete="CASCADE"), nullable=False),
+    Column("marks", Text, nullable=False),  # one letter an exchange, in order: students.observing.Mark
+    Index("observations_rollout", "rollout_id", "id"),
 )
 
 pairs = Table(

@@ -1,0 +1,106 @@
+"""Owns what one request says about student against teacher: both sides' scores by every grader, and the difference."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from capture.exchange import Answer
+from capture.graders.grader import Grader
+from capture.graders.registry import default_graders, make_grader
+from capture.graders.sample import MISSING, Sample
+from capture.settings import TaskSettings
+
+
+@dataclass(frozen=True)
+class Judge:
+    """One grader of a task, and what it compares with."""
+
+    grader: Grader
+    against: str
+
+    @property
+    def name(self) -> str:
+        return self.grader.name
+
+    @property
+    def needs_truth(self) -> bool:
+        return self.grader.needs_reference and self.against == "truth"
+
+    @property
+    def needs_second(self) -> bool:
+        """Whether its difference needs a second answer of the teacher: it compares with the teacher."""
+        return self.grader.needs_reference and self.against == "teacher"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One request with all that answered it. `student` is None when it erred: it scores 0 then.
+
+    `truth` is any JSON value, MISSING where none has come. `second` is the teacher's second answer to the same request.
+    """
+
+    request: dict[str, Any]
+    teacher: Answer
+    student: Answer | None
+    second: Answer | None = None
+    truth: Any = MISSING
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """By grader name; a grader that has nothing to judge by is in none of them."""
+
+    student: dict[str, float]
+    teacher: dict[str, float]
+    differences: dict[str, float]
+
+
+def judges_of(task: TaskSettings) -> list[Judge]:
+    """A task's graders in the order of its settings. Raises ConfigError for settings that no grader can obey."""
+    return [Judge(make_grader(name, chosen), chosen.against) for name, chosen in default_graders(task).items()]
+
+
+def compare(judges: Sequence[Judge], case: Case) -> Comparison:
+    """Score both sides by every grader.
+
+    With truth: score(student, truth) − score(teacher, truth). Against the teacher t₁, asked twice:
+    score(student, t₁) − score(t₂, t₁); without t₂ the student's agreement alone, and no difference, since a teacher is
+    never scored 1 by definition. Graders that need no reference score both as they are.
+    """
+    student: dict[str, float] = {}
+    teacher: dict[str, float] = {}
+    for judge in judges:
+        reference, theirs = _sides(judge, case)
+        if reference is MISSING:
+            continue
+        teacher_score = None if theirs is None else _score(judge, theirs, reference, case.request)
+        student_score = 0.0 if case.student is None else _score(judge, case.student, reference, case.request)
+        _keep(student, judge.name, student_score)
+        _keep(teacher, judge.name, teacher_score)
+    both = student.keys() & teacher.keys()
+    return Comparison(student, teacher, {name: student[name] - teacher[name] for name in student if name in both})
+
+
+def wanting(judges: Sequence[Judge], names: Sequence[str], found: Mapping[str, float], has_truth: bool) -> bool:
+    """Whether one of the graders in `names` still waits for a truth that has not come."""
+    return not has_truth and any(
+        judge.needs_truth and judge.name in names and judge.name not in found for judge in judges
+    )
+
+
+def _sides(judge: Judge, case: Case) -> tuple[Any, Answer | None]:
+    """What the grader compares with (MISSING: nothing yet), and the teacher's answer that is scored against it."""
+    if judge.needs_truth:
+        return case.truth, case.teacher
+    if judge.needs_second:
+        return case.teacher, case.second
+    return None, case.teacher
+
+
+def _score(judge: Judge, output: Answer, reference: Any, request: dict[str, Any]) -> float | None:
+    return judge.grader.score(Sample(output=output, reference=reference, request=request))
+
+
+def _keep(scores: dict[str, float], name: str, value: float | None) -> None:
+    if value is not None:
+        scores[name] = value

@@ -1,0 +1,201 @@
+"""Owns the controller: under a lease, it feeds new evidence to every live rollout and carries out the verdict, once."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, select, update
+
+from capture.db import Store
+from capture.errors import OperationError
+from capture.ids import new_id
+from students.leases import Lease, acquire, fence, mark_tick
+from students.policy import policy_of
+from students.registry import LIVE_STATES
+from students.rollouts import Rollout, rollout_of, supersede
+from students.standing import Pair, Standing, standing_of
+from students.tables import observations, pairs, rollouts, student_servers, verdicts
+from students.verdicts import Verdict, decide
+
+LEASE = "rollouts"
+LEASE_S = 10.0
+MOST_PAIRS = 200
+MOST_OBSERVATIONS = 100
+"""What one turn of one rollout takes in: a tick's cost does not depend on the history."""
+
+RETIRE_AFTER_S = 30.0
+"""How long a student is still served after its rollout's end, so that streams under way can finish."""
+
+
+class MovedError(OperationError):
+    """The rollout was changed between the look and the write; the next tick looks again."""
+
+
+@dataclass(frozen=True)
+class Tick:
+    """What one tick did. Not leading: another controller holds the lease."""
+
+    leading: bool
+    consumed: int = 0
+    verdicts: tuple[Verdict, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Look:
+    """One rollout and its new evidence, as read before the transaction that consumes it."""
+
+    rollout: Rollout
+    pairs: Sequence[Row[Any]]
+    observations: Sequence[Row[Any]]
+    capacity_per_s: float | None
+    last: tuple[str, str, int] | None
+
+
+def tick(store: Store, clock: Callable[[], float], holder: str) -> Tick:
+    """Take or keep the lease, give every live rollout its turn, and write that the controller ticked.
+
+    A rollout that a person changed meanwhile has its turn at the next tick. Raises StaleLeaseError when another
+    controller leads now: what was under way is not written. Any other error stops the tick before its mark, on purpose:
+    gateways that see no tick for a minute send everything to the teacher.
+    """
+    lease = acquire(store, LEASE, holder, clock(), LEASE_S)
+    if lease is None:
+        return Tick(leading=False)
+    consumed, found = 0, []
+    for rollout_id in _live(store):
+        look = _look(store, rollout_id)
+        if look is not None:
+            try:
+                verdict = _turn(store, look, lease, clock())
+            except MovedError:
+                continue
+            consumed += len(look.pairs)
+            found += [verdict] if verdict is not None else []
+    with store.write() as connection:
+        mark_tick(connection, lease, clock())
+        _retire(connection, clock())
+    return Tick(leading=True, consumed=consumed, verdicts=tuple(found))
+
+
+def _live(store: Store) -> list[str]:
+    with store.read() as connection:
+        query = select(rollouts.c.id).where(rollouts.c.state.in_(LIVE_STATES)).order_by(rollouts.c.created_at)
+        return list(connection.execute(query).scalars())
+
+
+def _look(store: Store, rollout_id: str) -> _Look | None:
+    with store.read() as connection:
+        row = connection.execute(select(rollouts).where(rollouts.c.id == rollout_id)).one()
+        if row.state not in LIVE_STATES:
+            return None
+        scored = (pairs.c.rollout_id == rollout_id) & (pairs.c.state == "scored")
+        seen = select(observations).where(observations.c.rollout_id == rollout_id).order_by(observations.c.id)
+        capacity = select(student_servers.c.capacity_per_s).where(student_servers.c.student_id == row.student_id)
+        return _Look(
+            rollout=rollout_of(row),
+            pairs=connection.execute(select(pairs).where(scored).order_by(pairs.c.id).limit(MOST_PAIRS)).all(),
+            observations=connection.execute(seen.limit(MOST_OBSERVATIONS)).all(),
+            capacity_per_s=connection.execute(capacity).scalar(),
+            last=_last_decision(connection, rollout_id),
+        )
+
+
+def _last_decision(connection: Connection, rollout_id: str) -> tuple[str, str, int] | None:
+    query = select(verdicts.c.kind, verdicts.c.reason, verdicts.c.stage).where(verdicts.c.rollout_id == rollout_id)
+    row = connection.execute(query.order_by(verdicts.c.id.desc()).limit(1)).one_or_none()
+    return None if row is None else (row.kind, row.reason, row.stage)
+
+
+def _turn(store: Store, look: _Look, lease: Lease, now: float) -> Verdict | None:
+    """Count the look's evidence, decide, and write it all in one fenced transaction; the verdict if it is news."""
+    standing = _counted(look, now)
+    rollout = look.rollout
+    hours = (now - rollout.stage_at) / 3600
+    verdict = decide(standing.tally.policy, rollout.stage, standing.evidence(hours, look.capacity_per_s))
+    if verdict.kind == "advance" and rollout.state != "running":
+        verdict = _held(verdict, rollout)
+    news = (verdict.kind, verdict.reason, verdict.stage) != look.last
+    with store.write() as connection:
+        fence(connection, lease)
+        _consume(connection, look)
+        _move(connection, look, verdict, (standing, lease, now))
+        if news:
+            _write(connection, rollout, verdict, now)
+    return verdict if news else None
+
+
+def _counted(look: _Look, now: float) -> Standing:
+    rollout = look.rollout
+    standing = standing_of(policy_of(rollout.policy, rollout.policy.gates), rollout.evidence)
+    if standing.stage != rollout.stage:  # a person moved it, or the last verdict did
+        standing.enter(rollout.stage)
+    for row in look.pairs:
+        standing.add_pair(Pair(row.session, row.differences, row.slices))
+    standing.add_marks("".join(row.marks for row in look.observations), now)
+    return standing
+
+
+def _held(verdict: Verdict, rollout: Rollout) -> Verdict:
+    """An advance that has to wait, since a person paused the rollout."""
+    sentence = f"It would advance, but the rollout is {rollout.state}. {verdict.sentence}"
+    return replace(
+        verdict, kind="hold", reason=rollout.state, sentence=sentence, stage=rollout.stage, share=rollout.share
+    )
+
+
+def _consume(connection: Connection, look: _Look) -> None:
+    """Mark the pairs consumed and take the observations away; whoever consumed one of them before stops this turn."""
+    if look.pairs:
+        ids = [row.id for row in look.pairs]
+        mine = (pairs.c.id.in_(ids)) & (pairs.c.state == "scored")
+        if connection.execute(update(pairs).where(mine).values(state="consumed")).rowcount != len(ids):
+            raise MovedError(f"pairs of rollout {look.rollout.id} were consumed by somebody else")
+    if look.observations:
+        ids = [row.id for row in look.observations]
+        if connection.execute(delete(observations).where(observations.c.id.in_(ids))).rowcount != len(ids):
+            raise MovedError(f"observations of rollout {look.rollout.id} were consumed by somebody else")
+
+
+def _move(connection: Connection, look: _Look, verdict: Verdict, by: tuple[Standing, Lease, float]) -> None:
+    standing, lease, now = by
+    rollout = look.rollout
+    values: dict[str, Any] = {"evidence": standing.to_state(), "fence": lease.token, "reason": verdict.reason}
+    if verdict.kind == "roll_back":
+        values |= {"state": "rolled_back", "share": 0.0, "ended_at": now}
+    elif verdict.kind == "advance":
+        values |= {"stage": verdict.stage, "stage_at": now, "share": 0.0 if rollout.dry_run else verdict.share}
+        if verdict.stage == len(rollout.policy.shares) and not rollout.dry_run:
+            values["state"] = "full"
+            supersede(connection, rollout.task, rollout.id, now)
+    unchanged = (
+        (rollouts.c.id == rollout.id) & (rollouts.c.state == rollout.state) & (rollouts.c.stage == rollout.stage)
+    )
+    if connection.execute(update(rollouts).where(unchanged).values(values)).rowcount != 1:
+        raise MovedError(f"rollout {rollout.id} was changed by somebody else")
+
+
+def _write(connection: Connection, rollout: Rollout, verdict: Verdict, now: float) -> None:
+    share = 0.0 if rollout.dry_run else verdict.share
+    values = {"id": new_id(), "rollout_id": rollout.id, "at": now, "stage": verdict.stage, "share": share}
+    connection.execute(
+        verdicts.insert().values(
+            **values,
+            kind=verdict.kind,
+            reason=verdict.reason,
+            sentence=verdict.sentence,
+            numbers=verdict.numbers,
+            who="controller",
+        )
+    )
+
+
+def _retire(connection: Connection, now: float) -> None:
+    """Stop serving the students of rollouts that ended a while ago, unless somebody asked for them since."""
+    live = select(rollouts.c.student_id).where(rollouts.c.state.in_(LIVE_STATES))
+    ended = select(rollouts.c.student_id).where(
+        rollouts.c.ended_at < now - RETIRE_AFTER_S,
+        rollouts.c.student_id == student_servers.c.student_id,
+        rollouts.c.ended_at > student_servers.c.wanted_at,
+    )
+    idle = student_servers.c.wanted_at.is_not(None) & student_servers.c.student_id.not_in(live) & ended.exists()
+    connection.execute(update(student_servers).where(idle).values(wanted_at=None))

@@ -1,0 +1,102 @@
+"""Owns the intervals of evaluations: cluster bootstrap and the exact binomial one, as pure functions over arrays.
+
+Fixed-size intervals: right for a holdout that is looked at once. Live traffic, looked at after every pair, is the
+business of students/evidence.py.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+RESAMPLES = 2000
+
+
+def clopper_pearson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """The exact interval of a proportion; (0, 1) when n is 0.
+
+    The lower end is the p at which P(X >= successes) is half the error, the upper end where P(X <= successes) is that.
+    Source: Clopper & Pearson (1934), "The use of confidence or fiducial limits", Biometrika 26(4).
+    """
+    if not 0 <= successes <= n:
+        raise ValueError(f"successes must lie inside [0, {n}], not {successes}")
+    tail = (1 - confidence) / 2
+    low = 0.0 if successes == 0 else _root(lambda p: _upper_tail(successes, n, p) - tail)
+    high = 1.0 if successes == n else _root(lambda p: tail - (1 - _upper_tail(successes + 1, n, p)))
+    return low, high
+
+
+def _upper_tail(k: int, n: int, p: float) -> float:
+    """P(X >= k) for X binomial(n, p), summed in logarithms."""
+    if p <= 0.0 or p >= 1.0:
+        return float(p >= 1.0)
+    terms = [
+        math.lgamma(n + 1) - math.lgamma(i + 1) - math.lgamma(n - i + 1) + i * math.log(p) + (n - i) * math.log1p(-p)
+        for i in range(k, n + 1)
+    ]
+    return min(1.0, math.fsum(math.exp(term) for term in terms))
+
+
+def _root(rising: Callable[[float], float]) -> float:
+    """Where a function that rises on (0, 1) is zero, by bisection to 2⁻⁵⁰."""
+    low, high = 0.0, 1.0
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (low, middle) if rising(middle) > 0 else (middle, high)
+    return (low + high) / 2
+
+
+def cluster_bootstrap(
+    values: Sequence[float], clusters: Sequence[str], seed: int, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Percentile interval of the mean when whole clusters are drawn with replacement; (nan, nan) when empty.
+
+    Rows of one conversation are not independent, so conversations are what is resampled.
+    Source: Davison & Hinkley (1997), "Bootstrap Methods and their Application", sections 3.8 and 5.3.1.
+    """
+    if not values:
+        return math.nan, math.nan
+    sums, counts = _totals(np.asarray(values, dtype=np.float64), clusters)
+    generator = np.random.default_rng(seed)
+    means = np.empty(RESAMPLES)
+    for start in range(0, RESAMPLES, 100):  # in blocks: memory stays at 100 x clusters
+        drawn = generator.integers(0, sums.size, size=(100, sums.size))
+        means[start : start + 100] = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
+
+
+def _totals(values: Floats, clusters: Sequence[str]) -> tuple[Floats, Floats]:
+    _, member = np.unique(np.asarray(clusters), return_inverse=True)
+    return np.bincount(member, weights=values).astype(np.float64), np.bincount(member).astype(np.float64)
+
+
+def mean_interval(values: Sequence[float], clusters: Sequence[str], seed: int) -> tuple[float, float]:
+    """95 % for a mean of scores in [0, 1].
+
+    Exact where every value is 0 or 1; where clusters repeat too, the wider of exact and bootstrap on each side, since
+    the exact one knows no clusters and the bootstrap says [1, 1] of rows that are all right.
+    """
+    resampled = cluster_bootstrap(values, clusters, seed)
+    if not values or any(value not in (0.0, 1.0) for value in values):
+        return resampled
+    exact = clopper_pearson(int(sum(values)), len(values))
+    if len(set(clusters)) == len(values):
+        return exact
+    return min(exact[0], resampled[0]), max(exact[1], resampled[1])
+
+
+def difference_interval(values: Sequence[float], clusters: Sequence[str], seed: int) -> tuple[float, float]:
+    """95 % for a mean of paired differences in [-1, 1]: cluster bootstrap, and exact where all of them are equal.
+
+    Equal differences leave nothing to resample. Then the chance of any other difference has an exact upper end, and the
+    mean lies no farther off than that chance times the largest step there is.
+    """
+    if values and len(set(values)) == 1:
+        other = 1.0 - clopper_pearson(len(values), len(values))[0]
+        middle = values[0]
+        return max(-1.0, middle - other * (1 + middle)), min(1.0, middle + other * (1 - middle))
+    return cluster_bootstrap(values, clusters, seed)

@@ -1,0 +1,66 @@
+"""Owns the lease that makes one controller the leader, and the fencing token that refuses a stale one's writes."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from capture.db import Store
+from capture.errors import OperationError
+from students.tables import leases
+
+
+class StaleLeaseError(OperationError):
+    """Somebody else leads now; what was about to be written must not be."""
+
+
+@dataclass(frozen=True)
+class Lease:
+    name: str
+    holder: str
+    token: int
+
+
+def acquire(store: Store, name: str, holder: str, now: float, ttl_s: float) -> Lease | None:
+    """The lease, fresh or prolonged to `now + ttl_s`; None while another holder's has not run out.
+
+    The token rises with every change of holder, and when a holder lost its lease to time.
+    """
+    try:
+        with store.write() as connection:
+            row = connection.execute(select(leases).where(leases.c.name == name).with_for_update()).one_or_none()
+            if row is None:
+                values = {"holder": holder, "token": 1, "expires_at": now + ttl_s, "ticked_at": 0.0}
+                connection.execute(insert(leases).values(name=name, **values))
+                return Lease(name, holder, 1)
+            live = row.expires_at > now
+            if live and row.holder != holder:
+                return None
+            token = row.token if live else row.token + 1
+            changed = {"holder": holder, "token": token, "expires_at": now + ttl_s}
+            connection.execute(update(leases).where(leases.c.name == name).values(changed))
+            return Lease(name, holder, token)
+    except IntegrityError:  # two made the row at once, and the other was first
+        return None
+
+
+def fence(connection: Connection, lease: Lease) -> None:
+    """Hold the lease's row until this transaction ends. Raises StaleLeaseError when the token is not the newest."""
+    found = connection.execute(
+        select(leases.c.token, leases.c.holder).where(leases.c.name == lease.name).with_for_update()
+    ).one_or_none()
+    if found is None or (found.token, found.holder) != (lease.token, lease.holder):
+        raise StaleLeaseError(f"lease {lease.name} moved on from token {lease.token}; this controller leads no longer")
+
+
+def mark_tick(connection: Connection, lease: Lease, now: float) -> None:
+    """Write the controller's last tick, under the fence: the age of every routing snapshot is that tick's."""
+    fence(connection, lease)
+    connection.execute(update(leases).where(leases.c.name == lease.name).values(ticked_at=now))
+
+
+def release(store: Store, lease: Lease) -> None:
+    """Let the next holder lead at once; nothing happens when the lease is not ours any more."""
+    with store.write() as connection:
+        ours = (leases.c.name == lease.name) & (leases.c.token == lease.token) & (leases.c.holder == lease.holder)
+        connection.execute(update(leases).where(ours).values(expires_at=0.0))

@@ -1,0 +1,233 @@
+"""Owns the students table and the wish that a student be served: who exists, under which name, and where it answers."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Row, Table, select, update
+from sqlalchemy.exc import IntegrityError
+
+from capture.db import Store
+from capture.errors import ConfigError, NotFoundError, RefusedError
+from capture.settings import UpstreamSettings, ViewSettings
+from students.tables import rollouts, student_servers, students
+
+Clock = Callable[[], float]
+
+LIVE_STATES = ("running", "paused", "full")
+"""Rollouts in these states need their student served."""
+
+
+@dataclass(frozen=True)
+class Student:
+    """One row of students, as the rest of the room passes it on. `folder` is relative to the data folder."""
+
+    id: str
+    name: str
+    task: str
+    kind: str
+    base: str
+    fine_tune_id: str | None
+    dataset_id: str | None
+    folder: str | None
+    weights_hash: str | None
+    upstream: str | None
+    upstream_model: str | None
+    view: ViewSettings
+    fingerprints: frozenset[str]
+    tools: bool
+    created_at: float
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where a student answers now: `url` ends in /v1, `served_model` is what its requests must name."""
+
+    student_id: str
+    state: str
+    url: str | None
+    served_model: str | None
+    capacity_per_s: float | None
+    detail: str | None
+    seen_at: float
+
+    @property
+    def ready(self) -> bool:
+        return self.state == "ready" and self.url is not None
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a finished fine-tune tells about the student that came out of it."""
+
+    fine_tune_id: str
+    task: str
+    base: str
+    dataset_id: str
+    folder: str
+    weights_hash: str
+    view: ViewSettings
+    fingerprints: Sequence[str]
+    tools: bool
+
+
+def register_local(store: Store, training: Training, clock: Clock) -> Student:
+    """The student of a fine-tune, made once: asking again for the same fine-tune returns the same student.
+
+    It answers under `ft:BASE:TASK:` and eight digits, as OpenAI names its own fine-tuned models.
+    """
+    digits = _digest(training.fine_tune_id)
+    values = {
+        "id": f"st_{digits}",
+        "name": f"ft:{training.base}:{training.task}:{digits[:8]}",
+        "task": training.task,
+        "kind": "local",
+        "base": training.base,
+        "fine_tune_id": training.fine_tune_id,
+        "dataset_id": training.dataset_id,
+        "folder": training.folder,
+        "weights_hash": training.weights_hash,
+        "view": training.view.model_dump(mode="json"),
+        "fingerprints": sorted(set(training.fingerprints)),
+        "tools": training.tools,
+        "created_at": clock(),
+    }
+    return _insert_once(store, values)
+
+
+def ensure_base(store: Store, task: str, base: str, folder: str, view: ViewSettings, clock: Clock) -> Student:
+    """The untuned base as a student of this task, for comparison; made once for each task and base."""
+    values = {
+        "id": f"st_{_digest('base', task, base)}",
+        "name": f"base:{base}:{task}",
+        "task": task,
+        "kind": "base",
+        "base": base,
+        "folder": folder,
+        "view": view.model_dump(mode="json"),
+        "fingerprints": [],
+        "tools": False,
+        "created_at": clock(),
+    }
+    return _insert_once(store, values)
+
+
+def register_upstream(
+    store: Store,
+    task: str,
+    model: str,
+    upstream: tuple[str, Mapping[str, UpstreamSettings]],
+    view: ViewSettings,
+    clock: Clock,
+) -> Student:
+    """A model at an upstream of the file as a student; `upstream` is its name and the file's upstreams.
+
+    Raises ConfigError when the file has no such upstream.
+    """
+    name, known = upstream
+    if name not in known:
+        raise ConfigError(
+            f"no upstream {name!r} in stillhouse.toml; students are registered against upstreams of the file only"
+        )
+    values = {
+        "id": f"st_{_digest('registered', task, name, model)}",
+        "name": f"{name}/{model}:{task}",
+        "task": task,
+        "kind": "registered",
+        "base": model,
+        "upstream": name,
+        "upstream_model": model,
+        "view": view.model_dump(mode="json"),
+        "fingerprints": [],
+        "tools": False,
+        "created_at": clock(),
+    }
+    return _insert_once(store, values)
+
+
+def load_student(store: Store, id_or_name: str) -> Student:
+    """By id or by the name it answers under. Raises NotFoundError."""
+    with store.read() as connection:
+        row = connection.execute(
+            select(students).where((students.c.id == id_or_name) | (students.c.name == id_or_name))
+        ).one_or_none()
+    if row is None:
+        raise NotFoundError(f"no student {id_or_name!r}; `stillhouse students list` shows them")
+    return _student(row)
+
+
+def list_students(store: Store, task: str | None = None) -> list[Student]:
+    """Newest first; of one task or of all."""
+    query = select(students).order_by(students.c.created_at.desc(), students.c.id)
+    if task is not None:
+        query = query.where(students.c.task == task)
+    with store.read() as connection:
+        return [_student(row) for row in connection.execute(query)]
+
+
+def want(store: Store, student_id: str, clock: Clock) -> bool:
+    """Ask for a student to be served until `unwant`; False when it was wanted already, or needs no server of ours."""
+    student = load_student(store, student_id)
+    if student.kind == "registered":
+        return False
+    now = clock()
+    with store.write() as connection:
+        row = connection.execute(
+            select(student_servers).where(student_servers.c.student_id == student.id)
+        ).one_or_none()
+        if row is None:
+            values = {"student_id": student.id, "wanted_at": now, "state": "stopped", "seen_at": 0.0}
+            connection.execute(student_servers.insert().values(values))
+            return True
+        if row.wanted_at is not None:
+            return False
+        connection.execute(_of(student_servers, student.id).values(wanted_at=now))
+        return True
+
+
+def unwant(store: Store, student_id: str) -> None:
+    """Nobody needs this student served any longer. Raises RefusedError while it has a live rollout."""
+    live = select(rollouts.c.id).where(rollouts.c.student_id == student_id, rollouts.c.state.in_(LIVE_STATES))
+    with store.write() as connection:
+        rollout = connection.execute(live.limit(1)).scalar()
+        if rollout is not None:
+            raise RefusedError(f"student {student_id} has rollout {rollout}; abort that before its server is stopped")
+        connection.execute(_of(student_servers, student_id).values(wanted_at=None))
+
+
+def server_of(store: Store, student_id: str) -> Server | None:
+    """What its server last wrote about itself, or None when nobody ever asked for one."""
+    with store.read() as connection:
+        row = connection.execute(
+            select(student_servers).where(student_servers.c.student_id == student_id)
+        ).one_or_none()
+    if row is None:
+        return None
+    return Server(row.student_id, row.state, row.url, row.served_model, row.capacity_per_s, row.detail, row.seen_at)
+
+
+def _of(table: Table, student_id: str) -> Any:
+    return update(table).where(table.c.student_id == student_id)
+
+
+def _insert_once(store: Store, values: Mapping[str, Any]) -> Student:
+    try:
+        with store.write() as connection:
+            found = connection.execute(select(students.c.id).where(students.c.id == values["id"])).one_or_none()
+            if found is None:
+                connection.execute(students.insert().values(values))
+    except IntegrityError:  # another process was first, with the same id: the row below is the one
+        pass
+    return load_student(store, values["id"])
+
+
+def _student(row: Row[Any]) -> Student:
+    values = dict(row._mapping)
+    values["view"] = ViewSettings.model_validate(values["view"])
+    values["fingerprints"] = frozenset(values["fingerprints"])
+    return Student(**values)
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]

@@ -1,0 +1,255 @@
+"""Owns what a person can do with a rollout, and how it is read: start, pause, resume, promote, abort, list, status."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy.exc import IntegrityError
+
+from capture.db import Store
+from capture.errors import NotFoundError, RefusedError
+from capture.graders.registry import default_graders
+from capture.ids import new_id
+from capture.settings import GuardrailSettings, RolloutSettings, TaskSettings
+from students.policy import policy_of
+from students.registry import LIVE_STATES, Student, load_student, want
+from students.tables import evaluations, rollouts, verdicts
+
+Clock = Callable[[], float]
+
+ERRORS = "errors"
+"""The guardrail over every exchange by assignment: was the client answered without an error?"""
+
+LEAST_SMALLEST = 0.02
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a person asks for. No `policy`: the task's own. `force` needs a reason; `dry_run` decides, moves nothing."""
+
+    task: str
+    student: str
+    who: str
+    policy: RolloutSettings | None = None
+    reason: str = ""
+    force: bool = False
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """One row of rollouts. `evidence` is students.standing's state; `share` is what gateways route by."""
+
+    id: str
+    task: str
+    student_id: str
+    state: str
+    stage: int
+    share: float
+    policy: RolloutSettings
+    evidence: dict[str, Any]
+    reason: str | None
+    dry_run: bool
+    created_at: float
+    stage_at: float
+    ended_at: float | None
+
+
+@dataclass(frozen=True)
+class VerdictRow:
+    """One row of verdicts: what was decided or done, by whom, and the share after it."""
+
+    id: str
+    rollout_id: str
+    at: float
+    kind: str
+    stage: int
+    share: float
+    reason: str
+    sentence: str
+    numbers: dict[str, Any]
+    who: str
+
+
+def start(store: Store, request: Start, task: TaskSettings, clock: Clock) -> Rollout:
+    """Begin a rollout in shadow and ask for its student to be served.
+
+    Raises RefusedError for a policy that cannot be met, a student of another task, one without an evaluation (unless
+    forced with a reason) and a task that has a rollout under way; NotFoundError for a student that is not there. An
+    incumbent at full stays: the new rollout takes its share from it, and gives it back when it is rolled back.
+    """
+    graders = tuple(default_graders(task))
+    policy = _frozen(request.policy or task.rollout, graders)
+    student = load_student(store, request.student)
+    _check_student(store, request, student)
+    now = clock()
+    values = {
+        "id": new_id("ro_"),
+        "task": request.task,
+        "student_id": student.id,
+        "state": "running",
+        "stage": 0,
+        "share": 0.0,
+        "policy": policy.model_dump(mode="json"),
+        "fence": 0,
+        "reason": request.reason or None,
+        "dry_run": request.dry_run,
+        "created_at": now,
+        "stage_at": now,
+    }
+    try:
+        with store.write() as connection:
+            values["evidence"] = {"attempt": _attempt(connection, request.task)}
+            connection.execute(rollouts.insert().values(values))
+            note = f"{request.who} started a rollout of {student.name}" + (
+                f": {request.reason}" if request.reason else ""
+            )
+            _write_verdict(connection, str(values["id"]), ("start", 0, 0.0), note, request.who, now)
+    except IntegrityError as error:
+        raise RefusedError(
+            f"task {request.task} has a rollout under way; abort it, or wait until it is at full"
+        ) from error
+    want(store, student.id, clock)
+    return load_rollout(store, str(values["id"]))
+
+
+def _frozen(settings: RolloutSettings, graders: Sequence[str]) -> RolloutSettings:
+    """The policy with everything written out that would otherwise follow the task's settings later on."""
+    policy = policy_of(settings, graders)
+    guardrails = dict(settings.guardrails)
+    if not guardrails:
+        guardrails = {rail.metric: GuardrailSettings(smallest=rail.smallest) for rail in policy.guardrails}
+        guardrails[ERRORS] = GuardrailSettings(smallest=LEAST_SMALLEST)
+    return settings.model_copy(update={"gates": policy.gates, "guardrails": guardrails})
+
+
+def _check_student(store: Store, request: Start, student: Student) -> None:
+    if student.task != request.task:
+        raise RefusedError(f"student {student.name} was trained for task {student.task}, not {request.task}")
+    if request.force:
+        if not request.reason:
+            raise RefusedError("a forced start needs a reason")
+        return
+    query = select(evaluations.c.students).where(evaluations.c.task == request.task, evaluations.c.state == "succeeded")
+    with store.read() as connection:
+        evaluated = any(student.id in ids for ids in connection.execute(query).scalars())
+    if not evaluated:
+        raise RefusedError(f"student {student.name} has no evaluation; run one, or force the start with a reason")
+
+
+def _attempt(connection: Connection, task: str) -> int:
+    """The how-manieth student in a row this is since the task last had one at full."""
+    full = select(func.max(rollouts.c.created_at)).where(
+        rollouts.c.task == task, rollouts.c.state.in_(("full", "superseded"))
+    )
+    since = connection.execute(full).scalar() or 0.0
+    tried = select(func.count()).where(rollouts.c.task == task, rollouts.c.created_at > since)
+    return int(connection.execute(tried).scalar_one()) + 1
+
+
+def pause(store: Store, rollout_id: str, who: str, clock: Clock) -> Rollout:
+    """Keep the share as it is: evidence goes on, harm still rolls back, nothing advances."""
+    return _act(store, rollout_id, ("pause", ("running",), {"state": "paused"}), (who, ""), clock)
+
+
+def resume(store: Store, rollout_id: str, who: str, clock: Clock) -> Rollout:
+    """Let a paused rollout go on."""
+    return _act(store, rollout_id, ("resume", ("paused",), {"state": "running"}), (who, ""), clock)
+
+
+def abort(store: Store, rollout_id: str, who: str, reason: str, clock: Clock) -> Rollout:
+    """End a rollout at any stage: all its traffic goes back at once."""
+    changes = {"state": "aborted", "share": 0.0, "ended_at": clock()}
+    return _act(store, rollout_id, ("abort", LIVE_STATES, changes), (who, reason), clock)
+
+
+def promote(store: Store, rollout_id: str, who: str, reason: str, clock: Clock) -> Rollout:
+    """Move a rollout on by one stage, by a person's will instead of by proof. Raises RefusedError without a reason."""
+    if not reason:
+        raise RefusedError("promoting by hand needs a reason")
+    rollout = load_rollout(store, rollout_id)
+    shares = rollout.policy.shares
+    if rollout.stage >= len(shares):
+        raise RefusedError(f"rollout {rollout.id} is at its last stage")
+    stage = rollout.stage + 1
+    last = stage == len(shares)
+    changes = {"stage": stage, "share": shares[stage - 1], "stage_at": clock(), "state": "full" if last else "running"}
+    return _act(
+        store, rollout.id, ("promote", ("running", "paused"), changes), (who, reason), clock, stage=rollout.stage
+    )
+
+
+def _act(
+    store: Store,
+    rollout_id: str,
+    action: tuple[str, Sequence[str], dict[str, Any]],
+    by: tuple[str, str],
+    clock: Clock,
+    stage: int | None = None,
+) -> Rollout:
+    """One change by a person, in one transaction with its row in verdicts; only from the states that allow it."""
+    kind, states, changes = action
+    now = clock()
+    with store.write() as connection:
+        row = connection.execute(select(rollouts).where(rollouts.c.id == rollout_id).with_for_update()).one_or_none()
+        if row is None:
+            raise NotFoundError(f"no rollout {rollout_id!r}; `stillhouse rollouts status` shows them")
+        if row.state not in states or stage not in (None, row.stage):
+            raise RefusedError(f"cannot {kind} rollout {rollout_id}: it is {row.state} at stage {row.stage}")
+        who, reason = by
+        note = reason or f"{kind} by {who}"
+        connection.execute(update(rollouts).where(rollouts.c.id == rollout_id).values(**changes, reason=note))
+        if changes.get("state") == "full":
+            supersede(connection, row.task, rollout_id, now)
+        after = changes.get("stage", row.stage), changes.get("share", row.share)
+        sentence = f"{who}: {kind}" + (f", because {reason}" if reason else "")
+        _write_verdict(connection, rollout_id, (kind, *after), sentence, who, now)
+    return load_rollout(store, rollout_id)
+
+
+def supersede(connection: Connection, task: str, winner: str, now: float) -> None:
+    """The incumbent's share is the new student's now; its rollout ends."""
+    others = (rollouts.c.task == task) & (rollouts.c.state == "full") & (rollouts.c.id != winner)
+    values = {"state": "superseded", "share": 0.0, "ended_at": now, "reason": f"superseded by {winner}"}
+    connection.execute(update(rollouts).where(others).values(values))
+
+
+def _write_verdict(
+    connection: Connection, rollout_id: str, verdict: tuple[str, int, float], sentence: str, who: str, now: float
+) -> None:
+    kind, stage, share = verdict
+    values = {"id": new_id(), "rollout_id": rollout_id, "at": now, "kind": kind, "stage": stage, "share": share}
+    connection.execute(verdicts.insert().values(**values, reason=kind, sentence=sentence, numbers={}, who=who))
+
+
+def load_rollout(store: Store, rollout_id: str) -> Rollout:
+    """Raises NotFoundError."""
+    with store.read() as connection:
+        row = connection.execute(select(rollouts).where(rollouts.c.id == rollout_id)).one_or_none()
+    if row is None:
+        raise NotFoundError(f"no rollout {rollout_id!r}; `stillhouse rollouts status` shows them")
+    return rollout_of(row)
+
+
+def list_rollouts(store: Store, task: str | None = None, limit: int = 50) -> list[Rollout]:
+    """Newest first; of one task or of all."""
+    query = select(rollouts).order_by(rollouts.c.created_at.desc(), rollouts.c.id.desc()).limit(limit)
+    if task is not None:
+        query = query.where(rollouts.c.task == task)
+    with store.read() as connection:
+        return [rollout_of(row) for row in connection.execute(query)]
+
+
+def list_verdicts(store: Store, rollout_id: str, limit: int = 100) -> list[VerdictRow]:
+    """The last `limit` of a rollout's verdicts, oldest first."""
+    query = select(verdicts).where(verdicts.c.rollout_id == rollout_id).order_by(verdicts.c.id.desc()).limit(limit)
+    with store.read() as connection:
+        return [VerdictRow(**row._mapping) for row in connection.execute(query)][::-1]
+
+
+def rollout_of(row: Row[Any]) -> Rollout:
+    values = dict(row._mapping)
+    del values["fence"]
+    values["policy"] = RolloutSettings.model_validate(values["policy"])
+    return Rollout(**values)

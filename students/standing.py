@@ -1,0 +1,95 @@
+"""Owns what the controller remembers of one rollout between two ticks: its tests, and this stage's counts."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from students.observing import Mark
+from students.policy import Policy
+from students.tally import Evidence, Tally
+
+ERRORS = "errors"
+RATE_WINDOW_S = 30.0
+"""Time constant of the smoothed rate of eligible requests."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One scored pair, as far as the tests look at it."""
+
+    session: str
+    differences: Mapping[str, float]
+    slices: Mapping[str, str]
+
+
+@dataclass
+class Standing:
+    """Mutable; made from the rollout's stored state at each tick and written back in the tick's own transaction."""
+
+    tally: Tally
+    stage: int = 0
+    attempt: int = 1
+    sessions: list[str] = field(default_factory=list)
+    """Hashes of the sessions seen at this stage, up to the policy's minimum: beyond it nothing asks how many."""
+    assigned: int = 0
+    fallbacks: int = 0
+    rate_per_s: float | None = None
+    """Eligible requests a second, smoothed; None before the first look."""
+    seen_at: float = 0.0
+
+    def enter(self, stage: int) -> None:
+        """Begin a stage: pairs carry over, counts and what is compared by assignment start anew."""
+        self.stage = stage
+        self.sessions, self.assigned, self.fallbacks = [], 0, 0
+        self.tally.enter_stage()
+
+    def add_pair(self, pair: Pair) -> None:
+        """Count a pair. Sampling rates are common to all of a task's requests, so they cancel: see evidence.py."""
+        self.tally.add_pair(pair.differences, pair.slices)
+        digest = hashlib.sha256(pair.session.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+        if len(self.sessions) < self.tally.policy.minimum_sessions and digest not in self.sessions:
+            self.sessions.append(digest)
+
+    def add_marks(self, marks: str, now: float) -> None:
+        """Count live exchanges by assignment, in their order."""
+        for mark in map(Mark, marks):
+            self.tally.add_value(ERRORS, mark.student, float(mark.good))
+            self.assigned += mark.student
+            self.fallbacks += mark.fallback
+        self._smooth(len(marks), now)
+
+    def _smooth(self, count: int, now: float) -> None:
+        if self.seen_at and now > self.seen_at:
+            elapsed_s = now - self.seen_at
+            rate, weight = count / elapsed_s, min(1.0, elapsed_s / RATE_WINDOW_S)
+            self.rate_per_s = rate if self.rate_per_s is None else self.rate_per_s + weight * (rate - self.rate_per_s)
+        self.seen_at = now
+
+    def evidence(self, hours_at_stage: float, capacity_per_s: float | None) -> Evidence:
+        """All that a decision looks at."""
+        share = None
+        if capacity_per_s is not None and self.rate_per_s:
+            share = capacity_per_s / self.rate_per_s
+        return replace(
+            self.tally.evidence(),
+            sessions_at_stage=len(self.sessions),
+            hours_at_stage=max(0.0, hours_at_stage),
+            fallback_rate=self.fallbacks / self.assigned if self.assigned else None,
+            capacity_share=share,
+            attempt=self.attempt,
+        )
+
+    def to_state(self) -> dict[str, Any]:
+        """JSON-ready; `standing_of` goes on identically."""
+        kept = {name: getattr(self, name) for name in _KEPT}
+        return {"tally": self.tally.to_state(), **kept}
+
+
+_KEPT = ("stage", "attempt", "sessions", "assigned", "fallbacks", "rate_per_s", "seen_at")
+
+
+def standing_of(policy: Policy, state: Mapping[str, Any]) -> Standing:
+    """The standing from a rollout's `evidence`; a rollout that was just started has little more than its attempt."""
+    tally = Tally.from_state(policy, state["tally"]) if "tally" in state else Tally(policy)
+    return Standing(tally, **{name: state[name] for name in _KEPT if name in state})

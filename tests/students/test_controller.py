@@ -1,0 +1,330 @@
+"""The controller: evidence counted once under a fence, verdicts carried out, nothing moved on nothing."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import insert, select, update
+
+import students.tables as tables
+from capture.db import Store, metadata, open_store
+from capture.errors import RefusedError
+from capture.ids import new_id
+from capture.settings import (
+    GraderSettings,
+    RolloutSettings,
+    TaskSettings,
+    TeacherSettings,
+    UpstreamSettings,
+    ViewSettings,
+)
+from students import controller, leases, rollouts
+from students.controller import tick
+from students.leases import StaleLeaseError
+from students.registry import register_upstream
+from students.rollouts import Rollout, Start, load_rollout, start
+
+POLICY = RolloutSettings(shares=(0.25, 0.95), margin=0.1, minimum_pairs=5, minimum_sessions=5)
+TASK = TaskSettings(
+    kind="classification",
+    teacher=TeacherSettings(upstream="stand-in", model="large"),
+    graders={"category": GraderSettings(type="json_fields", against="truth", fields={"category": 1.0})},
+    rollout=POLICY,
+)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = open_store(f"sqlite:///{tmp_path / 'stillhouse.db'}")
+    metadata.create_all(store.engine)
+    yield store
+    store.close()
+
+
+def new_student(store: Store, clock: Clock, model: str = "small") -> str:
+    upstreams = {"stand-in": UpstreamSettings(base_url="http://127.0.0.1:1/v1")}
+    return register_upstream(store, "triage", model, ("stand-in", upstreams), ViewSettings(), clock).id
+
+
+def begin(store: Store, clock: Clock, **options: Any) -> Rollout:
+    student = options.pop("student", None) or new_student(store, clock)
+    request = Start(task="triage", student=student, who="tester", reason="a test", force=True, **options)
+    return start(store, request, TASK, clock)
+
+
+def add_pairs(store: Store, rollout: Rollout, differences: list[float], state: str = "scored") -> list[str]:
+    rows = [
+        {
+            "id": new_id(),
+            "rollout_id": rollout.id,
+            "exchange_id": new_id(),
+            "session": new_id(),
+            "day": "2027-01-01",
+            "slices": {"language": "de" if number % 2 else "en"},
+            "stage": rollout.stage,
+            "probability": 1.0,
+            "teacher_output": "{}",
+            "differences": {"category": difference},
+            "student_scores": {},
+            "teacher_scores": {},
+            "state": state,
+            "served": False,
+            "created_at": 0.0,
+        }
+        for number, difference in enumerate(differences)
+    ]
+    with store.write() as connection:
+        connection.execute(insert(tables.pairs), rows)
+    return [row["id"] for row in rows]
+
+
+def observe(store: Store, rollout: Rollout, marks: str) -> None:
+    with store.write() as connection:
+        connection.execute(insert(tables.observations).values(id=new_id(), rollout_id=rollout.id, marks=marks))
+
+
+def verdict_rows(store: Store, rollout: Rollout) -> list[tuple[str, str]]:
+    return [(row.kind, row.reason) for row in rollouts.list_verdicts(store, rollout.id)]
+
+
+def count_of_gate(rollout: Rollout) -> int:
+    return int(rollout.evidence["tally"]["gates"]["category"]["count"])
+
+
+def test_no_evidence_holds(store: Store, clock: Clock) -> None:
+    rollout = begin(store, clock)
+    for _ in range(3):
+        clock.now += 1000 * 3600
+        tick(store, clock, "a")
+    after = load_rollout(store, rollout.id)
+    assert (after.state, after.stage, after.share) == ("running", 0, 0.0)
+    assert verdict_rows(store, rollout) == [("start", "start"), ("hold", "no_evidence")]
+
+
+def test_pairs_that_wait_for_truth_are_no_evidence(store: Store, clock: Clock) -> None:
+    rollout = begin(store, clock)
+    add_pairs(store, rollout, [0.0] * 300, state="waiting")
+    assert tick(store, clock, "a").consumed == 0
+    assert load_rollout(store, rollout.id).stage == 0
+
+
+def test_an_equal_student_goes_from_shadow_to_full(store: Store, clock: Clock) -> None:
+    rollout = begin(store, clock)
+    shares = []
+    for _ in range(30):
+        add_pairs(store, load_rollout(store, rollout.id), [0.0] * 20)
+        clock.now += 1
+        tick(store, clock, "a")
+        shares.append(load_rollout(store, rollout.id).share)
+    assert load_rollout(store, rollout.id).state == "full"
+    assert sorted(set(shares)) == [0.0, 0.25, 0.95]
+    assert shares == sorted(shares)
+
+
+def test_a_worse_student_is_rolled_back_with_its_numbers(store: Store, clock: Clock) -> None:
+    rollout = begin(store, clock)
+    add_pairs(store, rollout, [-1.0, 0.0] * 30)
+    clock.now += 5
+    tick(store, clock, "a")
+    after = load_rollout(store, rollout.id)
+    assert (after.state, after.share, after.ended_at) == ("rolled_back", 0.0, clock.now)
+    last = rollouts.list_verdicts(store, rollout.id)[-1]
+    assert last.kind == "roll_back"
+    assert last.numbers["gates"][0]["reading"]["count"] == 60
+    assert last.who == "controller"
+
+
+def test_the_full_student_goes_on_being_watched(store: Store, clock: Clock) -> None:
+    rollout = begin(store, clock)
+    for _ in range(2):
+        rollouts.promote(store, rollout.id, "tester", "we trust it", clock)
+    full = load_rollout(store, rollout.id)
+    assert (full.state, full.share) == ("full", 0.95)
+    add_pairs(store, full, [-1.0] * 60)
+    tick(store, clock, "a")
+    assert load_rollout(store, rollout.id).state == "rolled_back"
+
+
+def test_replay_counts_nothing_twice(store: Store, clock: Clock) -> None:
+    rollout = begin(store, clock)
+    ids = add_pairs(store, rollout, [0.0] * 4)
+    look = controller._look(store, rollout.id)
+    assert look is not None
+    tick(store, clock, "a")
+    lease = leases.acquire(store, controller.LEASE, "a", clock(), 10)
+    assert lease is not None
+    with pytest.raises(controller.MovedError):
+        controller._turn(store, look, lease, clock())
+    tick(store, clock, "a")
+    assert count_of_gate(load_rollout(store, rollout.id)) == len(ids)
+
+
+def test_a_stale_controller_is_refused_and_nothing_is_consumed(store: Store, clock: Clock) -> None:
+    rollout = begin(store, clock)
+    stale = leases.acquire(store, controller.LEASE, "old", clock(), 10)
+    assert stale is not None
+    add_pairs(store, rollout, [0.0] * 4)
+    look = controller._look(store, rollout.id)
+    assert look is not None
+    clock.now += 11
+    fresh = leases.acquire(store, controller.LEASE, "new", clock(), 10)
+    assert fresh is not None
+    assert fresh.token == stale.token + 1
+    with pytest.raises(StaleLeaseError):
+        controller._turn(store, look, stale, clock())
+    with store.read() as connection:
+        states = set(connection.execute(select(tables.pairs.c.state)).scalars())
+    assert states == {"scored"}
+    assert tick(store, clock, "old") == controller.Tick(leading=False)
+    assert tick(store, clock, "new").consumed == 4
+
+
+def test_the_tick_is_written_for_the_gateways(store: Store, clock: Clock) -> None:
+    tick(store, clock, "a")
+    with store.read() as connection:
+        assert connection.execute(select(tables.leases.c.ticked_at)).scalar() == clock.now
+
+
+def test_paused_never_advances_but_still_rolls_back(store: Store, clock: Clock) -> None:
+    rollout = begin(store, clock)
+    rollouts.pause(store, rollout.id, "tester", clock)
+    add_pairs(store, rollout, [0.0] * 200)
+    tick(store, clock, "a")
+    assert load_rollout(store, rollout.id).stage == 0
+    assert verdict_rows(store, rollout)[-1] == ("hold", "paused")
+    add_pairs(store, rollout, [-1.0] * 190)
+    tick(store, clock, "a")
+    assert load_rollout(store, rollout.id).state == "rolled_back"
+
+
+def test_a_dry_run_decides_and_moves_nothing(store: Store, clock: Clock) -> None:
+    rollout = begin(store, clock, dry_run=True)
+    for _ in range(20):
+        add_pairs(store, rollout, [0.0] * 20)
+        clock.now += 1
+        tick(store, clock, "a")
+    after = load_rollout(store, rollout.id)
+    assert (after.state, after.stage, after.share) == ("running", 2, 0.0)
+
+
+def test_errors_by_assignment_roll_back(store: Store, clock: Clock) -> None:
+    rollout = begin(store, clock)
+    rollouts.promote(store, rollout.id, "tester", "we trust it", clock)
+    observe(store, rollout, "aTaTATAT" * 40)
+    tick(store, clock, "a")
+    last = rollouts.list_verdicts(store, rollout.id)[-1]
+    assert (last.kind, last.reason) == ("roll_back", "harm")
+    with store.read() as connection:
+        assert connection.execute(select(tables.observations.c.id)).all() == []
+
+
+def test_too_many_fallbacks_hold(store: Store, clock: Clock) -> None:
+    rollout = begin(store, clock)
+    rollouts.promote(store, rollout.id, "tester", "we trust it", clock)
+    add_pairs(store, load_rollout(store, rollout.id), [0.0] * 200)
+    observe(store, rollout, "FATT" * 10)
+    tick(store, clock, "a")
+    assert verdict_rows(store, rollout)[-1] == ("hold", "fallbacks")
+
+
+def test_no_step_beyond_the_measured_capacity(store: Store, clock: Clock) -> None:
+    rollout = begin(store, clock)
+    with store.write() as connection:
+        values = {"student_id": rollout.student_id, "state": "ready", "capacity_per_s": 1.0, "seen_at": clock.now}
+        connection.execute(insert(tables.student_servers).values(values))
+    add_pairs(store, rollout, [0.0] * 200)
+    observe(store, rollout, "T" * 100)
+    tick(store, clock, "a")
+    for _ in range(3):  # 100 requests a second, of which the next stage would bring 25
+        clock.now += 1
+        observe(store, rollout, "T" * 100)
+        tick(store, clock, "a")
+    assert load_rollout(store, rollout.id).stage == 1  # the rate was unknown at the first look
+    add_pairs(store, load_rollout(store, rollout.id), [0.0] * 50)
+    tick(store, clock, "a")
+    assert verdict_rows(store, rollout)[-1] == ("hold", "capacity")
+
+
+def test_one_rollout_of_a_task_at_a_time(store: Store, clock: Clock) -> None:
+    first = begin(store, clock)
+    with pytest.raises(RefusedError, match="under way"):
+        begin(store, clock, student=new_student(store, clock, "other"))
+    rollouts.abort(store, first.id, "tester", "enough", clock)
+    assert begin(store, clock).evidence["attempt"] == 2
+
+
+def test_the_next_student_takes_over_from_the_incumbent_or_gives_back(store: Store, clock: Clock) -> None:
+    incumbent = begin(store, clock)
+    for _ in range(2):
+        rollouts.promote(store, incumbent.id, "tester", "we trust it", clock)
+    bad = begin(store, clock, student=new_student(store, clock, "bad"))
+    rollouts.promote(store, bad.id, "tester", "a test", clock)
+    add_pairs(store, bad, [-1.0] * 60)
+    tick(store, clock, "a")
+    assert load_rollout(store, bad.id).state == "rolled_back"
+    assert (load_rollout(store, incumbent.id).state, load_rollout(store, incumbent.id).share) == ("full", 0.95)
+    good = begin(store, clock, student=new_student(store, clock, "good"))
+    for _ in range(2):
+        rollouts.promote(store, good.id, "tester", "we trust it", clock)
+    assert (load_rollout(store, incumbent.id).state, load_rollout(store, incumbent.id).share) == ("superseded", 0.0)
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        POLICY.model_copy(update={"margin": 0.0}),
+        POLICY.model_copy(update={"alpha": 1.0}),
+        POLICY.model_copy(update={"shares": (0.5, 0.25)}),
+        POLICY.model_copy(update={"gates": ("nobody",)}),
+        POLICY.model_copy(update={"spend_cap_usd": 0.0}),
+    ],
+)
+def test_a_policy_that_cannot_be_met_is_refused(store: Store, clock: Clock, policy: RolloutSettings) -> None:
+    with pytest.raises(RefusedError):
+        begin(store, clock, policy=policy)
+    assert rollouts.list_rollouts(store) == []
+
+
+def test_a_student_without_evaluation_is_refused(store: Store, clock: Clock) -> None:
+    student = new_student(store, clock)
+    with pytest.raises(RefusedError, match="no evaluation"):
+        start(store, Start("triage", student, "tester"), TASK, clock)
+    with pytest.raises(RefusedError, match="reason"):
+        start(store, Start("triage", student, "tester", force=True), TASK, clock)
+
+
+def test_the_student_of_an_ended_rollout_is_retired_after_a_while(store: Store, clock: Clock) -> None:
+    rollout = begin(store, clock)
+    with store.write() as connection:
+        values = {"student_id": rollout.student_id, "state": "ready", "wanted_at": clock.now, "seen_at": clock.now}
+        connection.execute(insert(tables.student_servers).values(values))
+    clock.now += 1
+    rollouts.abort(store, rollout.id, "tester", "enough", clock)
+
+    def wanted() -> float | None:
+        with store.read() as connection:
+            return connection.execute(select(tables.student_servers.c.wanted_at)).scalar()
+
+    tick(store, clock, "a")
+    assert wanted() is not None
+    clock.now += controller.RETIRE_AFTER_S + 1
+    tick(store, clock, "a")
+    assert wanted() is None
+    with store.write() as connection:
+        connection.execute(update(tables.student_servers).values(wanted_at=clock.now))
+    tick(store, clock, "a")
+    assert wanted() is not None
