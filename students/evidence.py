@@ -199,16 +199,8 @@ class MeanTest:
         return self._low, self._high
 
     def reading(self) -> Reading:
-        return Reading(
-            count=self.count,
-            mean=self.mean,
-            low=self._low,
-            high=self._high,
-            proven=self.proven,
-            refuted=self.refuted,
-            proven_at=self._crossed[self.claim],
-            log_wealth=self.log_wealth,
-        )
+        proven_at = self._crossed[self.claim]
+        return Reading(self.count, self.mean, *self.interval(), self.proven, self.refuted, proven_at, self.log_wealth)
 
     def to_state(self) -> dict[str, Any]:
         """Everything, as JSON-ready numbers and lists; `from_state` goes on with the very same arithmetic."""
@@ -273,17 +265,22 @@ class Paths:
     refuted_at: NDArray[np.int64]
     log_wealth: Floats
     log_wealth_against: Floats
+    trail: Floats
+    """The log wealth after each `every` pairs, [runs, looks]."""
+    every: int
 
 
-def paths(differences: Floats, test: MeanTest, probabilities: Floats | None = None) -> Paths:
+def paths(differences: Floats, test: MeanTest, probabilities: Floats | None = None, every: int = 1_000) -> Paths:
     """Play many runs at once, `differences[runs, pairs]`, through a test's arithmetic; the test itself is only read.
 
-    NaN marks a pair that did not happen: it changes nothing but still counts in the pair's number.
+    NaN marks a pair that did not happen: it changes nothing but still counts in the pair's number. The trail notes the
+    log wealth `every` so many pairs.
     """
     runs, pairs = differences.shape
     sums = Sums(*(np.zeros(runs) for _ in range(5)))
     log = {side: np.zeros(runs) for side in (UP, DOWN)}
     crossed = {side: np.zeros(runs, dtype=np.int64) for side in (UP, DOWN)}
+    trail = np.zeros((runs, pairs // every))
     for pair in range(pairs):
         happened = ~np.isnan(differences[:, pair])
         difference = np.where(happened, differences[:, pair], 0.0)
@@ -292,4 +289,6 @@ def paths(differences: Floats, test: MeanTest, probabilities: Floats | None = No
             log[side] += gains(sums, test.threshold, side, difference, weight)
             crossed[side][(crossed[side] == 0) & (log[side] >= bar(test.alpha))] = pair + 1
         sums.add(difference, weight)
-    return Paths(crossed[test.claim], crossed[-test.claim], log[test.claim], log[-test.claim])
+        if (pair + 1) % every == 0:
+            trail[:, pair // every] = log[test.claim]
+    return Paths(crossed[test.claim], crossed[-test.claim], log[test.claim], log[-test.claim], trail, every)
