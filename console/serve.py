@@ -27,6 +27,7 @@ def command(settings: configuration.Settings) -> list[str]:
 
 
 def main(argv: Sequence[str], environ: dict[str, str]) -> int:
+    """Becomes the Streamlit process; returns only when it cannot."""
     parser = argparse.ArgumentParser(prog="stillhouse console", description=__doc__)
     parser.add_argument("--config", type=Path)
     parser.add_argument("--data", type=Path)
@@ -44,7 +45,7 @@ def main(argv: Sequence[str], environ: dict[str, str]) -> int:
     if config:
         environ["STILLHOUSE_CONFIG"] = str(config.resolve())
     line = command(settings)
-    os.execve(line[0], line, environ)  # noqa: S606
+    return os.execve(line[0], line, environ)
 
 
 if __name__ == "__main__":

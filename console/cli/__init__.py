@@ -12,8 +12,8 @@ from console.cli import datasets, evaluations, keys, models, processes, rollouts
 
 app = typer.Typer(
     name="stillhouse",
-    help="A distillation gateway: capture a large model's traffic, train a small one on it, move the traffic on proof.\n\n"
-    "--config FILE and --data FOLDER may stand anywhere on the line.",
+    help="A distillation gateway: capture a large model's traffic, train a small one on it, "
+    "move the traffic on proof.\n\n--config FILE and --data FOLDER may stand anywhere on the line.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -1,0 +1,111 @@
+"""`stillhouse students`: fine-tunes, and the small models that come out of them."""
+
+import json as codec
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+from sqlalchemy import select
+
+from capture.errors import NotFoundError
+from console import verbs
+from console.cli.context import Json, desk, invocation, show
+from console.cli.processes import become
+from console.cli.waiting import Wait, follow
+from students import registry
+from students.tables import fine_tunes
+
+app = typer.Typer(help="Students: small models, and the fine-tunes that make them.", no_args_is_help=True)
+
+
+@app.command("train")
+def train(
+    context: typer.Context,
+    dataset: Annotated[str, typer.Argument(help="An id, or TASK@VERSION.")],
+    base: Annotated[str | None, typer.Option(help="A base model: `stillhouse models list`.")] = None,
+    epochs: Annotated[float | None, typer.Option()] = None,
+    seed: Annotated[int | None, typer.Option()] = None,
+    wait: Wait = True,
+) -> None:
+    """Fine-tune a student on a dataset, with a live loss, tokens per second and the time left."""
+    changes = {key: value for key, value in (("epochs", epochs), ("seed", seed)) if value is not None}
+    fine_tune_id = verbs.train(desk(context), dataset, base, changes)
+    typer.echo(fine_tune_id)
+    if wait:
+        follow(lambda: _fine_tune(context, fine_tune_id))
+
+
+@app.command("cancel")
+def cancel(context: typer.Context, fine_tune: str) -> None:
+    """Stop a fine-tune that is queued or running."""
+    verbs.cancel_fine_tune(desk(context), fine_tune)
+    typer.echo(f"asked {fine_tune} to stop")
+
+
+@app.command("list")
+def list_(context: typer.Context, task: Annotated[str | None, typer.Option()] = None, json: Json = False) -> None:
+    """Every student, newest first, and whether it is served."""
+    store = invocation(context).store
+    rows = []
+    for student in registry.list_students(store, task):
+        server = registry.server_of(store, student.id)
+        served = {
+            "server": server.state if server else "–",
+            "capacity_per_s": server.capacity_per_s if server else None,
+        }
+        rows.append({**asdict(student), **served})
+    heads = {
+        "id": "id",
+        "name": "name",
+        "task": "task",
+        "kind": "kind",
+        "server": "server",
+        "capacity_per_s": "answers/s",
+    }
+    show(rows, heads, json)
+
+
+@app.command("show")
+def show_(context: typer.Context, student: str) -> None:
+    """A student with its lineage, as JSON."""
+    store = invocation(context).store
+    found = registry.load_student(store, student)
+    server = registry.server_of(store, found.id)
+    row = {**asdict(found), "server": asdict(server) if server else None}
+    typer.echo(codec.dumps(row, indent=2, default=_plain))
+
+
+@app.command("serve")
+def serve(
+    context: typer.Context,
+    student: Annotated[
+        str | None, typer.Argument(help="Ask for this one too; without it: run the student server.")
+    ] = None,
+    stop: Annotated[bool, typer.Option("--stop", help="No longer serve the named student.")] = False,
+) -> None:
+    """Run the student server, or ask it for one student more."""
+    if student is None:
+        become(invocation(context), "students.server")
+    verbs.serve(desk(context), str(student), wanted=not stop)
+    typer.echo(f"{'no longer wanted' if stop else 'wanted'}: {student}")
+
+
+def _fine_tune(context: typer.Context, fine_tune_id: str) -> tuple[str, str, Any]:
+    with invocation(context).store.read() as connection:
+        row = connection.execute(select(fine_tunes).where(fine_tunes.c.id == fine_tune_id)).one_or_none()
+    if row is None:
+        raise NotFoundError(f"no fine-tune {fine_tune_id!r}")
+    progress = row.progress or {}
+    parts = [row.state]
+    if progress.get("total_steps"):
+        parts.append(f"step {progress.get('step', 0)} of {progress['total_steps']}")
+    for key, form in (("loss", "loss {:.3f}"), ("tokens_per_s", "{:.0f} tokens/s"), ("seconds_left", "{:.0f} s left")):
+        if progress.get(key) is not None:
+            parts.append(form.format(progress[key]))
+    if row.student_id:
+        parts.append(f"student {row.student_id}")
+    return row.state, ", ".join(parts), row.error
+
+
+def _plain(value: object) -> Any:
+    return sorted(value) if isinstance(value, frozenset) else getattr(value, "model_dump", lambda: str(value))()

@@ -1,0 +1,205 @@
+"""What page and command both call: each verb checks the role, inserts or changes rows, and leaves a line in the audit.
+
+Verbs do nothing slow: the worker acts on the rows. Unknown names raise NotFoundError, forbidden things RefusedError.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from sqlalchemy import insert, update
+
+from capture import datasets, keys, lineage, reviews
+from capture import tasks as task_store
+from capture.errors import NotFoundError, RefusedError
+from capture.ids import new_id
+from capture.settings import TaskSettings, TrainingSettings
+from console.access import Desk, Role
+from students import registry, rollouts
+from students.tables import evaluations, fine_tunes
+
+
+def task_of(desk: Desk, name: str) -> TaskSettings:
+    """The settings of a task, from the file or the console."""
+    tasks = task_store.load_tasks(desk.store)
+    if name not in tasks:
+        known = ", ".join(sorted(tasks)) or "none yet"
+        raise NotFoundError(f"no task {name!r}; there are: {known}")
+    return tasks[name]
+
+
+def save_task(desk: Desk, name: str, settings: dict[str, Any]) -> None:
+    """Makes or changes a task of the console's own; those in stillhouse.toml are read-only here."""
+    desk.demand(Role.OPERATOR, "changing a task")
+    try:
+        task = TaskSettings.model_validate(settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise RefusedError(f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from error
+    if task.teacher.upstream not in desk.settings.upstreams:
+        raise RefusedError(f"teacher.upstream {task.teacher.upstream!r} is not an upstream of stillhouse.toml")
+    task_store.save_task(desk.store, name, task)
+    desk.record("tasks.save", name, settings=settings)
+
+
+def review(desk: Desk, exchange_id: str, verdict: str, output: str | None = None) -> None:
+    """A person's verdict on an exchange: accept, reject, or correct with the corrected output."""
+    desk.demand(Role.REVIEWER, "reviewing")
+    reviews.review(desk.store, exchange_id, verdict, output, desk.actor.name, desk.clock)
+    desk.record("reviews.add", exchange_id, verdict=verdict)
+
+
+def build_dataset(desk: Desk, task: str, filters: datasets.Filters | None = None) -> str:
+    """Queues a build; the worker does it. Returns the dataset's id."""
+    desk.demand(Role.OPERATOR, "building a dataset")
+    task_of(desk, task)
+    dataset_id = datasets.queue_build(desk.store, task, filters or datasets.Filters(), desk.clock)
+    desk.record("datasets.build", dataset_id, task=task)
+    return dataset_id
+
+
+def export_dataset(desk: Desk, dataset: str, form: str, path: Path) -> int:
+    """Writes a dataset's rows to a file; returns how many."""
+    desk.demand(Role.OPERATOR, "exporting a dataset")
+    dataset_id = datasets.resolve(desk.store, dataset)
+    count = datasets.export(desk.store, dataset_id, form, path, desk.settings)
+    desk.record("datasets.export", dataset_id, form=form, rows=count)
+    return count
+
+
+def train(desk: Desk, dataset: str, base: str | None = None, changes: dict[str, Any] | None = None) -> str:
+    """Queues a fine-tune on a ready dataset; `changes` go over the task's training settings. Returns its id."""
+    desk.demand(Role.OPERATOR, "starting a fine-tune")
+    card = datasets.load_card(desk.store, datasets.resolve(desk.store, dataset))
+    if card.state != "ready":
+        raise RefusedError(f"dataset {dataset} is {card.state}; it must be ready before anything is trained on it")
+    task = task_of(desk, card.task)
+    upstream = desk.settings.upstreams.get(task.teacher.upstream)
+    if upstream is None or not upstream.training_allowed:
+        raise RefusedError(f"upstreams.{task.teacher.upstream} has training_allowed = false; its answers may not train")
+    wanted = {**task.training.model_dump(), **(changes or {}), **({"base": base} if base else {})}
+    try:
+        settings = TrainingSettings.model_validate(wanted)
+    except ValidationError as error:
+        raise RefusedError(f"training.{error.errors()[0]['loc'][0]}: {error.errors()[0]['msg']}") from error
+    row = {
+        "id": new_id("ftjob-"),
+        "task": card.task,
+        "dataset_id": card.id,
+        "base": settings.base,
+        "trainer": "local",
+        "settings": settings.model_dump(mode="json"),
+        "state": "queued",
+        "cancel_asked": False,
+        "progress": {},
+        "created_at": desk.clock(),
+    }
+    with desk.store.write() as connection:
+        connection.execute(insert(fine_tunes).values(row))
+    desk.record("students.train", str(row["id"]), dataset=card.id, base=settings.base)
+    return str(row["id"])
+
+
+def cancel_fine_tune(desk: Desk, fine_tune_id: str) -> None:
+    """Asks a running or queued fine-tune to stop; what it has learnt so far is thrown away."""
+    desk.demand(Role.OPERATOR, "cancelling a fine-tune")
+    asked = update(fine_tunes).where(fine_tunes.c.id == fine_tune_id, fine_tunes.c.state.in_(("queued", "running")))
+    with desk.store.write() as connection:
+        changed = connection.execute(asked.values(cancel_asked=True)).rowcount
+    if not changed:
+        raise RefusedError(f"{fine_tune_id} is not running, so there is nothing to cancel")
+    desk.record("students.cancel", fine_tune_id)
+
+
+def serve(desk: Desk, student: str, wanted: bool = True) -> None:
+    """Asks the student server to keep a local student up, or no longer to."""
+    desk.demand(Role.OPERATOR, "serving a student")
+    found = registry.load_student(desk.store, student)
+    if wanted:
+        registry.want(desk.store, found.id, desk.clock)
+    else:
+        registry.unwant(desk.store, found.id)
+    desk.record("students.serve" if wanted else "students.unserve", found.id)
+
+
+def evaluate(desk: Desk, dataset: str, students: Sequence[str], with_base: bool = True) -> str:
+    """Queues an evaluation on a dataset's holdout, of students and (by default) their untuned base. Returns its id."""
+    desk.demand(Role.OPERATOR, "running an evaluation")
+    card = datasets.load_card(desk.store, datasets.resolve(desk.store, dataset))
+    found = [registry.load_student(desk.store, student) for student in students]
+    if not found:
+        raise RefusedError("name at least one student to evaluate")
+    strangers = [student.name for student in found if student.task != card.task]
+    if strangers:
+        raise RefusedError(f"{', '.join(strangers)} learnt another task than {card.task}")
+    row = {
+        "id": new_id("ev_"),
+        "task": card.task,
+        "dataset_id": card.id,
+        "students": [student.id for student in found],
+        "state": "queued",
+        "progress": {"with_base": with_base},
+        "report": {},
+        "created_at": desk.clock(),
+    }
+    with desk.store.write() as connection:
+        connection.execute(insert(evaluations).values(row))
+    desk.record("evaluations.run", str(row["id"]), dataset=card.id, students=row["students"])
+    return str(row["id"])
+
+
+def start_rollout(desk: Desk, start: rollouts.Start) -> rollouts.Rollout:
+    """Starts a student's rollout at shadow, by `start.policy` or its task's; `start.who` is the desk's actor."""
+    desk.demand(Role.OPERATOR, "starting a rollout")
+    asked = replace(start, who=desk.actor.name)
+    rollout = rollouts.start(desk.store, asked, task_of(desk, start.task), desk.clock)
+    desk.record("rollouts.start", rollout.id, student=rollout.student_id, dry_run=start.dry_run, reason=start.reason)
+    return rollout
+
+
+def steer(desk: Desk, verb: str, rollout_id: str, reason: str = "") -> rollouts.Rollout:
+    """`verb` is pause, resume, promote or abort; promote and abort need a reason."""
+    desk.demand(Role.OPERATOR, f"to {verb} a rollout")
+    if verb in ("promote", "abort") and not reason.strip():
+        raise RefusedError(f"to {verb} a rollout needs a reason: it stands in its history")
+    rollout = _steer(desk, verb, rollout_id, reason)
+    desk.record(f"rollouts.{verb}", rollout_id, reason=reason)
+    return rollout
+
+
+def _steer(desk: Desk, verb: str, rollout_id: str, reason: str) -> rollouts.Rollout:
+    store, who, clock = desk.store, desk.actor.name, desk.clock
+    match verb:
+        case "pause":
+            return rollouts.pause(store, rollout_id, who, clock)
+        case "resume":
+            return rollouts.resume(store, rollout_id, who, clock)
+        case "promote":
+            return rollouts.promote(store, rollout_id, who, reason, clock)
+        case "abort":
+            return rollouts.abort(store, rollout_id, who, reason, clock)
+    raise RefusedError(f"{verb!r} is none of pause, resume, promote, abort")
+
+
+def create_key(desk: Desk, name: str, tasks: Sequence[str] = (), expires_at: float | None = None) -> str:
+    """A new gateway key; returned here, and never shown again."""
+    desk.demand(Role.OPERATOR, "creating a key")
+    secret, key = keys.create(desk.store, desk.settings.data, name, tasks, expires_at, desk.clock)
+    desk.record("keys.create", key.id, name=name, tasks=list(tasks))
+    return secret
+
+
+def revoke_key(desk: Desk, key_id: str) -> None:
+    desk.demand(Role.OPERATOR, "revoking a key")
+    keys.revoke(desk.store, key_id, desk.clock)
+    desk.record("keys.revoke", key_id)
+
+
+def erase(desk: Desk, exchange_ids: Sequence[str] = (), user: str | None = None) -> lineage.ErasureReport:
+    """Deletes exchanges, or all of a user's, and says which datasets they had gone into."""
+    desk.demand(Role.OPERATOR, "erasing")
+    report = lineage.erase(desk.store, exchange_ids, user, desk.actor.name, desk.clock)
+    desk.record("traffic.erase", user or ",".join(exchange_ids), datasets=list(report.datasets))
+    return report

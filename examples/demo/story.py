@@ -1,0 +1,221 @@
+"""The demo's two acts, each step by the verbs that the console and the command use; every step checks what it says."""
+
+import asyncio
+import itertools
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import func, select
+
+from capture import datasets, traffic
+from capture.tables import exchanges, feedback
+from console import verbs
+from console.access import Desk
+from examples.demo.machine import Machine
+from examples.demo.screen import Estimate, Screen
+from examples.demo.spoil import kill_server, spoil
+from examples.demo.world import World
+from examples.ticket_app import Reply, TicketApp
+from examples.tickets import Ticket
+from students import bases, registry, rollouts
+from students.tables import evaluations, fine_tunes
+
+TASK = "triage"
+POLL_S = 0.5
+PATIENCE_S = 600
+
+
+class DemoFailedError(Exception):
+    """A step did not do what it says."""
+
+
+@dataclass
+class Story:
+    """What the steps hand on to one another, and what the table at the end is made of."""
+
+    world: World
+    machine: Machine
+    desk: Desk
+    screen: Screen
+    dataset_id: str = ""
+    student_id: str = ""
+    evaluation_id: str = ""
+    rollout_id: str = ""
+    replies: list[Reply] = field(default_factory=list)
+    spoilt_at: float | None = None
+    killed_at: float | None = None
+
+    def fetch_base(self) -> None:
+        name = json.loads(self.desk.settings.tasks[TASK].training.model_dump_json())["base"]
+        self.screen.say(f"fetching and checking the base model {name}")
+        bases.pull(name, self.desk.settings.models_folder)
+
+    def collect(self) -> None:
+        """The app asks the teacher through the gateway; what it has asked already (a demo gone on) is not asked again."""
+        world = self.world
+        asked = self._asked()
+        wanted = [ticket for ticket in world.stream(world.seed, world.collected, 0) if ticket.id not in asked]
+        self.screen.say(f"the app sends {len(wanted)} tickets through the gateway, half of them streamed")
+        estimate, done = Estimate(len(wanted)), itertools.count(1)
+
+        def shown(_reply: Reply) -> None:
+            count = next(done)
+            self.screen.progress("tickets answered", count, len(wanted), estimate.left_s(count))
+
+        app = self._app(shown)
+        asyncio.run(app.send(wanted, at_once=world.at_once))
+        self.replies += app.replies
+        self._check_replies(app.replies)
+        self._until("captured, with their outcomes", self._captured, world.collected)
+
+    def build(self) -> None:
+        found = [card for card in datasets.list_datasets(self.desk.store, TASK) if card.state == "ready"]
+        self.dataset_id = found[0].id if found else verbs.build_dataset(self.desk, TASK)
+        self._ended(lambda: datasets.load_card(self.desk.store, self.dataset_id), "the dataset")
+        card = datasets.load_card(self.desk.store, self.dataset_id)
+        self.screen.say(f"dataset {TASK}@{card.version}: {_counts(card)}, hash {str(card.hash)[:12]}")
+
+    def train(self) -> None:
+        fine_tune_id = self._last(fine_tunes, "failed", "cancelled") or verbs.train(self.desk, self.dataset_id)
+        self.screen.say(f"fine-tuning {self.desk.settings.tasks[TASK].training.base} with LoRA ({fine_tune_id})")
+        row = self._ended(lambda: self._row(fine_tunes, fine_tune_id), "the fine-tune", self._training_progress)
+        self.student_id = row.student_id
+        student = registry.load_student(self.desk.store, self.student_id)
+        self.screen.say(f"student {student.name}: weights {str(student.weights_hash)[:12]}, {row.trained_tokens} tokens")
+
+    def evaluate(self) -> None:
+        last = self._last(evaluations, "failed")
+        self.evaluation_id = last or verbs.evaluate(self.desk, self.dataset_id, [self.student_id])
+        self.screen.say("evaluating student and untuned base against the teacher, on the sealed holdout")
+        self._ended(lambda: self._row(evaluations, self.evaluation_id), "the evaluation", self._evaluation_progress)
+        gained = self.holdout("student") - self.holdout("base")
+        if gained < self.world.beats_base_by:
+            raise DemoFailedError(f"the student beats its untuned base by {gained:.0%}, not by {self.world.beats_base_by:.0%}")
+
+    def roll_out(self) -> None:
+        """Traffic keeps coming; verdicts move the share, from shadow to full."""
+        going = [found for found in rollouts.list_rollouts(self.desk.store, TASK) if found.state in ("running", "full")]
+        if going:
+            self.rollout_id = going[0].id
+        else:
+            asked = rollouts.Start(TASK, self.student_id, self.desk.actor.name)
+            self.rollout_id = verbs.start_rollout(self.desk, asked).id
+        self.screen.say(self._policy_sentence())
+        with self._traffic():
+            self._follow_verdicts("full", failing=("rolled_back", "aborted", "paused"))
+
+    def kill_the_server(self, seconds: float = 20) -> None:
+        """The student server's process dies under load: the teacher answers until it is back."""
+        with self._traffic() as app:
+            time.sleep(seconds / 4)
+            before = len(app.replies)
+            self.killed_at = time.time()
+            pid = kill_server(self.desk.store, self.student_id)
+            self.screen.say(f"killed the student's process ({pid}) while it served {self.share():.0%} of the traffic")
+            self._until("answered meanwhile", lambda: len(app.replies) - before, 20)
+            self._until("the student is back", self._served, 1)
+        replies = app.replies[before:]
+        self._check_replies(replies)
+        fallen = sum(reply.arm == "fallback" for reply in replies)
+        if not fallen:
+            raise DemoFailedError("the student's process was killed, and yet no request fell back to the teacher")
+        self.screen.say(f"{len(replies)} requests meanwhile: {fallen} fell back to the teacher, 0 client errors")
+
+    def spoil_the_student(self) -> None:
+        """A bad adapter: most of what the student learnt is taken out of its weights, and it is served like that."""
+        student = registry.load_student(self.desk.store, self.student_id)
+        base = bases.pull(student.base, self.desk.settings.models_folder)
+        spoil(self.desk.settings.data / str(student.folder), base, self.world.spoilt_strength)
+        kill_server(self.desk.store, self.student_id)
+        self._until("the spoilt student is served", self._served, 1)
+        self.spoilt_at = time.time()
+        self.screen.say(f"the student was made worse: {self.world.spoilt_strength:.0%} of its adapter is left")
+
+    def roll_back(self) -> None:
+        """The same traffic; the evidence turns, and the controller takes the share back by itself."""
+        with self._traffic():
+            self._follow_verdicts("rolled_back", failing=("aborted", "paused"))
+        self.screen.say(f"share {self.share():.0%}: every request is the teacher's again")
+
+    def share(self) -> float:
+        return rollouts.load_rollout(self.desk.store, self.rollout_id).share
+
+    def holdout(self, arm: str, grader: str = "category") -> float:
+        """An arm's mean score on the holdout: of "teacher", "base" or "student"."""
+        report: dict[str, Any] = self._row(evaluations, self.evaluation_id).report
+        return holdout_score(report, arm, grader)
+
+    def bad_answers(self) -> int:
+        """Wrong categories that clients got from the student after it was spoilt."""
+        since = self.spoilt_at or time.time()
+        return sum(
+            reply.arm == "student" and reply.finished_at > since and not _right(reply) for reply in self.replies
+        )
+
+    # What the steps have in common.
+
+    def _app(self, on_reply: Callable[[Reply], None] = lambda _reply: None) -> TicketApp:
+        machine, world = self.machine, self.world
+        return TicketApp(
+            machine.gateway, machine.teacher.model, machine.key, world.messages, world.response_format, on_reply
+        )
+
+    @contextmanager
+    def _traffic(self) -> Iterator[TicketApp]:
+        """The app at work in a thread of its own, on tickets that nobody has seen yet."""
+        app, stop = self._app(), threading.Event()
+        start = self.world.collected + len(self.replies)
+        fresh = itertools.takewhile(lambda _: not stop.is_set(), self.world.stream(self.world.seed, 100_000, start))
+        send = app.send(fresh, at_once=self.world.at_once, per_s=self.world.per_s)
+        thread = threading.Thread(target=asyncio.run, args=(send,), name="traffic", daemon=True)
+        thread.start()
+        try:
+            yield app
+        finally:
+            stop.set()
+            thread.join(60)
+            self.replies += app.replies
+        self._check_replies(app.replies)
+
+    def _follow_verdicts(self, goal: str, failing: tuple[str, ...]) -> None:
+        seen = {verdict.id for verdict in rollouts.list_verdicts(self.desk.store, self.rollout_id)} if goal != "full" else set()
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            for verdict in rollouts.list_verdicts(self.desk.store, self.rollout_id):
+                if verdict.id not in seen:
+                    seen.add(verdict.id)
+                    self.screen.say(f"  {verdict.share:4.0%}  {verdict.sentence}")
+            state = rollouts.load_rollout(self.desk.store, self.rollout_id).state
+            if state == goal:
+                return
+            if state in failing:
+                raise DemoFailedError(f"the rollout ended {state}, not {goal}")
+            time.sleep(POLL_S)
+        raise DemoFailedError(f"the rollout did not reach {goal} within {PATIENCE_S} s")
+
+    def _ended(self, look: Callable[[], Any], what: str, progress: Callable[[Any], None] = lambda _row: None) -> Any:
+        while (row := look()).state not in ("ready", "succeeded"):
+            if row.state in ("failed", "cancelled"):
+                raise DemoFailedError(f"{what} {row.state}: {row.error}")
+            progress(row)
+            time.sleep(POLL_S)
+        return row
+
+    def _until(self, text: str, count: Callable[[], int], wanted: int) -> None:
+        deadline, estimate = time.monotonic() + PATIENCE_S, Estimate(wanted)
+        while (done := count()) < wanted:
+            if time.monotonic() > deadline:
+                raise DemoFailedError(f"{text}: only {done} of {wanted} after {PATIENCE_S} s")
+            self.screen.progress(text, done, wanted, estimate.left_s(done))
+            time.sleep(POLL_S)
+
+    def _check_replies(self, replies: list[Reply]) -> None:
+        errors = [reply.error for reply in replies if reply.error]
+        if errors:
+            raise DemoFailedError(f"{len(errors)} client errors, the first: {errors[0]}")
