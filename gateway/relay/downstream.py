@@ -1,0 +1,374 @@
+"""The client's side: uvicorn's httptools protocol, answering the relayed routes itself and handing on the rest."""
+
+import asyncio
+import logging
+from collections import deque
+from typing import Any, cast
+
+import httptools
+from uvicorn._types import ASGI3Application
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from gateway import errors
+from gateway.plan import Refusal, RequestHead, Surface
+from gateway.relay import framing
+from gateway.relay.causes import Cause
+from gateway.relay.context import STATE_KEY, RelayContext
+from gateway.relay.exchange import Relayed
+from gateway.relay.framing import MalformedError
+
+_log = logging.getLogger("stillhouse.relay")
+_NEVER = float("inf")
+_BAD_REQUEST = Refusal(400, "The request is not valid HTTP/1.1.", code="bad_http")
+_INTERNAL = Refusal(500, "The gateway failed on this request.", type="server_error", code="internal")
+_UPGRADE = Refusal(400, "Protocol upgrades are not supported here.", code="upgrade_not_supported")
+_HEAD_TOO_LARGE = Refusal(431, "The request's headers are too large.", code="headers_too_large")
+_BODY_TOO_LARGE = Refusal(413, "The request's body is too large.", code="body_too_large")
+_TOO_SLOW = Refusal(408, "The request did not arrive in time.", code="request_timeout")
+
+
+class _RefusedError(Exception):
+    """Stops llhttp from within a callback; the refusal waits in `_refusal`."""
+
+
+class LocalCycle:
+    """A request of the FastAPI app, waiting in line."""
+
+    __slots__ = ("app", "cycle")
+
+    def __init__(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self.cycle = cycle
+        self.app = app
+
+
+class RelayProtocol(HttpToolsProtocol):
+    """One client connection. Requests stand in `_line` in the order they came; only the first one is answered.
+
+    uvicorn gives neither limits nor a drain for what is not an ASGI task: both are here. `_dead` means that nothing
+    more is read (the connection ends, or only waits for the client to have read a refusal).
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        context: RelayContext = app_state[STATE_KEY]
+        self._context = context
+        self._limits = context.limits
+        self._line: deque[Relayed | LocalCycle | Refusal] = deque()
+        self._parsing: Relayed | None = None  # whose body is being read; None for the app's requests
+        self._in_message = False
+        self._in_head = False
+        self._dead = False
+        self._draining = False
+        self._refusal: Refusal | None = None
+        self._head_read = 0
+        self._body_read = 0
+        self._body_began = 0.0
+        self._held_at = 0.0
+        self._deadline = _NEVER
+        self._stalled_at = _NEVER
+
+    # asyncio's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(cast(asyncio.Transport, transport))
+        self._context.clients.add(self)
+        self._context.sweep.watched.add(self)
+        self._context.counters.connections += 1
+        self._deadline = self.loop.time() + self._limits.keep_alive_s
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._dead = True
+        self._context.clients.discard(self)
+        self._context.sweep.watched.discard(self)
+        self._context.counters.connections -= 1
+        self._leave_line(Cause.CLIENT_LEFT)
+        super().connection_lost(exc)
+
+    def _leave_line(self, cause: Cause) -> None:
+        line, self._line = self._line, deque()
+        for waiting in line:
+            if isinstance(waiting, Relayed):
+                waiting.abandon(cause)
+            elif isinstance(waiting, LocalCycle):
+                waiting.cycle.disconnected = True
+                waiting.cycle.message_event.set()
+
+    def data_received(self, data: bytes) -> None:
+        if self._dead:
+            return
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._reject(self._refusal or _UPGRADE)
+        except httptools.HttpParserCallbackError as error:
+            if self._refusal is None:
+                _log.error("a request could not be taken", exc_info=error)
+            self._reject(self._refusal or _INTERNAL)
+        except httptools.HttpParserError:
+            self._reject(_BAD_REQUEST)
+        else:
+            if self._in_head:
+                self._head_read += len(data)
+                if self._head_read > self._limits.head_bytes:
+                    self._reject(_HEAD_TOO_LARGE)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stalled_at = self.loop.time()
+        if self._line and isinstance(self._line[0], Relayed):
+            self._line[0].pause()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stalled_at = _NEVER
+        if self._line and isinstance(self._line[0], Relayed):
+            self._line[0].resume()
+
+    # llhttp's side
+
+    def on_message_begin(self) -> None:
+        if self._dead:
+            return
+        if len(self._line) >= self._limits.pipelined:
+            self._refuse_parsing(Refusal(400, "Too many requests are pipelined.", code="too_many_pipelined"))
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+        self._in_message = self._in_head = True
+        self._head_read = 0
+        if not self._line:
+            self._deadline = self.loop.time() + self._limits.head_timeout_s
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_head:  # else it is a trailer: dropped
+            self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        if self._dead:
+            return
+        self._in_head = False
+        if self.parser.should_upgrade():
+            self._refuse_parsing(_UPGRADE)
+        if len(self.headers) > self._limits.headers:
+            self._refuse_parsing(_HEAD_TOO_LARGE)
+        version = self.parser.get_http_version()
+        try:
+            path, target = framing.path_of(self.url)
+            asked = framing.request_framing(version, self.headers)
+        except MalformedError as malformed:
+            self._refuse_parsing(Refusal(400, f"Malformed request: {malformed}.", code="bad_http"))
+        method = self.parser.get_method().decode()
+        self._body_began = self.loop.time()
+        self._body_read = 0
+        self._deadline = self._body_began + self._limits.body_timeout_s
+        surface = self._context.router.surface(method, path)
+        if surface is Surface.LOCAL:
+            self._parsing = None
+            self._begin_local(asked.expects_continue)
+            return
+        head = RequestHead(method, target, framing.end_to_end(self.headers, asked.named))
+        relayed = Relayed(self._context, self, head, surface, asked)
+        relayed.http11 = version == "1.1"
+        relayed.keep_alive = relayed.http11 and self.parser.should_keep_alive() and not self._draining
+        self._parsing = relayed
+        if asked.length is not None and asked.length > self._body_limit(surface):
+            self._refuse_parsing(_BODY_TOO_LARGE)
+        self._stand_in_line(relayed)
+
+    def _body_limit(self, surface: Surface) -> int:
+        return self._limits.body_bytes if surface is Surface.CAPTURED else self._limits.passed_body_bytes
+
+    def on_body(self, body: bytes) -> None:
+        if self._dead:
+            return
+        self._body_read += len(body)
+        if self._parsing is None:
+            super().on_body(body)
+        elif not self._parsing.body(body):
+            self._refuse_parsing(_BODY_TOO_LARGE)
+
+    def on_message_complete(self) -> None:
+        if self._dead or not self._in_message:
+            return
+        self._in_message = False
+        self._deadline = _NEVER if self._line else self.loop.time() + self._limits.keep_alive_s
+        if self._parsing is None:
+            super().on_message_complete()
+        else:
+            relayed, self._parsing = self._parsing, None
+            relayed.end_body()
+
+    def _refuse_parsing(self, refusal: Refusal) -> None:
+        self._refusal = refusal
+        raise _RefusedError
+
+    # the app's requests
+
+    def _begin_local(self, expects_continue: bool) -> None:
+        url, headers = self.url, self.headers
+        super().on_message_begin()
+        self.url = url
+        self.headers.extend(headers)
+        self.expect_100_continue = expects_continue
+        self.cycle = None  # type: ignore[assignment]
+        super().on_headers_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        """uvicorn would start it at once; here it waits for its turn."""
+        if self._draining:
+            cycle.keep_alive = False
+        self._stand_in_line(LocalCycle(cycle, app))
+
+    def on_response_complete(self) -> None:
+        """An app's answer is written (uvicorn's callback)."""
+        if self._line and isinstance(self._line[0], LocalCycle):
+            self.done(self._line[0].cycle.keep_alive)
+
+    # the line
+
+    def _stand_in_line(self, waiting: Relayed | LocalCycle | Refusal) -> None:
+        self._line.append(waiting)
+        if len(self._line) == 1:
+            self._start(waiting)
+        else:
+            self.flow.pause_reading()
+
+    def _start(self, waiting: Relayed | LocalCycle | Refusal) -> None:
+        if isinstance(waiting, Relayed):
+            waiting.begin()
+        elif isinstance(waiting, LocalCycle):
+            super()._start_asgi_task(waiting.cycle, waiting.app)
+        else:
+            self._write_refusal(waiting)
+
+    def write(self, data: bytes) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(data)
+
+    def done(self, keep_alive: bool) -> None:
+        self.server_state.total_requests += 1
+        self._line.popleft()
+        if self.transport.is_closing():
+            return
+        if not keep_alive or self._draining:
+            self._end(read_all=not self._in_message or self._in_head)
+            return
+        if len(self._line) <= 1:
+            self.flow.resume_reading()
+        if self._line:
+            self._start(self._line[0])
+        elif self._in_head:
+            self._deadline = self.loop.time() + self._limits.head_timeout_s
+        elif not self._in_message:
+            self._deadline = self.loop.time() + self._limits.keep_alive_s
+
+    def broken(self) -> None:
+        self._line.popleft()
+        self._dead = True
+        self.transport.close()
+
+    def hold_upload(self, hold: bool) -> None:
+        if hold:
+            self._held_at = self.loop.time()
+            self.flow.pause_reading()
+        else:
+            self._body_began += self.loop.time() - self._held_at
+            self.flow.resume_reading()
+
+    # endings
+
+    def _reject(self, refusal: Refusal) -> None:
+        """The request being read cannot be answered but with an error, after those before it; nothing more is read."""
+        self._dead = True
+        broken, self._parsing = self._parsing, None
+        if broken is None and self._in_message and not self._in_head and self._give_up_local():
+            return
+        if broken is not None and self._line and self._line[-1] is broken:
+            if len(self._line) == 1:
+                broken.refuse(refusal, Cause.CLIENT_BROKEN)
+                return
+            self._line.pop()
+        self._context.counters.error(refusal.code or "refused")
+        self._stand_in_line(refusal)
+
+    def _give_up_local(self) -> bool:
+        """The body of an app's request broke off. Whether it has been answered, so that there is no room for ours."""
+        waiting = self._line[-1] if self._line else None
+        if not isinstance(waiting, LocalCycle):
+            self.transport.close()
+            return True
+        self._line.pop()
+        waiting.cycle.disconnected = True
+        waiting.cycle.message_event.set()
+        if waiting.cycle.response_started:
+            self.transport.close()
+        return waiting.cycle.response_started
+
+    def _write_refusal(self, refusal: Refusal) -> None:
+        self.write(framing.refusal_response(refusal, errors.body(refusal), keep_alive=False))
+        self._line.popleft()
+        self._end(read_all=False)
+
+    def _end(self, read_all: bool) -> None:
+        """Closes. Unread input would make the kernel reset the connection and lose our answer: read it for a while."""
+        self._dead = True
+        self._leave_line(Cause.STOPPED)
+        if read_all or not self.transport.can_write_eof():
+            self.transport.close()
+            return
+        self.transport.write_eof()
+        self.flow.resume_reading()
+        self._deadline = self.loop.time() + self._limits.linger_s
+
+    def check(self, now: float) -> None:
+        """Enforces the limits on slow clients."""
+        if now - self._stalled_at > self._limits.stall_timeout_s:
+            self._leave_line(Cause.CLIENT_STALLED)
+            self.transport.abort()
+        elif now < self._deadline:
+            return
+        elif self._dead or not self._in_message:
+            self.transport.close()
+        elif self._in_head:
+            self._reject(_TOO_SLOW)
+        else:
+            self._check_body(now)
+
+    def _check_body(self, now: float) -> None:
+        limits = self._limits
+        if self.flow.read_paused:
+            self._deadline = now + limits.body_timeout_s
+            return
+        allowed = self._body_began + limits.body_timeout_s + self._body_read / limits.body_bytes_per_s
+        if now < allowed:
+            self._deadline = allowed
+        else:
+            self._reject(_TOO_SLOW)
+
+    def shutdown(self) -> None:
+        """uvicorn drains: what is under way may end, nothing new begins."""
+        self._draining = True
+        if not self._line and not self._in_message:
+            self.transport.close()
+        for waiting in self._line:
+            if isinstance(waiting, LocalCycle):
+                waiting.cycle.keep_alive = False
+            elif isinstance(waiting, Relayed):
+                waiting.keep_alive = False
+
+    def stop(self) -> None:
+        """The drain's time is over."""
+        self._dead = True
+        self._leave_line(Cause.STOPPED)
+        self.transport.abort()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """uvicorn's timer is never armed: the sweep does its work."""

@@ -1,0 +1,165 @@
+"""Reading a stream of server-sent events without re-serialising it: where it ends, and where its content begins."""
+
+from typing import Any
+
+import msgspec
+
+_KEPT_OF_A_LINE = 96  # enough to tell every terminal event by its line's beginning
+_TERMINAL_NAMES = frozenset({b"response.completed", b"response.failed", b"response.incomplete", b"error"})
+
+
+class TerminalScanner:
+    """Finds the terminal event of a Chat Completions or Responses stream in any split of its bytes.
+
+    The record of an exchange must be on disk before a client can know that the stream is complete. `feed` tells how
+    many leading bytes may leave at once; the rest is to be withheld until `ended` turns true or the message ends.
+    `[DONE]` ends the stream as soon as its line is known; events that carry the whole response or an error end it
+    with the blank line after them, so that they are part of the record.
+    """
+
+    __slots__ = ("_after_cr", "_holding", "_line", "ended")
+
+    def __init__(self) -> None:
+        self.ended = False
+        self._line = b""  # the beginning of the line that is not complete yet
+        self._holding = False
+        self._after_cr = False
+
+    def feed(self, data: bytes) -> int:
+        probe = self._line + data if self._line else data
+        if not self._holding and not _may_be_terminal(probe):
+            self._skip(data, probe)
+            return len(data)
+        return self._walk(data)
+
+    def _skip(self, data: bytes, probe: bytes) -> None:
+        """Remembers how an uninteresting piece ends."""
+        last = max(probe.rfind(b"\n"), probe.rfind(b"\r"))
+        self._line = probe[last + 1 : last + 1 + _KEPT_OF_A_LINE]
+        self._after_cr = data.endswith(b"\r") or (self._after_cr and not data)
+
+    def _walk(self, data: bytes) -> int:
+        allowed = 0 if self._holding else len(data)
+        position = 0
+        if self._after_cr and data.startswith(b"\n"):
+            position = 1  # the second half of a CRLF
+        for raw in data[position:].splitlines(keepends=True):
+            complete = raw.endswith((b"\n", b"\r"))
+            line = (self._line + raw).rstrip(b"\r\n")
+            self._line = b"" if complete else line[:_KEPT_OF_A_LINE]
+            if self._line_ends_stream(line, complete):
+                self.ended = True
+                return len(data)
+            if self._holding:
+                allowed = min(allowed, position)
+            position += len(raw)
+        self._after_cr = data.endswith(b"\r") or (self._after_cr and not data)
+        return allowed
+
+    def _line_ends_stream(self, line: bytes, complete: bool) -> bool:
+        if complete and not line:
+            return self._holding
+        if line.startswith(b"data:"):
+            payload = line[5 : 5 + _KEPT_OF_A_LINE].lstrip(b" ")
+            if payload.startswith(b"[DONE]"):
+                return True
+            self._holding = self._holding or _is_terminal_payload(payload)
+        elif complete and line.startswith(b"event:"):
+            self._holding = self._holding or line[6:].strip() in _TERMINAL_NAMES
+        return False
+
+
+def _may_be_terminal(probe: bytes) -> bool:
+    return (
+        b"[DONE]" in probe
+        or b"error" in probe
+        or b"response.completed" in probe
+        or b"response.failed" in probe
+        or b"response.incomplete" in probe
+    )
+
+
+def _is_terminal_payload(payload: bytes) -> bool:
+    """`{"error": …}` (Chat) or `{"type": "response.completed", …}` and its like (Responses), told by the first key."""
+    parts = payload.split(b'"', 4)
+    if len(parts) < 3 or parts[0].strip() != b"{":
+        return False
+    if parts[1] == b"error":
+        value = parts[2].lstrip(b" :")
+        return value.startswith(b"{") or (not value and len(parts) > 3)
+    return len(parts) == 5 and parts[1] == b"type" and parts[2].strip() == b":" and parts[3] in _TERMINAL_NAMES
+
+
+def split_events(stream: bytes) -> tuple[list[bytes], bytes]:
+    """(complete events, the incomplete rest); line ends are normalised to LF, blank lines dropped."""
+    held_back = b""
+    if stream.endswith(b"\r"):  # may be half of a CRLF
+        stream, held_back = stream[:-1], b"\r"
+    if b"\r" in stream:
+        stream = stream.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    *events, rest = stream.split(b"\n\n")
+    return [event.strip(b"\n") for event in events if event.strip(b"\n")], rest + held_back
+
+
+def payload_of(event: bytes) -> bytes:
+    """The joined data lines of one event (LF line ends)."""
+    lines = [line[5:].removeprefix(b" ") for line in event.split(b"\n") if line.startswith(b"data:")]
+    return b"\n".join(lines)
+
+
+def content_of(event: bytes) -> str | None:
+    """What one event tells of the answer: its text ("" for content without text), None where it has no content.
+
+    Raises StreamError for an error event or a payload that is no JSON object.
+    """
+    payload = payload_of(event)
+    if not payload or payload == b"[DONE]":
+        return None
+    try:
+        decoded = msgspec.json.decode(payload)
+    except msgspec.DecodeError:
+        raise StreamError("not JSON") from None
+    if not isinstance(decoded, dict):
+        raise StreamError("not an object")
+    if "choices" in decoded:
+        return _chat_content(decoded)
+    return _typed_content(decoded)
+
+
+class StreamError(ValueError):
+    """An event that is an error, or no event of a Chat Completions or Responses stream."""
+
+
+_CONTENT_KEYS = ("tool_calls", "function_call", "refusal", "reasoning_content", "reasoning", "audio")
+
+
+def _chat_content(decoded: dict[str, Any]) -> str | None:
+    for choice in decoded["choices"] or ():
+        delta = choice.get("delta") or {}
+        text = delta.get("content")
+        if isinstance(text, str) and text:
+            return text
+        if any(delta.get(key) for key in _CONTENT_KEYS):
+            return ""
+    return None
+
+
+def _typed_content(decoded: dict[str, Any]) -> str | None:
+    kind = decoded.get("type")
+    if "error" in decoded and not isinstance(kind, str):
+        raise StreamError("an error event")
+    if kind in ("error", "response.failed"):
+        raise StreamError("an error event")
+    if isinstance(kind, str) and kind.endswith(".delta"):
+        delta = decoded.get("delta")
+        return delta if kind == "response.output_text.delta" and isinstance(delta, str) else ""
+    return None
+
+
+def error_event(route: str, message: str, code: str) -> bytes:
+    """An error after a stream began, in the route's own shape, after which the stream ends."""
+    if route == "responses":
+        typed = {"type": "error", "code": code, "message": message, "param": None}
+        return b"event: error\ndata: " + msgspec.json.encode(typed) + b"\n\n"
+    error = {"error": {"message": message, "type": "server_error", "param": None, "code": code}}
+    return b"data: " + msgspec.json.encode(error) + b"\n\n"

@@ -1,0 +1,169 @@
+"""The copy of one exchange: kept while it is relayed, appended to the spool before its end can be known."""
+
+import logging
+import time
+from dataclasses import dataclass
+from typing import Protocol
+
+from capture.exchange import Arm, Exchange, encode
+from gateway.plan import Leg, Plan
+from gateway.relay.causes import Cause
+from gateway.relay.counters import Counters
+from gateway.relay.events import TerminalScanner
+from gateway.relay.framing import ResponseHead
+
+_log = logging.getLogger("stillhouse.relay")
+
+
+class Appends(Protocol):
+    """The spool."""
+
+    def append(self, record: bytes) -> bool:
+        """False when its disk bound was hit (which it counts)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is known of an exchange before anything comes back."""
+
+    id: str
+    started_at: float  # Unix seconds
+    began: float  # time.perf_counter of the same moment
+    request: bytes
+    request_encoding: str
+
+
+class Recording:
+    """Copies a response and tells what of it may leave.
+
+    `take` gets body bytes as they come and returns those that may be written now. At the end of the message, and in a
+    plain event stream before its terminal event, the record is appended first. At most `copy_bytes` are kept; a
+    longer response is recorded cut off, incomplete with the cause `too_large`, and goes on to the client.
+    """
+
+    __slots__ = (
+        "_asked",
+        "_copied",
+        "_copy_bytes",
+        "_counters",
+        "_head",
+        "_pieces",
+        "_plan",
+        "_scanner",
+        "_spool",
+        "_withheld",
+        "appended",
+        "arm",
+        "first_ms",
+        "leg",
+        "reason",
+    )
+
+    def __init__(self, asked: Asked, plan: Plan, spool: Appends, counters: Counters, copy_bytes: int) -> None:
+        self.appended = False
+        self.first_ms: float | None = None
+        self.arm: Arm = plan.arm
+        self.reason = plan.reason
+        self.leg: Leg = plan.leg
+        self._asked = asked
+        self._plan = plan
+        self._spool = spool
+        self._counters = counters
+        self._copy_bytes = copy_bytes
+        self._copied = 0
+        self._pieces: list[bytes] = []
+        self._withheld: list[bytes] = []
+        self._scanner: TerminalScanner | None = None
+        self._head: ResponseHead | None = None
+
+    def begin(self, head: ResponseHead) -> None:
+        self._head = head
+        plain = head.content_encoding in (b"", b"identity")
+        if plain and head.content_type[:17].lower() == b"text/event-stream":
+            self._scanner = TerminalScanner()
+
+    def take(self, data: bytes, end: bool) -> bytes:
+        if self.first_ms is None and data:
+            self.first_ms = (time.perf_counter() - self._asked.began) * 1000
+        if self.appended:
+            return data
+        self._copied += len(data)
+        if self._copied > self._copy_bytes:
+            self._pieces.append(data[: max(0, len(data) - (self._copied - self._copy_bytes))])
+            self.append(complete=False, cause=Cause.TOO_LARGE)
+            return self._release(data)
+        self._pieces.append(data)
+        if end:
+            self.append(complete=True, cause=None)
+            return self._release(data)
+        return data if self._scanner is None else self._scan(self._scanner, data)
+
+    def _scan(self, scanner: TerminalScanner, data: bytes) -> bytes:
+        allowed = scanner.feed(data)
+        if scanner.ended:
+            self.append(complete=True, cause=None)
+            return self._release(data)
+        if allowed == len(data):
+            return data
+        self._withheld.append(data[allowed:])
+        return data[:allowed]
+
+    def _release(self, data: bytes) -> bytes:
+        if not self._withheld:
+            return data
+        released = b"".join([*self._withheld, data])
+        self._withheld.clear()
+        return released
+
+    def append(self, *, complete: bool, cause: str | None, status: int | None = None) -> None:
+        """Writes the record, once. A spool that cannot be written loses the record, counted, and never the answer."""
+        if self.appended:
+            return
+        self.appended = True
+        record = encode(self._exchange(complete, cause, status))
+        self._pieces.clear()
+        try:
+            kept = self._spool.append(record)
+        except Exception:  # noqa: BLE001 - the edge: a full or broken disk fails no request
+            _log.exception("the spool could not be written; the exchange %s is not kept", self._asked.id)
+            kept = False
+        if kept:
+            self._counters.appended += 1
+        else:
+            self._counters.not_appended += 1
+
+    def _exchange(self, complete: bool, cause: str | None, status: int | None) -> Exchange:
+        asked, plan, head = self._asked, self._plan, self._head
+        return Exchange(
+            id=asked.id,
+            started_at=asked.started_at,
+            route=plan.route,
+            task=plan.task,
+            key_id=plan.key_id,
+            session=plan.session,
+            fingerprint=plan.fingerprint,
+            rollout=plan.rollout,
+            student=plan.student_name,
+            assignment=plan.assignment,
+            arm=self.arm,
+            reason=self.reason,
+            upstream=self.leg.address.upstream,
+            model=plan.model,
+            served_model=self.leg.served_model,
+            status=status if status is not None else head.status if head is not None else 0,
+            stream=plan.stream,
+            store=plan.store,
+            complete=complete,
+            cause=cause,
+            first_ms=self.first_ms,
+            duration_ms=(time.perf_counter() - asked.began) * 1000,
+            request=asked.request,
+            request_encoding=asked.request_encoding,
+            response=b"".join(self._pieces),
+            response_type=head.content_type.decode("latin-1") if head is not None else "",
+            response_encoding=head.content_encoding.decode("latin-1") if head is not None else "",
+        )
+
+    def note(self, data: bytes) -> None:
+        """Adds bytes of our own (an error event, a refusal's body) to the copy."""
+        self._pieces.append(data)
