@@ -3,13 +3,12 @@
 import hmac
 import os
 import secrets
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import msgspec
-from sqlalchemy import insert, select, update
+from sqlalchemy import Connection, Row, insert, select, update
 
 from capture.db import Store
 from capture.errors import DiskError, NotFoundError
@@ -22,7 +21,8 @@ SHOWN = len(PREFIX) + 6
 Clock = Callable[[], float]
 
 
-class KeyLimits(msgspec.Struct, frozen=True, omit_defaults=True):
+@dataclass(frozen=True, slots=True)
+class KeyLimits:
     """What one key may ask for; None: no limit. Each gateway process holds its part of it."""
 
     requests_per_minute: int | None = None
@@ -32,12 +32,11 @@ class KeyLimits(msgspec.Struct, frozen=True, omit_defaults=True):
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key as it is kept: never the key itself."""
+    """What is known of a key: never the key itself."""
 
     id: str
     name: str
     prefix: str
-    digest: str
     tasks: tuple[str, ...]  # names it may use; empty: all
     limits: KeyLimits
     created_at: float
@@ -67,51 +66,52 @@ def load_pepper(data: Path) -> bytes:
         raise DiskError(f"{file}: {error.strerror}; the data folder must be writable") from error
 
 
-def create_key(
+def create(
     store: Store,
-    pepper: bytes,
+    data: Path,
     name: str,
+    tasks: Sequence[str],
+    expires_at: float | None,
     clock: Clock,
-    *,
-    tasks: Sequence[str] = (),
-    limits: KeyLimits | None = None,
-    expires_at: float | None = None,
-) -> tuple[Key, str]:
-    """A new key and its text, which is nowhere kept: 256 random bits after `sh-`. `expires_at` in Unix seconds."""
+    limits: KeyLimits = KeyLimits(),
+) -> tuple[str, Key]:
+    """A new key's text, which is kept nowhere, and what is known of it. `expires_at` in Unix seconds.
+
+    The text is 256 random bits after `sh-`. Raises DiskError when the data folder's pepper cannot be used.
+    """
     token = PREFIX + secrets.token_urlsafe(32)
-    key = Key(
-        id=new_id("key_"),
-        name=name,
-        prefix=token[:SHOWN],
-        digest=digest_of(token, pepper),
-        tasks=tuple(tasks),
-        limits=limits or KeyLimits(),
-        created_at=clock(),
-        expires_at=expires_at,
-        revoked_at=None,
-    )
+    key = Key(new_id("key_"), name, token[:SHOWN], tuple(tasks), limits, clock(), expires_at, None)
+    values = asdict(key) | {"tasks": list(tasks), "digest": digest_of(token, load_pepper(data))}
     with store.write() as connection:
-        connection.execute(insert(keys).values(_columns(key)))
-    return key, token
+        connection.execute(insert(keys).values(values))
+    return token, key
 
 
 def list_keys(store: Store) -> list[Key]:
     """All keys, oldest first, those revoked and expired too."""
     with store.read() as connection:
-        return [_key(row) for row in connection.execute(select(keys).order_by(keys.c.id)).mappings()]
+        return [_key(row) for row in connection.execute(select(keys).order_by(keys.c.id))]
 
 
-def revoke_key(store: Store, id_or_prefix: str, clock: Clock) -> Key:
-    """Mark a key as revoked, from now on; twice is once. Raises NotFoundError when it names none, or more than one."""
-    named = (keys.c.id == id_or_prefix) | (keys.c.prefix == id_or_prefix) | (keys.c.name == id_or_prefix)
+def live_keys(connection: Connection) -> dict[str, Key]:
+    """The keys that were not revoked, by digest."""
+    return {row.digest: _key(row) for row in connection.execute(select(keys).where(keys.c.revoked_at.is_(None)))}
+
+
+def revoke(store: Store, named: str, clock: Clock) -> Key:
+    """Mark a key as revoked, from now on; twice is once. `named`: its id, its prefix or its name.
+
+    Raises NotFoundError when that is no key, or more than one.
+    """
+    matches = (keys.c.id == named) | (keys.c.prefix == named) | (keys.c.name == named)
     with store.write() as connection:
-        found = [_key(row) for row in connection.execute(select(keys).where(named)).mappings()]
+        found = [_key(row) for row in connection.execute(select(keys).where(matches))]
         if len(found) != 1:
             wrong = "no key" if not found else "more than one key"
-            raise NotFoundError(f"{wrong} named {id_or_prefix!r}; `stillhouse keys list` shows them")
-        revoked_at = found[0].revoked_at or clock()
-        connection.execute(update(keys).where(keys.c.id == found[0].id).values(revoked_at=revoked_at))
-        return replace(found[0], revoked_at=revoked_at)
+            raise NotFoundError(f"{wrong} named {named!r}; `stillhouse keys list` shows them")
+        revoked = replace(found[0], revoked_at=found[0].revoked_at or clock())
+        connection.execute(update(keys).where(keys.c.id == revoked.id).values(revoked_at=revoked.revoked_at))
+        return revoked
 
 
 def _write_once(file: Path, content: bytes) -> None:
@@ -132,11 +132,6 @@ def _write_once(file: Path, content: bytes) -> None:
         draft.unlink()
 
 
-def _columns(key: Key) -> dict[str, Any]:
-    values = {name: getattr(key, name) for name in Key.__slots__}
-    return values | {"tasks": list(key.tasks), "limits": msgspec.to_builtins(key.limits)}
-
-
-def _key(row: Mapping[Any, Any]) -> Key:
-    values = dict(row)
-    return Key(**values | {"tasks": tuple(row["tasks"]), "limits": msgspec.convert(row["limits"] or {}, KeyLimits)})
+def _key(row: Row[Any]) -> Key:
+    limits = KeyLimits(**row.limits)
+    return Key(row.id, row.name, row.prefix, tuple(row.tasks), limits, row.created_at, row.expires_at, row.revoked_at)

@@ -1,4 +1,4 @@
-"""What the router must know of a request's body: one partial decode, which never judges what the upstream should judge."""
+"""What the router must know of a request's body: one partial decode, which judges nothing that an upstream should."""
 
 import json
 import zlib
@@ -67,7 +67,7 @@ def _read_leniently(body: bytes) -> BodyHead:
 
 
 def decode_whole(body: bytes) -> dict[str, Any]:
-    """The whole body as an object, for what must be looked at closely (eligibility, views). Raises MalformedBodyError."""
+    """The whole body as an object, for what looks closely (eligibility, views). Raises MalformedBodyError."""
     try:
         value = msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError):

@@ -1,0 +1,159 @@
+"""Who answers a task's request: by its rollouts, the student's eligibility and capacity, and the session's arm."""
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from capture.exchange import Arm, Assignment
+from gateway.capacity import Capacity, HeavyKeys
+from gateway.headers import Headers, forwarded
+from gateway.plan import Leg, StudentLeg
+from gateway.snapshot import Latency, LiveRollout, LiveStudent, Snapshot
+from gateway.structured import is_structured, validator
+from students.assignment import arm_for
+from students.view import eligible, responses_body, student_view
+
+SILENT_AFTER_S = 60.0
+DEADLINE_FLOOR_S = 2.0
+DEADLINE_FACTOR = 1.5
+
+_PATHS = {"chat.completions": "/chat/completions", "responses": "/responses"}
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A task's request, as far as choosing an arm goes."""
+
+    task: str
+    route: str
+    request: Mapping[str, Any]  # the whole body
+    headers: Headers
+    upstream: str  # the teacher's
+    fingerprint: str | None
+    session: str | None
+    stream: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What is written down of it, and the student's leg where a student is asked first."""
+
+    rollout: str | None = None
+    student_name: str | None = None
+    assignment: Assignment | None = None
+    arm: Arm = Arm.TEACHER
+    reason: str | None = None
+    student: StudentLeg | None = None
+
+
+class Arms:
+    """Chooses. Holds only what a process counts by itself: capacities and heavy session keys."""
+
+    def __init__(self, capacity: Capacity, heavy: HeavyKeys) -> None:
+        self._capacity = capacity
+        self._heavy = heavy
+
+    def choose(self, asked: Asked, snapshot: Snapshot, now: float) -> Choice:
+        """By the newest rollout with a share, then by the incumbent's; `now` in Unix seconds."""
+        known = snapshot.rollouts.get(asked.task, ())
+        routed = [rollout for rollout in known if rollout.share > 0]
+        if not known:
+            return Choice()
+        if not routed:
+            return self._shadowed(asked, known[0])
+        if now - snapshot.ticked_at > SILENT_AFTER_S:
+            return Choice(routed[0].id, routed[0].student.name, reason="controller_silent")
+        session = self._session(asked)
+        first: Choice | None = None
+        for rollout in routed:
+            choice = self._by(rollout, asked, session, snapshot)
+            if choice.assignment is Assignment.STUDENT:
+                return _under(first, choice)
+            first = choice if first is None or first.assignment is None else first
+        return first or Choice()
+
+    def _shadowed(self, asked: Asked, rollout: LiveRollout) -> Choice:
+        reason = eligible(asked.request, asked.fingerprint, rollout.student.facts)
+        return Choice(rollout.id, rollout.student.name, reason=reason)
+
+    def _session(self, asked: Asked) -> str:
+        if asked.session is None or self._heavy.is_heavy(asked.task, asked.session):
+            return secrets.token_hex(8)
+        return asked.session
+
+    def _by(self, rollout: LiveRollout, asked: Asked, session: str, snapshot: Snapshot) -> Choice:
+        student = rollout.student
+        reason = obstacle(asked.request, asked.fingerprint, student)
+        if reason is not None:
+            return Choice(rollout.id, student.name, reason=reason)
+        assignment = Assignment(arm_for(rollout.id, session, rollout.share))
+        if assignment is not Assignment.STUDENT:
+            return Choice(rollout.id, student.name, assignment)
+        leg = student_leg(student, asked, snapshot)
+        if leg is None:
+            return Choice(rollout.id, student.name, assignment, Arm.FALLBACK, "student_away")
+        if not self._capacity.take(student.id, student.capacity_per_s):
+            return Choice(rollout.id, student.name, assignment, Arm.FALLBACK, "student_capacity")
+        held = StudentLeg(
+            leg=leg,
+            deadline_s=_deadline_s(rollout, snapshot.latencies.get(asked.task), asked.stream),
+            valid=validator(asked.request),
+            buffered=asked.stream and is_structured(asked.request),
+        )
+        return Choice(rollout.id, student.name, assignment, Arm.STUDENT, None, held)
+
+
+def obstacle(request: Mapping[str, Any], fingerprint: str | None, student: LiveStudent) -> str | None:
+    """Why this student may not answer: `eligible`, and tool calls in a stream, which are not checked yet."""
+    if request.get("stream") and request.get("tools"):
+        return "tools"
+    return eligible(request, fingerprint, student.facts)
+
+
+def student_leg(student: LiveStudent, asked: Asked, snapshot: Snapshot) -> Leg | None:
+    """The request as the student gets it: its view and no more; None while it answers nowhere."""
+    endpoint = student.endpoint
+    if endpoint is None:
+        return None
+    seen = student_view(asked.request, student.facts.view, tools=student.facts.tools)
+    body = responses_body(seen) if asked.route == "responses" else seen
+    return Leg(
+        address=endpoint.address,
+        method="POST",
+        target=endpoint.target(_PATHS[asked.route], "", student.served_model),
+        headers=_headers(student, asked, snapshot),
+        body=msgspec.json.encode({"model": student.served_model, **body}),
+        served_model=student.served_model,
+    )
+
+
+def _headers(student: LiveStudent, asked: Asked, snapshot: Snapshot) -> Headers:
+    plain: Headers = ((b"content-type", b"application/json"), (b"accept", b"*/*"), (b"user-agent", b"stillhouse"))
+    endpoint = student.endpoint
+    if endpoint is None or not student.registered:
+        return plain
+    if endpoint.auth == "key":
+        return plain + endpoint.credentials(snapshot.secrets.get(endpoint.name, ""))
+    if endpoint.name != asked.upstream:
+        return plain
+    sent = forwarded(asked.headers, credentials=True)
+    return plain + tuple(pair for pair in sent if pair[0] in (b"authorization", b"api-key"))
+
+
+def _under(first: Choice | None, incumbent: Choice) -> Choice:
+    """The incumbent answers what a newer rollout left to the teacher; that rollout's assignment is what counts."""
+    if first is None or first.assignment is None:
+        return incumbent
+    return Choice(
+        first.rollout, incumbent.student_name, first.assignment, incumbent.arm, incumbent.reason, incumbent.student
+    )
+
+
+def _deadline_s(rollout: LiveRollout, latency: Latency | None, stream: bool) -> float:
+    if rollout.deadline_s is not None:
+        return rollout.deadline_s
+    usual_s = None if latency is None else latency.stream_s if stream else latency.unary_s
+    return max(DEADLINE_FLOOR_S, DEADLINE_FACTOR * (usual_s or 0.0))

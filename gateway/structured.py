@@ -1,0 +1,126 @@
+"""Whether a student's structured answer may leave: its JSON fits the request's schema, its tool calls theirs."""
+
+import json
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any
+
+import jsonschema_rs
+import msgspec
+
+Valid = Callable[[bytes, bool], str | None]
+
+INVALID_JSON = "invalid_json"
+INVALID_SCHEMA = "invalid_schema"
+INVALID_TOOL_CALL = "invalid_tool_call"
+
+
+def validator(request: Mapping[str, Any]) -> Valid | None:
+    """The check of a request's answers, or None where any text may leave.
+
+    It gets a whole unary body (Chat Completions or Responses), or the whole text of a stream, and returns the reason
+    why it must not leave. A schema that is no schema lets nothing leave: the teacher's provider says what is wrong.
+    """
+    wanted = _format_of(request)
+    tools = request.get("tools")
+    if wanted is None and not tools:
+        return None
+    check_text = _text_check(wanted)
+    parameters = dict(_functions(tools))
+    return lambda body, is_stream: check_text(body) if is_stream else _check_body(body, check_text, parameters)
+
+
+def is_structured(request: Mapping[str, Any]) -> bool:
+    """JSON was asked for: a stream of it is held until it was seen whole."""
+    return _format_of(request) is not None
+
+
+def _format_of(request: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    text = request.get("text")
+    wanted = request.get("response_format") or (text.get("format") if isinstance(text, dict) else None)
+    if not isinstance(wanted, dict) or wanted.get("type") in (None, "text"):
+        return None
+    return wanted
+
+
+def _text_check(wanted: Mapping[str, Any] | None) -> Callable[[bytes], str | None]:
+    if wanted is None:
+        return lambda _text: None
+    if wanted.get("type") == "json_object":
+        return _is_object
+    schema = wanted.get("json_schema", wanted)
+    schema = schema.get("schema") if isinstance(schema, dict) else None
+    if schema is None:
+        return _is_object
+    compiled = _compiled(msgspec.json.encode(schema, order="deterministic"))
+    return lambda text: INVALID_SCHEMA if compiled is None else _fits(text, compiled)
+
+
+@lru_cache(maxsize=512)
+def _compiled(schema: bytes) -> Any:
+    """A compiled schema, or None for what is no schema or points outside itself (nothing is ever fetched)."""
+    try:
+        return jsonschema_rs.validator_for(json.loads(schema), retriever=_never)
+    except (ValueError, jsonschema_rs.ReferencingError):
+        return None
+
+
+def _never(uri: str) -> Any:
+    raise ValueError(f"{uri}: schemas are not fetched")
+
+
+def _fits(text: bytes, compiled: Any) -> str | None:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return INVALID_JSON
+    try:
+        return None if compiled.is_valid(value) else INVALID_SCHEMA
+    except ValueError:  # a pattern that backtracks for too long
+        return INVALID_SCHEMA
+
+
+def _is_object(text: bytes) -> str | None:
+    try:
+        return None if isinstance(json.loads(text), dict) else INVALID_JSON
+    except (ValueError, RecursionError):
+        return INVALID_JSON
+
+
+def _check_body(body: bytes, check_text: Callable[[bytes], str | None], parameters: Mapping[str, Any]) -> str | None:
+    try:
+        answer = json.loads(body)
+        calls, text = _said(answer)
+    except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
+        return INVALID_JSON
+    for name, arguments in calls:
+        if not _call_fits(name, arguments, parameters):
+            return INVALID_TOOL_CALL
+    return None if calls else check_text(text.encode("utf-8", "surrogatepass"))
+
+
+def _said(answer: Any) -> tuple[list[tuple[Any, Any]], str]:
+    """The tool calls (name, arguments) and the text of a unary answer of either kind."""
+    if "choices" in answer:
+        message = answer["choices"][0]["message"]
+        calls = [(call["function"]["name"], call["function"]["arguments"]) for call in message.get("tool_calls") or ()]
+        return calls, message.get("content") or ""
+    items = answer["output"]
+    calls = [(item["name"], item["arguments"]) for item in items if item["type"] == "function_call"]
+    parts = [part for item in items if item["type"] == "message" for part in item["content"]]
+    return calls, "".join(part.get("text", "") for part in parts)
+
+
+def _functions(tools: Any) -> list[tuple[Any, Any]]:
+    listed = [tool.get("function", tool) for tool in tools or () if isinstance(tool, dict)]
+    return [(tool.get("name"), tool.get("parameters")) for tool in listed if isinstance(tool, dict)]
+
+
+def _call_fits(name: Any, arguments: Any, parameters: Mapping[str, Any]) -> bool:
+    if name not in parameters or not isinstance(arguments, str):
+        return False
+    schema = parameters[name]
+    if schema is None:
+        return _is_object(arguments.encode("utf-8", "surrogatepass")) is None
+    compiled = _compiled(msgspec.json.encode(schema, order="deterministic"))
+    return compiled is not None and _fits(arguments.encode("utf-8", "surrogatepass"), compiled) is None
