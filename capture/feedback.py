@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import zlib
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -10,9 +9,9 @@ import msgspec
 from sqlalchemy import Connection, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
+from capture.bodies import unpack_answer
 from capture.db import Store
 from capture.errors import RefusedError
-from capture.exchange import Answer
 from capture.ids import new_id
 from capture.reviews import latest
 from capture.tables import bodies, exchanges, feedback, tombstones
@@ -183,7 +182,7 @@ def truths(connection: Connection, exchange_ids: Sequence[str]) -> dict[str, Jso
 def _answers(connection: Connection, exchange_ids: Sequence[str]) -> dict[str, Json]:
     chosen = select(bodies.c.exchange_id, bodies.c.answer).where(bodies.c.exchange_id.in_(exchange_ids))
     found = connection.execute(chosen) if exchange_ids else ()
-    return {row.exchange_id: msgspec.json.decode(zlib.decompress(row.answer), type=Answer).message for row in found}
+    return {row.exchange_id: unpack_answer(row.answer).message for row in found}
 
 
 def outcome_truths(connection: Connection, exchange_ids: Sequence[str]) -> dict[str, Json]:

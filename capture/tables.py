@@ -2,6 +2,7 @@
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Boolean,
     Column,
     Double,
@@ -83,7 +84,7 @@ bodies = Table(
     metadata,
     Column("exchange_id", String, ForeignKey("exchanges.id", ondelete="CASCADE"), primary_key=True),
     Column("request", LargeBinary, nullable=False),  # zlib over the redacted request's JSON
-    Column("answer", LargeBinary, nullable=False),  # zlib over the redacted capture.exchange.Answer's JSON
+    Column("answer", LargeBinary, nullable=False),  # zlib over the redacted answer: see capture/bodies.py
 )
 
 scores = Table(
@@ -112,7 +113,7 @@ feedback = Table(
     Column("settled", Boolean, nullable=False, default=False),  # its exchange was marked for scoring, if it was there
     Index("feedback_exchange", "exchange_id"),
     Index("feedback_created", "created_at"),
-    Index("feedback_unsettled", "id", sqlite_where=text("NOT settled"), postgresql_where=text("NOT settled")),
+    Index("feedback_unsettled", "id", sqlite_where=text("settled = 0"), postgresql_where=text("NOT settled")),
 )
 
 reviews = Table(
@@ -178,7 +179,7 @@ segments = Table(
     "segments",
     metadata,
     Column("name", String, primary_key=True),  # spool folder and segment
-    Column("offset", Integer, nullable=False),  # bytes of it that are in the store, written with the rows themselves
+    Column("offset", BigInteger, nullable=False),  # bytes of it that are in the store, written with the rows themselves
     Column("done", Boolean, nullable=False),
     Column("shipped_at", Double, nullable=False),
 )
@@ -188,7 +189,16 @@ counters = Table(
     metadata,
     Column("task", String, primary_key=True),
     Column("name", String, primary_key=True),  # stored, sampled_out, opted_out, dropped:CAUSE, erased
-    Column("value", Integer, nullable=False),
+    Column("value", BigInteger, nullable=False),
+)
+
+spool_ledger = Table(  # what was read of each spool folder, written with the rows themselves
+    "spool_ledger",
+    metadata,
+    Column("folder", String, primary_key=True),
+    Column("task", String, primary_key=True),
+    Column("name", String, primary_key=True),  # read (records), damaged (stretches), folded (1: its page is in counters)
+    Column("value", BigInteger, nullable=False),
 )
 
 keys = Table(

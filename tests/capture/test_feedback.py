@@ -176,6 +176,6 @@ def test_what_is_kept_is_redacted_as_its_exchange_is(store: Store) -> None:
     exchange = add_exchange(store, completion_id="chatcmpl-r")
     given = Feedback(id="chatcmpl-r", kind="truth", value={"mail": "a@b.c"})
     feedback.record(
-        store, given, None, CLOCK, lambda identity, value: {name: f"redacted for {identity}" for name in value}
+        store, given, None, CLOCK, lambda identity, value: dict.fromkeys(value, f"redacted for {identity}")
     )
     assert truths(store, exchange) == {exchange: {"mail": f"redacted for {exchange}"}}

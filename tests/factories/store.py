@@ -1,16 +1,15 @@
 """Stores with tables, and exchanges put straight into them."""
 
 import hashlib
-import json
-import zlib
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from sqlalchemy import insert
 
 import students.tables  # noqa: F401
+from capture.assemble import answer_from
+from capture.bodies import pack_answer, pack_request
 from capture.db import Store, metadata, open_store
 from capture.exchange import Answer
 from capture.tables import bodies, exchanges
@@ -32,7 +31,13 @@ def request_of(text: str, system: str = "Sort the ticket.") -> dict[str, Any]:
 
 
 def answer_of(content: str, finish_reason: str = "stop") -> Answer:
-    return Answer(message={"role": "assistant", "content": content}, finish_reason=finish_reason)
+    """An answer as an upstream's unary response holds it."""
+    return answer_with({"role": "assistant", "content": content}, finish_reason)
+
+
+def answer_with(message: dict[str, Any], finish_reason: str = "stop") -> Answer:
+    choice = {"index": 0, "message": message, "finish_reason": finish_reason}
+    return answer_from({"object": "chat.completion", "choices": [choice]})
 
 
 def add_exchange(store: Store, **overrides: Any) -> str:
@@ -58,8 +63,8 @@ def exchange_row(**overrides: Any) -> dict[str, dict[str, Any]]:
     exchange = _defaults(number, text, answer) | overrides
     body = {
         "exchange_id": exchange["id"],
-        "request": zlib.compress(json.dumps(request).encode()),
-        "answer": zlib.compress(msgspec.json.encode(answer)),
+        "request": pack_request(request),
+        "answer": pack_answer(answer),
     }
     return {"exchange": exchange, "bodies": body}
 

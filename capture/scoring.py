@@ -1,0 +1,119 @@
+"""Scores for stored exchanges: given when an exchange comes, and again when a truth or a review does.
+
+A teacher is never scored 1 by definition: its answers are graded against truth or by graders that compare with nothing.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import msgspec
+import structlog
+from sqlalchemy import Connection, bindparam, delete, literal_column, select, update
+
+from capture import feedback
+from capture.db import Store, upsert
+from capture.exchange import Answer
+from capture.graders import TaskGraders, graders_of
+from capture.graders.sample import Json
+from capture.loading import load_bodies
+from capture.settings import TaskSettings
+from capture.tables import exchanges, scores
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """An exchange that calls for scoring. `mark` is how often it was called for: it may be again while we work."""
+
+    id: str
+    task: str | None
+    answered: bool
+    mark: int
+
+
+@dataclass(frozen=True)
+class _Score:
+    exchange_id: str
+    grader: str
+    version: str
+    input_hash: str
+    value: float
+
+
+def score_new(store: Store, tasks: Mapping[str, TaskSettings], clock: Callable[[], float], limit: int = 500) -> int:
+    """Scores up to `limit` exchanges that call for it and returns how many it dealt with; 0: all are.
+
+    The cost does not grow with the history. Raises ConfigError where a task's grader cannot work as configured.
+    """
+    feedback.settle(store)
+    with store.read() as connection:
+        wanted = _wanted(connection, limit)
+    if not wanted:
+        return 0
+    with store.write() as connection:
+        feedback.link(connection, [one.id for one in wanted])
+    with store.read() as connection:
+        scored = _score(connection, wanted, tasks)
+    now = clock()
+    with store.write() as connection:
+        _keep(connection, wanted, scored, now)
+    return len(wanted)
+
+
+def rescore(store: Store, task: str) -> int:
+    """Calls for all of a task's exchanges to be scored, as when its graders changed; returns how many there are."""
+    with store.write() as connection:
+        chosen = update(exchanges).where(exchanges.c.task == task)
+        return connection.execute(chosen.values(score_wanted=exchanges.c.score_wanted + 1)).rowcount
+
+
+def _wanted(connection: Connection, limit: int) -> list[_Wanted]:
+    columns = (exchanges.c.id, exchanges.c.task, exchanges.c.complete, exchanges.c.status, exchanges.c.score_wanted)
+    unscored = exchanges.c.score_wanted > literal_column("0")  # no parameter: only so is the partial index used
+    found = connection.execute(select(*columns).where(unscored).order_by(exchanges.c.id).limit(limit))
+    return [_Wanted(row.id, row.task, row.complete and row.status == 200, row.score_wanted) for row in found]
+
+
+def _score(connection: Connection, wanted: Sequence[_Wanted], tasks: Mapping[str, TaskSettings]) -> list[_Score]:
+    graders = {name: graders_of(tasks[name]) for name in tasks.keys() & {one.task for one in wanted}}
+    gradable = {one.id: graders[one.task] for one in wanted if one.answered and one.task in graders}
+    ids = list(gradable)
+    truths, known = feedback.truths(connection, ids), _known(connection, ids)
+    scores = []
+    for exchange_id, (request, answer) in load_bodies(connection, ids).items():
+        scores += _graded(exchange_id, gradable[exchange_id], (request, answer, truths.get(exchange_id)), known)
+    return scores
+
+
+def _graded(
+    exchange_id: str, graders: TaskGraders, given: tuple[Json, Answer, Json], known: Mapping[tuple[str, ...], float]
+) -> list[_Score]:
+    """One exchange's scores. Those of the same grader version over the same input are taken as they were."""
+    request, answer, truth = given
+    input_hash = hashlib.sha256(msgspec.json.encode(given, order="sorted")).hexdigest()[:16]
+    versions = {name: grader.version for name, grader in graders.graders.items()}
+    still = {name: known.get((exchange_id, name, version, input_hash)) for name, version in versions.items()}
+    held = {name: value for name, value in still.items() if value is not None}
+    try:
+        values = graders.score(answer, truth=truth, request=request, known=held)
+    except Exception:  # noqa: BLE001 - one exchange that a grader cannot take must not stop the others
+        _log.exception("an exchange could not be scored", exchange=exchange_id)
+        values = held
+    return [_Score(exchange_id, name, versions[name], input_hash, value) for name, value in values.items()]
+
+
+def _known(connection: Connection, exchange_ids: Sequence[str]) -> dict[tuple[str, ...], float]:
+    found = connection.execute(select(scores).where(scores.c.exchange_id.in_(exchange_ids)))
+    return {(row.exchange_id, row.grader, row.version, row.input_hash): row.value for row in found}
+
+
+def _keep(connection: Connection, wanted: Sequence[_Wanted], new: Sequence[_Score], now: float) -> None:
+    """Puts the new scores in the old ones' place. What was called for again meanwhile stays called for."""
+    connection.execute(delete(scores).where(scores.c.exchange_id.in_([one.id for one in wanted])))
+    present = set(connection.scalars(select(exchanges.c.id).where(exchanges.c.id.in_([one.id for one in wanted]))))
+    rows = [asdict(score) | {"scored_at": now} for score in new if score.exchange_id in present]
+    upsert(connection, scores, rows, ["exchange_id", "grader"])
+    done = update(exchanges).where(exchanges.c.id == bindparam("of"), exchanges.c.score_wanted == bindparam("mark"))
+    connection.execute(done.values(score_wanted=0), [{"of": one.id, "mark": one.mark} for one in wanted])
