@@ -13,6 +13,7 @@ from gateway.headers import Headers, forwarded
 from gateway.plan import Leg, StudentLeg
 from gateway.snapshot import Latency, LiveRollout, LiveStudent, Snapshot
 from gateway.structured import is_structured, validator
+from gateway.tally import Tally
 from students.assignment import arm_for
 from students.view import eligible, responses_body, student_view
 
@@ -52,12 +53,18 @@ class Choice:
 class Arms:
     """Chooses. Holds only what a process counts by itself: capacities and heavy session keys."""
 
-    def __init__(self, capacity: Capacity, heavy: HeavyKeys) -> None:
+    def __init__(self, capacity: Capacity, heavy: HeavyKeys, tally: Tally) -> None:
         self._capacity = capacity
         self._heavy = heavy
+        self._tally = tally
 
     def choose(self, asked: Asked, snapshot: Snapshot, now: float) -> Choice:
         """By the newest rollout with a share, then by the incumbent's; `now` in Unix seconds."""
+        choice = self._chosen(asked, snapshot, now)
+        self._tally.add(asked.task, choice.assignment, choice.reason)
+        return choice
+
+    def _chosen(self, asked: Asked, snapshot: Snapshot, now: float) -> Choice:
         known = snapshot.rollouts.get(asked.task, ())
         routed = [rollout for rollout in known if rollout.share > 0]
         if not known:

@@ -1,0 +1,137 @@
+"""The metrics port: each gateway process writes its numbers into a file a second, one server answers with their sum."""
+
+import http.server
+import os
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+import msgspec
+import psutil
+import structlog
+from fastapi import FastAPI
+
+from capture.errors import DiskError, OperationError
+from gateway.metrics import Numbers, counted, exposition, histograms, measured, without_gauges
+
+INTERVAL_S = 1.0
+
+_log = structlog.get_logger("stillhouse.gateway")
+
+
+class Publisher:
+    """Writes one process's numbers into its file, by a thread, until it is closed."""
+
+    def __init__(self, file: Path, app: FastAPI) -> None:
+        self._file = file
+        self._app = app
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="metrics", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join(INTERVAL_S * 5)
+
+    def write(self) -> None:
+        """Whole or not at all."""
+        draft = self._file.with_suffix(".part")
+        draft.write_bytes(msgspec.msgpack.encode(numbers_of(self._app)))
+        draft.replace(self._file)
+
+    def _run(self) -> None:
+        stopped = False
+        while not stopped:
+            stopped = self._stop.wait(INTERVAL_S)
+            try:
+                self.write()
+            except Exception as error:  # noqa: BLE001 -- the loop's edge: logged, and on it goes
+                _log.warning("metrics_not_written", error=type(error).__name__)
+
+
+def numbers_of(app: FastAPI) -> Numbers:
+    """What a process's app counts and measures; nothing before it has opened its spool."""
+    state = app.state
+    spool = getattr(state, "spool", None)
+    if spool is None:
+        return Numbers()
+    age_s = max(0.0, state.clock() - state.snapshots.current.read_at) if state.snapshots.current.from_store else 0.0
+    gauges = measured(state.counters, spool.depth(), state.lag.worst_ms, age_s, state.snapshots.degraded)
+    counts = counted(state.counters, state.tally, spool.counters.totals().items())
+    return Numbers((*counts, *gauges), histograms(state.counters))
+
+
+class MetricsFolder:
+    """Where the processes of one gateway write; `close` removes it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise DiskError(f"{folder}: {error.strerror}; the data folder must be writable") from error
+
+    def publish(self, app: FastAPI) -> Publisher:
+        """Begins to publish this process's numbers."""
+        return Publisher(self.folder / f"{os.getpid()}.numbers", app)
+
+    def read(self) -> list[Numbers]:
+        """Every process's numbers; of those that have ended, what they counted."""
+        found = []
+        for file in sorted(self.folder.glob("*.numbers")):
+            try:
+                numbers = msgspec.msgpack.decode(file.read_bytes(), type=Numbers)
+            except (OSError, msgspec.DecodeError):
+                continue
+            found.append(numbers if psutil.pid_exists(int(file.stem)) else without_gauges(numbers))
+        return found
+
+    def close(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class MetricsServer:
+    """Answers `GET /metrics` on loopback from a thread of its own. Raises OperationError when the port is taken."""
+
+    def __init__(self, port: int, read: Callable[[], list[Numbers]], host: str = "127.0.0.1") -> None:
+        try:
+            self._server = http.server.ThreadingHTTPServer((host, port), _handler(read))
+        except OSError as error:
+            reason = f"{host}:{port} cannot be listened on ({error.strerror})"
+            raise OperationError(f"metrics: {reason}: free it or set gateway.metrics_port") from error
+        self.port: int = self._server.server_address[1]
+        self._thread = threading.Thread(target=self._server.serve_forever, name="metrics port", daemon=True)
+
+    def __enter__(self) -> "MetricsServer":
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+def _handler(read: Callable[[], list[Numbers]]) -> type[http.server.BaseHTTPRequestHandler]:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        timeout = 10
+        server_version = "stillhouse"
+        sys_version = ""
+
+        def do_GET(self) -> None:
+            known = self.path.partition("?")[0] == "/metrics"
+            body = exposition(read()) if known else b"see /metrics\n"
+            self.send_response(200 if known else 404)
+            self.send_header("content-type", "text/plain; version=0.0.4; charset=utf-8")
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- the base class's name
+            """Scrapes are not logged."""
+
+    return Handler

@@ -1,0 +1,98 @@
+"""Keeps the routing snapshot fresh: a thread reads the store every second, and never stops at an error."""
+
+import os
+import threading
+from collections.abc import Callable, Mapping
+
+import structlog
+from pydantic import ValidationError
+
+from capture.db import Store
+from capture.errors import StillhouseError
+from capture.settings import Settings, secret
+from gateway.snapshot import Latency, Snapshot, from_file, load, load_latencies
+
+INTERVAL_S = 1.0
+FIRST_LOOK_S = 3.0
+STOP_S = 5.0
+LATENCY_EVERY = 30  # rounds
+
+_log = structlog.get_logger("stillhouse.gateway")
+
+
+class SnapshotKeeper:
+    """Holds the current snapshot; reading it is one attribute. Start it once, stop it at the end."""
+
+    def __init__(
+        self, store: Store, settings: Settings, clock: Callable[[], float], environ: Mapping[str, str] | None = None
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._clock = clock
+        self._environ = os.environ if environ is None else environ
+        self._latencies: Mapping[str, Latency] = {}
+        self._rounds = 0
+        self._stop = threading.Event()
+        self._looked = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="snapshot", daemon=True)
+        self.failures = 0
+        self.current: Snapshot = from_file(settings, self._secrets({}))
+
+    def start(self) -> None:
+        """Begins, and waits for the first look, so that the first request finds what the store says; 3 s at most."""
+        self._thread.start()
+        self._looked.wait(FIRST_LOOK_S)
+
+    def stop(self) -> None:
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(STOP_S)
+
+    @property
+    def degraded(self) -> bool:
+        """The store does not answer: what is routed by is old."""
+        return self.failures > 0
+
+    def refresh(self) -> None:
+        """One look at the store. When it is away, the last good snapshot stays, but for secrets."""
+        secrets = self._secrets(self.current.secrets)
+        try:
+            if self._rounds % LATENCY_EVERY == 0:
+                self._latencies = load_latencies(self._store, list(self.current.rollouts))
+            self.current = load(self._store, self._settings, secrets, self._latencies, self._clock())
+        except (StillhouseError, ValidationError) as error:
+            self._failed(error)
+            return
+        self._rounds += 1
+        if self.failures:
+            _log.info("store_back", failures=self.failures)
+        self.failures = 0
+
+    def _failed(self, error: Exception) -> None:
+        self.failures += 1
+        if self.failures == 1:
+            _log.warning("snapshot_not_refreshed", error=type(error).__name__, detail=str(error)[:200])
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self.refresh()
+            except Exception as error:  # noqa: BLE001 -- the loop's edge: logged, and on it goes
+                self._failed(error)
+            self._looked.set()
+            if self._stop.wait(INTERVAL_S):
+                return
+
+    def _secrets(self, last: Mapping[str, str]) -> dict[str, str]:
+        """Each upstream's own key, read anew; one whose file cannot be read now keeps its last."""
+        found = {}
+        for name, upstream in self._settings.upstreams.items():
+            if upstream.auth != "key":
+                continue
+            try:
+                key = secret(upstream, self._environ)
+            except OSError:
+                key = last.get(name)
+            if key:
+                found[name] = key
+        return found
