@@ -6,8 +6,8 @@ from typing import Any
 
 from capture.exchange import Answer
 from capture.graders.grader import Grader
-from capture.graders.registry import default_graders, make_grader
-from capture.graders.sample import MISSING, Sample
+from capture.graders.of_task import graders_of, reference_of
+from capture.graders.sample import Sample
 from capture.settings import TaskSettings
 
 
@@ -17,6 +17,7 @@ class Judge:
 
     grader: Grader
     against: str
+    label: str | None = None
 
     @property
     def name(self) -> str:
@@ -36,14 +37,14 @@ class Judge:
 class Case:
     """One request with all that answered it. `student` is None when it erred: it scores 0 then.
 
-    `truth` is any JSON value, MISSING where none has come. `second` is the teacher's second answer to the same request.
+    `truth` is any JSON value, None where none has come. `second` is the teacher's second answer to the same request.
     """
 
     request: dict[str, Any]
     teacher: Answer
     student: Answer | None
     second: Answer | None = None
-    truth: Any = MISSING
+    truth: Any = None
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,8 @@ class Comparison:
 
 def judges_of(task: TaskSettings) -> list[Judge]:
     """A task's graders in the order of its settings. Raises ConfigError for settings that no grader can obey."""
-    return [Judge(make_grader(name, chosen), chosen.against) for name, chosen in default_graders(task).items()]
+    found = graders_of(task)
+    return [Judge(grader, found.against[name], found.label) for name, grader in found.graders.items()]
 
 
 def compare(judges: Sequence[Judge], case: Case) -> Comparison:
@@ -71,27 +73,25 @@ def compare(judges: Sequence[Judge], case: Case) -> Comparison:
     teacher: dict[str, float] = {}
     for judge in judges:
         reference, theirs = _sides(judge, case)
-        if reference is MISSING:
+        if reference is None and judge.grader.needs_reference:
             continue
-        teacher_score = None if theirs is None else _score(judge, theirs, reference, case.request)
         student_score = 0.0 if case.student is None else _score(judge, case.student, reference, case.request)
+        teacher_score = None if theirs is None else _score(judge, theirs, reference, case.request)
         _keep(student, judge.name, student_score)
         _keep(teacher, judge.name, teacher_score)
-    both = student.keys() & teacher.keys()
-    return Comparison(student, teacher, {name: student[name] - teacher[name] for name in student if name in both})
+    both = [name for name in student if name in teacher]
+    return Comparison(student, teacher, {name: student[name] - teacher[name] for name in both})
 
 
-def wanting(judges: Sequence[Judge], names: Sequence[str], found: Mapping[str, float], has_truth: bool) -> bool:
-    """Whether one of the graders in `names` still waits for a truth that has not come."""
-    return not has_truth and any(
-        judge.needs_truth and judge.name in names and judge.name not in found for judge in judges
-    )
+def awaits_truth(judges: Sequence[Judge], names: Sequence[str], found: Mapping[str, float]) -> bool:
+    """Whether one of the graders in `names` has no difference yet and needs a truth for it."""
+    return any(judge.needs_truth and judge.name in names and judge.name not in found for judge in judges)
 
 
 def _sides(judge: Judge, case: Case) -> tuple[Any, Answer | None]:
-    """What the grader compares with (MISSING: nothing yet), and the teacher's answer that is scored against it."""
+    """What the grader compares with, and the teacher's answer that is scored against it; None where there is none."""
     if judge.needs_truth:
-        return case.truth, case.teacher
+        return reference_of(case.truth, judge.label), case.teacher
     if judge.needs_second:
         return case.teacher, case.second
     return None, case.teacher

@@ -1,0 +1,312 @@
+"""Owns the asking of pairs: shadow and after-the-fact, from raw requests, beside the traffic and never in its way."""
+
+import queue
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import structlog
+from sqlalchemy import select
+
+from capture.db import Store
+from capture.errors import UpstreamAwayError
+from capture.exchange import Answer, Arm, Exchange
+from capture.prompts import fingerprint, hashed
+from capture.rows import label_of
+from capture.sampling import uniform
+from capture.settings import Settings, TaskSettings
+from students.caps import Caps
+from students.clients import Client, Reply, student_target, teacher_target
+from students.comparison import Case, Judge, compare, judges_of
+from students.pairs import Drafted, insert_pair, watched
+from students.registry import Student, load_student, server_of
+from students.rollouts import Rollout, rollout_of
+from students.slices import slices_of
+from students.tables import pairs, rollouts
+from students.view import StudentFacts, eligible, student_view
+
+log = structlog.get_logger(__name__)
+
+Redact = Callable[[TaskSettings, dict[str, Any], Answer, str], Answer]
+"""(task, raw request, raw answer, exchange id) → the answer as it may be kept."""
+
+Kind = Literal["shadow", "canary"]
+PAIRED_STATES = ("running", "full")
+UNPROVEN = "unproven"
+"""The slice of pairs whose prompt version the student was not proven on: shadowed, and outside the gates."""
+
+QUEUE = 256
+THREADS = 4
+REFRESH_S = 1.0
+MOST_CLAIMS = 100_000
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A live rollout with all that a pair of it needs."""
+
+    rollout: Rollout
+    student: Student
+    task: TaskSettings
+    judges: tuple[Judge, ...]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One stored exchange that is to become a pair of one rollout."""
+
+    watched: Watched
+    kind: Kind
+    exchange: Exchange
+    request: dict[str, Any]
+    answer: Answer
+    unproven: bool
+
+    @property
+    def session(self) -> str:
+        """A hash of the session's key, which may name a person; without a session, of the exchange."""
+        return hashed("session", self.exchange.session or self.exchange.id)
+
+    @property
+    def fingerprint(self) -> str:
+        return self.exchange.fingerprint or fingerprint(self.request)
+
+    @property
+    def day(self) -> str:
+        return datetime.fromtimestamp(self.exchange.started_at, UTC).date().isoformat()
+
+
+def candidate(watching: Watched, exchange: Exchange, request: dict[str, Any], answer: Answer) -> Candidate | str:
+    """The pair that an exchange is to become for a rollout, or a word for why it becomes none. Pure.
+
+    A student's own answers are put to the teacher afterwards; everybody else's answers are shadowed by the student.
+    """
+    if exchange.status != 200 or not exchange.complete or answer.error is not None:
+        return "unanswered"
+    student = watching.student
+    facts = StudentFacts(student.fingerprints, student.tools, student.view)
+    reason = eligible(request, exchange.fingerprint or fingerprint(request), facts)
+    if reason not in (None, "unknown_prompt_version"):
+        return "ineligible"
+    rollout = watching.rollout
+    share = rollout.policy.pair_share
+    if share < 1 and uniform("pair", f"{rollout.id}\0{exchange.id}") >= share:
+        return "not_sampled"
+    ours = exchange.arm == Arm.STUDENT and exchange.rollout == rollout.id
+    return Candidate(watching, "canary" if ours else "shadow", exchange, request, answer, reason is not None)
+
+
+class Pairer:
+    """Takes stored exchanges, asks what is missing of their pairs in a few threads, and keeps the pairs.
+
+    `offer` never waits: what does not fit into the queue is dropped and counted. `redact` is applied to every answer
+    before it is kept; scores that need no later truth are taken from the raw ones.
+    """
+
+    def __init__(
+        self, store: Store, settings: Settings, client: Client, redact: Redact, clock: Callable[[], float]
+    ) -> None:
+        self._store, self._settings, self._client = store, settings, client
+        self._redact, self._clock = redact, clock
+        self._caps = Caps(store, settings, clock)
+        self._queue: queue.Queue[Candidate | None] = queue.Queue(QUEUE)
+        self._threads: list[threading.Thread] = []
+        self._live: dict[str, list[Watched]] = {}
+        self._claims: dict[tuple[str, str, str], None] = {}
+        self._lock = threading.Lock()
+        self.counts: Counter[str] = Counter()
+        self.obstacles: dict[str, str] = {}
+        """By rollout: why its pairs are off at present, for the verdict's sentence."""
+
+    def start(self) -> None:
+        for number in range(THREADS):
+            thread = threading.Thread(target=self._work, name=f"pairing-{number}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def stop(self) -> None:
+        """Let calls under way finish their pair, and leave what is queued: it was a sample anyway."""
+        while True:
+            try:
+                self._queue.get_nowait()
+            except queue.Empty:
+                break
+        for _ in self._threads:
+            self._queue.put(None)
+        for thread in self._threads:
+            thread.join(timeout=10)
+        self._threads = []
+
+    def refresh(self, tasks: Mapping[str, TaskSettings]) -> None:
+        """Look up the live rollouts; the worker calls it every second or so."""
+        query = select(rollouts).where(rollouts.c.state.in_(PAIRED_STATES))
+        with self._store.read() as connection:
+            found = [rollout_of(row) for row in connection.execute(query)]
+        live: dict[str, list[Watched]] = {}
+        for rollout in found:
+            task = tasks.get(rollout.task)
+            if task is not None:
+                student = load_student(self._store, rollout.student_id)
+                live.setdefault(rollout.task, []).append(Watched(rollout, student, task, tuple(judges_of(task))))
+        self._live = live
+        self.obstacles = {key: why for key, why in self.obstacles.items() if key in {one.id for one in found}}
+
+    def offer(self, exchange: Exchange, request: dict[str, Any], answer: Answer, task: str | None) -> None:
+        """The shipper's `on_stored`: decide at once, ask later."""
+        for watching in self._live.get(task or "", ()):
+            found = candidate(watching, exchange, request, answer)
+            if isinstance(found, str):
+                self._count(found)
+            elif self._claim(found):
+                self._put(found)
+
+    def _claim(self, found: Candidate) -> bool:
+        """One pair per rollout, session and day, as far as this process remembers; the table's key does the rest."""
+        claim = (found.watched.rollout.id, found.session, found.day)
+        with self._lock:
+            if claim in self._claims:
+                return False
+            self._claims[claim] = None
+            if len(self._claims) > MOST_CLAIMS:
+                del self._claims[next(iter(self._claims))]
+        return True
+
+    def _unclaim(self, found: Candidate) -> None:
+        with self._lock:
+            self._claims.pop((found.watched.rollout.id, found.session, found.day), None)
+
+    def _put(self, found: Candidate) -> None:
+        try:
+            self._queue.put_nowait(found)
+        except queue.Full:
+            self._unclaim(found)
+            self._count("dropped:queue_full")
+
+    def _count(self, name: str) -> None:
+        with self._lock:
+            self.counts[name] += 1
+
+    def _work(self) -> None:
+        while (found := self._queue.get()) is not None:
+            try:
+                self._count(self._pair(found))
+            except Exception as error:  # noqa: BLE001 -- the edge of a loop: one pair is lost, the next is asked
+                self._unclaim(found)
+                self._count("failed")
+                log.warning("pair failed", rollout=found.watched.rollout.id, error=f"{type(error).__name__}: {error}")
+
+    def _pair(self, found: Candidate) -> str:
+        """Ask, compare, keep; a word for what became of it."""
+        if self._known(found):
+            return "session_has_a_pair"
+        calls = _teacher_calls(found)
+        why = self._obstacle(found, calls)
+        if why is not None:
+            self.obstacles[found.watched.rollout.id] = why
+            self._unclaim(found)
+            return "held_back"
+        try:
+            answers = [self._ask_teacher(found) for _ in range(calls)]
+        except UpstreamAwayError as error:
+            return self._away(found, str(error), "teacher_away")
+        if any(reply.error is not None for reply in answers):
+            return self._away(
+                found, f"the teacher answered with {answers[0].error or answers[-1].error}", "teacher_erred"
+            )
+        try:
+            student = self._ask_student(found)
+        except UpstreamAwayError as error:
+            return self._away(found, str(error), "student_away")
+        self.obstacles.pop(found.watched.rollout.id, None)
+        self._keep(found, [reply.answer for reply in answers], student)
+        return f"paired:{found.kind}"
+
+    def _away(self, found: Candidate, why: str, word: str) -> str:
+        self.obstacles[found.watched.rollout.id] = why
+        self._unclaim(found)
+        return word
+
+    def _known(self, found: Candidate) -> bool:
+        same = (pairs.c.rollout_id == found.watched.rollout.id) & (pairs.c.session == found.session)
+        with self._store.read() as connection:
+            return connection.execute(select(pairs.c.id).where(same, pairs.c.day == found.day)).first() is not None
+
+    def _obstacle(self, found: Candidate, teacher_calls: int) -> str | None:
+        watching = found.watched
+        teacher = watching.task.teacher
+        if teacher_calls:
+            if teacher_target(self._settings, teacher.upstream, teacher.model) is None:
+                return f"upstream {teacher.upstream} has no worker key (worker_key_env), so its teacher is not asked"
+            why = self._caps.obstacle(watching.rollout.task, teacher.upstream, watching.rollout.policy.spend_cap_usd)
+            if why is not None:
+                return why
+        student = watching.student
+        if student.upstream and found.kind == "shadow":
+            return self._caps.obstacle(watching.rollout.task, student.upstream, watching.rollout.policy.spend_cap_usd)
+        return None
+
+    def _ask_teacher(self, found: Candidate) -> Reply:
+        teacher = found.watched.task.teacher
+        target = teacher_target(self._settings, teacher.upstream, teacher.model)
+        if target is None:
+            raise UpstreamAwayError(f"upstream {teacher.upstream} lost its worker key")
+        reply = self._client.ask(target, found.request, found.exchange.route, attempts=2)
+        self._caps.note_remaining(teacher.upstream, reply.remaining)
+        self._caps.write(found.watched.rollout.task, "pairing", teacher.upstream, teacher.model, reply.answer)
+        return reply
+
+    def _ask_student(self, found: Candidate) -> Reply:
+        """The student's answer: the one that was served, or a new one to the same request."""
+        if found.kind == "canary":
+            return Reply(found.answer, 200, found.exchange.duration_ms)
+        student = found.watched.student
+        target = student_target(self._settings, student, server_of(self._store, student.id))
+        reply = self._client.ask(target, student_view(found.request, student.view, tools=student.tools))
+        if student.upstream:
+            self._caps.note_remaining(student.upstream, reply.remaining)
+            self._caps.write(found.watched.rollout.task, "shadow", student.upstream, target.model, reply.answer)
+        return reply
+
+    def _keep(self, found: Candidate, asked: list[Answer], student: Reply) -> None:
+        teacher, second = _sides(found, asked)
+        watching, exchange = found.watched, found.exchange
+        output = student.answer if student.error is None else None
+        result = compare(watching.judges, Case(found.request, teacher, output, second))
+        label = label_of(self._kept(found, teacher), watching.task.label)
+        slices = slices_of(found.request, found.fingerprint, label, exchange.key_id)
+        draft = Drafted(
+            rollout_id=watching.rollout.id,
+            exchange_id=exchange.id,
+            session=found.session,
+            day=found.day,
+            slices={**slices, **({UNPROVEN: "prompt"} if found.unproven else {})},
+            stage=watching.rollout.stage,
+            probability=watching.rollout.policy.pair_share * watching.task.sampling.rate,
+            teacher=self._kept(found, teacher),
+            second=None if second is None else self._kept(found, second),
+            student=None if output is None else self._kept(found, output),
+            student_error=student.error,
+            served=found.kind == "canary",
+            created_at=self._clock(),
+        )
+        insert_pair(self._store, draft, watching.judges, watched(watching.rollout.policy), result)
+
+    def _kept(self, found: Candidate, answer: Answer) -> Answer:
+        return self._redact(found.watched.task, found.request, answer, found.exchange.id)
+
+
+def _teacher_calls(found: Candidate) -> int:
+    """How often the teacher must be asked: where the captured answer is not its own, and once more without truth."""
+    names = watched(found.watched.rollout.policy)
+    second = any(judge.needs_second and judge.name in names for judge in found.watched.judges)
+    return int(found.exchange.arm == Arm.STUDENT) + int(second)
+
+
+def _sides(found: Candidate, asked: list[Answer]) -> tuple[Answer, Answer | None]:
+    """The teacher's first and second answer, out of the captured exchange and the ones asked for."""
+    first = asked[0] if found.exchange.arm == Arm.STUDENT else found.answer
+    rest = asked[1:] if found.exchange.arm == Arm.STUDENT else asked
+    return first, rest[0] if rest else None

@@ -1,0 +1,154 @@
+"""Owns the rows of pairs: how outputs are kept, when a pair counts as scored, the wait for a truth that comes later."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, select, update
+
+from capture.db import Store, upsert
+from capture.exchange import Answer
+from capture.feedback import truths
+from capture.graders.sample import is_message
+from capture.ids import new_id
+from capture.loading import load_bodies
+from capture.settings import RolloutSettings, TaskSettings
+from capture.tables import tombstones
+from students.comparison import Case, Comparison, Judge, awaits_truth, compare, judges_of
+from students.registry import LIVE_STATES
+from students.tables import pairs, rollouts
+
+SWEEP = 500
+"""How many waiting pairs one sweep looks at; the next one goes on behind them."""
+
+
+@dataclass(frozen=True)
+class Drafted:
+    """A pair that was just asked for, with answers redacted as its exchange's are. `student` None: it erred."""
+
+    rollout_id: str
+    exchange_id: str
+    session: str
+    day: str
+    slices: dict[str, str]
+    stage: int
+    probability: float
+    teacher: Answer
+    second: Answer | None
+    student: Answer | None
+    student_error: str | None
+    served: bool
+    created_at: float
+
+
+def written(answer: Answer) -> str:
+    """An answer as the pairs table keeps it: its text, or its message as JSON where there is more than text."""
+    message = answer.message
+    plain = isinstance(message.get("content"), str) and not message.get("tool_calls")
+    return str(message["content"]) if plain else json.dumps({"role": "assistant", **message}, ensure_ascii=False)
+
+
+def read_output(text: str) -> Answer:
+    """The answer that `written` kept, as far as graders look at it."""
+    if text.startswith('{"role": "assistant"'):
+        message = json.loads(text)
+        if is_message(message):
+            return Answer(message=message)
+    return Answer(message={"role": "assistant", "content": text})
+
+
+def watched(policy: RolloutSettings) -> list[str]:
+    """The names that a rollout decides by: its gates and guardrails."""
+    return [*policy.gates, *policy.guardrails]
+
+
+def insert_pair(
+    store: Store, draft: Drafted, judges: Sequence[Judge], watches: Sequence[str], found: Comparison
+) -> None:
+    """Keep a pair, once per rollout, session and day; scored, or waiting for a truth that a watched grader needs."""
+    row = {
+        "id": new_id(),
+        "rollout_id": draft.rollout_id,
+        "exchange_id": draft.exchange_id,
+        "session": draft.session,
+        "day": draft.day,
+        "slices": draft.slices,
+        "stage": draft.stage,
+        "probability": draft.probability,
+        "teacher_output": written(draft.teacher),
+        "teacher_second": None if draft.second is None else written(draft.second),
+        "student_output": None if draft.student is None else written(draft.student),
+        "student_error": draft.student_error,
+        "served": draft.served,
+        "created_at": draft.created_at,
+        **_scores(found),
+        "state": "waiting" if awaits_truth(judges, watches, found.differences) else "scored",
+    }
+    with store.write() as connection:
+        upsert(connection, pairs, [row], ["rollout_id", "session", "day"], keep=list(row))
+
+
+def _scores(found: Comparison) -> dict[str, Any]:
+    return {
+        "differences": found.differences,
+        "student_scores": found.student,
+        "teacher_scores": found.teacher,
+    }
+
+
+class Sweeper:
+    """Fills in waiting pairs' differences once their truth has come, a bounded number at a time, round and round."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._behind = ""
+
+    def sweep(self, tasks: Mapping[str, TaskSettings]) -> int:
+        """Look at the next waiting pairs; how many of them were scored."""
+        with self._store.read() as connection:
+            rows = self._next(connection)
+            ids = [row.exchange_id for row in rows]
+            known = truths(connection, ids) if ids else {}
+            ready = [row for row in rows if known.get(row.exchange_id) is not None and row.task in tasks]
+            bodies = load_bodies(connection, [row.exchange_id for row in ready]) if ready else {}
+        self._behind = rows[-1].id if len(rows) == SWEEP else ""
+        if not ready:
+            return 0
+        changes = [_rescored(row, tasks[row.task], known[row.exchange_id], bodies) for row in ready]
+        with self._store.write() as connection:
+            for identity, values in changes:
+                waiting = (pairs.c.id == identity) & (pairs.c.state == "waiting")
+                connection.execute(update(pairs).where(waiting).values(values))
+        return sum(values["state"] == "scored" for _, values in changes)
+
+    def _next(self, connection: Connection) -> Sequence[Row[Any]]:
+        live = rollouts.c.state.in_(LIVE_STATES)
+        query = select(pairs, rollouts.c.task, rollouts.c.policy).join(rollouts, rollouts.c.id == pairs.c.rollout_id)
+        query = query.where(live, pairs.c.state == "waiting", pairs.c.id > self._behind)
+        return connection.execute(query.order_by(pairs.c.id).limit(SWEEP)).all()
+
+
+def _rescored(
+    row: Row[Any], task: TaskSettings, truth: Any, bodies: Mapping[str, tuple[dict[str, Any], Answer]]
+) -> tuple[str, dict[str, Any]]:
+    """A waiting pair with its truth: the new scores go over those that needed none."""
+    judges = [judge for judge in judges_of(task) if judge.needs_truth]
+    request = bodies[row.exchange_id][0] if row.exchange_id in bodies else {}
+    student = None if row.student_output is None else read_output(row.student_output)
+    found = compare(judges, Case(request, read_output(row.teacher_output), student, truth=truth))
+    merged = Comparison(
+        student={**row.student_scores, **found.student},
+        teacher={**row.teacher_scores, **found.teacher},
+        differences={**row.differences, **found.differences},
+    )
+    watches = watched(RolloutSettings.model_validate(row.policy))
+    state = "waiting" if awaits_truth(judges, watches, merged.differences) else "scored"
+    return row.id, {**_scores(merged), "state": state}
+
+
+def forget_erased(store: Store) -> int:
+    """Delete the pairs of exchanges that were erased; how many."""
+    with store.write() as connection:
+        erased = pairs.c.exchange_id.in_(select(tombstones.c.exchange_id))
+        return int(connection.execute(delete(pairs).where(erased)).rowcount)
