@@ -1,0 +1,167 @@
+"""The console's charts: plain data in, an Altair chart out; every axis has a title with its unit."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import altair as alt
+
+from console.reads.rollouts import Point
+
+STUDENT, TEACHER, BASE, HARM, QUIET = "#2f9e6e", "#4c78c8", "#9a8f80", "#d1495b", "#8a8f98"
+HEIGHT = 260
+
+Chart = alt.Chart | alt.LayerChart
+
+
+def loss(points: Sequence[tuple[int, float]]) -> Chart:
+    """Training loss by optimiser step."""
+    data = alt.Data(values=[{"step": step, "loss": value} for step, value in points])
+    return (
+        alt.Chart(data, title="Training loss", height=HEIGHT)
+        .mark_line(color=STUDENT, point=len(points) < 60)
+        .encode(
+            x=alt.X("step:Q", title="Step", axis=alt.Axis(format="d", tickMinStep=1)),
+            y=alt.Y("loss:Q", title="Loss (nats per token)", scale=alt.Scale(zero=False)),
+            tooltip=[alt.Tooltip("step:Q", title="Step"), alt.Tooltip("loss:Q", title="Loss", format=".4f")],
+        )
+    )
+
+
+def confidence(points: Sequence[Point], grader: str, margin: float, alpha: float) -> Chart:
+    """A gate's confidence sequence over pairs, with zero and the margin drawn; all in percentage points."""
+    values = [
+        {"pairs": p.pairs, "mean": 100 * p.mean, "low": 100 * p.low, "high": 100 * p.high}
+        for p in points
+    ]
+    y_range = _window(values, margin)
+    scale = alt.Scale(domain=list(y_range), clamp=True)
+    frame = alt.Chart(alt.Data(values=values))
+    x = alt.X("pairs:Q", title="Pairs counted", axis=alt.Axis(format="d", tickMinStep=1))
+    tooltip = [
+        alt.Tooltip("pairs:Q", title="Pairs"),
+        alt.Tooltip("mean:Q", title="Mean (points)", format="+.1f"),
+        alt.Tooltip("low:Q", title="At least (points)", format="+.1f"),
+        alt.Tooltip("high:Q", title="At most (points)", format="+.1f"),
+    ]
+    band = frame.mark_area(opacity=0.22, color=STUDENT, interpolate="step-after").encode(
+        x=x, y=alt.Y("low:Q", title="Student − teacher (points)", scale=scale), y2="high:Q", tooltip=tooltip
+    )
+    mean = frame.mark_line(color=STUDENT).encode(x=x, y=alt.Y("mean:Q", scale=scale), tooltip=tooltip)
+    lines = _line(0, "equal to the teacher", QUIET) + _line(-100 * margin, f"margin −{100 * margin:.3g}", HARM)
+    title = f"{grader}: difference to the teacher, each bound at α {alpha:.2g}"
+    return alt.layer(band, mean, lines).properties(title=title, height=HEIGHT + 40)
+
+
+def _window(values: Sequence[Mapping[str, float]], margin: float) -> tuple[float, float]:
+    """The part of ±100 points that is worth showing: the last bounds, the means and the margin, with some air."""
+    last = values[-1]
+    bounds = [max(-60.0, last["low"]), min(60.0, last["high"])]
+    means = [value["mean"] for value in values[len(values) // 10 :]]
+    low = min(*bounds, *means, -200 * margin)
+    high = max(*bounds, *means, 100 * margin)
+    air = 0.15 * (high - low)
+    return max(-100.0, low - air), min(100.0, high + air)
+
+
+def _line(at: float, text: str, colour: str) -> alt.LayerChart:
+    data = alt.Data(values=[{"at": at, "text": text}])
+    rule = alt.Chart(data).mark_rule(color=colour, strokeDash=[5, 4]).encode(y="at:Q")
+    label = (
+        alt.Chart(data)
+        .mark_text(align="right", dx=-4, dy=-7, color=colour, fontWeight=600)
+        .encode(y="at:Q", x=alt.value("width"), text="text:N")
+    )
+    return alt.layer(rule, label)
+
+
+def forest(rows: Sequence[Mapping[str, Any]], title: str, x_title: str, marks: Mapping[str, float]) -> Chart:
+    """Intervals under one another: rows of {name, group, mean, low, high} in percent or points; `marks` are drawn as lines."""
+    frame = alt.Chart(alt.Data(values=list(rows)))
+    order = list(dict.fromkeys(row["name"] for row in rows))
+    y = alt.Y("name:N", title=None, sort=order, axis=alt.Axis(labelLimit=260))
+    colour = alt.Color("group:N", title=None, legend=alt.Legend(orient="top"))
+    tooltip = [
+        alt.Tooltip("name:N", title=""),
+        alt.Tooltip("group:N", title="Of"),
+        alt.Tooltip("mean:Q", title="Mean", format=".1f"),
+        alt.Tooltip("low:Q", title="From", format=".1f"),
+        alt.Tooltip("high:Q", title="To", format=".1f"),
+    ]
+    offset = alt.YOffset("group:N")
+    bars = frame.mark_rule(strokeWidth=3).encode(
+        x=alt.X("low:Q", title=x_title, scale=alt.Scale(zero=False)),
+        x2="high:Q",
+        y=y,
+        yOffset=offset,
+        color=colour,
+        tooltip=tooltip,
+    )
+    dots = frame.mark_point(filled=True, size=70).encode(x="mean:Q", y=y, yOffset=offset, color=colour, tooltip=tooltip)
+    layers: list[Any] = [bars, dots]
+    for name, at in marks.items():
+        data = alt.Data(values=[{"at": at, "what": name}])
+        rule = alt.Chart(data).mark_rule(strokeDash=[5, 4], color=HARM if at else QUIET)
+        layers.append(rule.encode(x="at:Q", tooltip=alt.Tooltip("what:N", title="")))
+    step = 26 * max(1, len({row["group"] for row in rows}))
+    return alt.layer(*layers).properties(title=title, height=max(120, 60 + step * len(order)))
+
+
+def confusion(cells: Mapping[str, Mapping[str, int]], title: str, truth: str, said: str) -> Chart:
+    """Counts by (what was right, what was said)."""
+    values = [
+        {"truth": right, "said": answer, "count": number, "right": right == answer}
+        for right, row in cells.items()
+        for answer, number in row.items()
+    ]
+    labels = sorted({value["truth"] for value in values} | {value["said"] for value in values})
+    frame = alt.Chart(alt.Data(values=values))
+    x = alt.X("said:N", title=said, sort=labels, axis=alt.Axis(labelAngle=-40, labelLimit=140))
+    y = alt.Y("truth:N", title=truth, sort=labels, axis=alt.Axis(labelLimit=140))
+    tooltip = [
+        alt.Tooltip("truth:N", title=truth),
+        alt.Tooltip("said:N", title=said),
+        alt.Tooltip("count:Q", title="Answers", format="d"),
+    ]
+    square = frame.mark_rect().encode(
+        x=x,
+        y=y,
+        color=alt.Color("right:N", scale=alt.Scale(domain=[True, False], range=[STUDENT, HARM]), legend=None),
+        opacity=alt.Opacity("count:Q", scale=alt.Scale(type="sqrt", range=[0.12, 0.85]), legend=None),
+        tooltip=tooltip,
+    )
+    number = frame.mark_text(fontWeight=600).encode(x=x, y=y, text="count:Q", tooltip=tooltip)
+    return alt.layer(square, number).properties(title=title, height=max(220, 34 * len(labels) + 90))
+
+
+def shares(points: Sequence[tuple[datetime, float, str]]) -> Chart:
+    """The student's share over time, a step at each verdict."""
+    data = alt.Data(values=[{"at": at.isoformat(), "share": share, "what": what} for at, share, what in points])
+    return (
+        alt.Chart(data, title="Student share by verdict", height=HEIGHT)
+        .mark_line(color=STUDENT, interpolate="step-after", point=True)
+        .encode(
+            x=alt.X("at:T", title="Time"),
+            y=alt.Y("share:Q", title="Share of the task's traffic", axis=alt.Axis(format="%"), scale=_whole()),
+            tooltip=[
+                alt.Tooltip("at:T", title="At", format="%d %b %H:%M:%S"),
+                alt.Tooltip("share:Q", title="Share", format=".0%"),
+                alt.Tooltip("what:N", title="Verdict"),
+            ],
+        )
+    )
+
+
+def _whole() -> alt.Scale:
+    return alt.Scale(domain=[0, 1])
+
+
+def bars(counts: Mapping[str, int], title: str, unit: str) -> Chart:
+    """Counts by name, the largest first."""
+    data = alt.Data(values=[{"name": name, "count": number} for name, number in counts.items()])
+    frame = alt.Chart(data, title=title, height=max(90, 30 * len(counts) + 40))
+    y = alt.Y("name:N", title=None, sort="-x", axis=alt.Axis(labelLimit=220))
+    x = alt.X("count:Q", title=unit, axis=alt.Axis(format="d", tickMinStep=1))
+    tooltip = [alt.Tooltip("name:N", title=""), alt.Tooltip("count:Q", title=unit, format=",d")]
+    bar = frame.mark_bar(color=TEACHER).encode(y=y, x=x, tooltip=tooltip)
+    return alt.layer(bar, frame.mark_text(align="left", dx=4, color=QUIET).encode(y=y, x=x, text="count:Q"))

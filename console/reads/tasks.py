@@ -1,0 +1,65 @@
+"""Owns what the page Tasks shows: tasks with where they come from, and their prompt versions."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select
+
+from capture.db import Store
+from capture.errors import UsageError
+from capture.graders.registry import default_graders
+from capture.settings import GraderSettings, TaskSettings
+from capture.tables import prompt_versions as versions
+from capture.tables import tasks
+
+
+@dataclass(frozen=True)
+class TaskRow:
+    name: str
+    settings: TaskSettings
+    from_file: bool
+    updated_at: float
+
+
+@dataclass(frozen=True)
+class PromptVersion:
+    fingerprint: str
+    template: str
+    first_seen: float
+    last_seen: float
+    exchanges: int
+
+
+def list_tasks(store: Store) -> list[TaskRow]:
+    """By name."""
+    with store.read() as connection:
+        rows = connection.execute(select(tasks).order_by(tasks.c.name)).all()
+    return [
+        TaskRow(row.name, TaskSettings.model_validate(row.settings), row.source == "file", row.updated_at)
+        for row in rows
+    ]
+
+
+def graders_of(task: TaskSettings) -> dict[str, GraderSettings]:
+    """A task's graders in their order: its own, or those that its kind brings along."""
+    return dict(default_graders(task))
+
+
+def prompt_versions(store: Store, task: str, limit: int = 100) -> list[PromptVersion]:
+    """The versions last seen first."""
+    columns = [versions.c[name] for name in PromptVersion.__dataclass_fields__]
+    chosen = select(*columns).where(versions.c.task == task).order_by(versions.c.last_seen.desc()).limit(limit)
+    with store.read() as connection:
+        return [PromptVersion(*row) for row in connection.execute(chosen)]
+
+
+def parsed(text: str) -> dict[str, Any]:
+    """Settings as typed. Raises UsageError for anything that is no JSON object."""
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise UsageError(f"not valid JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise UsageError("a task's settings are a JSON object")
+    return value

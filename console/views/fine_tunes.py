@@ -1,0 +1,152 @@
+"""Fine-tunes, as the page Students shows them: start one, follow it, cancel it."""
+
+from typing import Any
+
+import streamlit as st
+
+from capture import datasets
+from console import charts, verbs
+from console.reads import fine_tunes as reads
+from console.views import page
+from console.views.words import NONE, count, money, plain, span, when
+from students import bases
+
+STATES = {"queued": "gray", "running": "blue", "succeeded": "green", "failed": "red", "cancelled": "orange"}
+
+
+def starting(task: str | None) -> None:
+    """The form that starts a fine-tune from a ready dataset."""
+    ready = [card for card in page.ask(datasets.list_datasets, task) if card.state == "ready"]
+    wanted = page.query("dataset")
+    with st.expander("Start a fine-tune", icon=":material/add:", expanded=wanted is not None):
+        if not ready:
+            st.markdown("A fine-tune needs a ready dataset.")
+            st.page_link("views/datasets.py", label="Build one", icon=":material/dataset:")
+            return
+        ids = [card.id for card in ready]
+        labels = {card.id: f"{card.task}@{card.version}" for card in ready}
+        at = ids.index(wanted) if wanted in ids else 0
+        dataset = st.selectbox("Dataset", ids, index=at, format_func=lambda one: labels[one], key="train-dataset")
+        _form(next(card.task for card in ready if card.id == dataset), dataset)
+
+
+def _form(task: str, dataset: str) -> None:
+    training = verbs.task_of(page.desk(), task).training
+    names = sorted({*bases.BASES, training.base})
+    with st.form("train", border=False):
+        left, middle, right = st.columns(3)
+        base = left.selectbox("Base model", names, index=names.index(training.base))
+        epochs = middle.number_input("Epochs", 0.1, 50.0, float(training.epochs), 0.5)
+        rate = right.number_input("Learning rate", 0.000001, 1.0, training.learning_rate, format="%.6f")
+        methods = ("lora", "full")
+        method = left.selectbox("Method", methods, index=methods.index(training.method))
+        rank = middle.number_input("LoRA rank", 1, 512, training.rank)
+        seed = right.number_input("Seed", 0, 2**31 - 1, training.seed)
+        if st.form_submit_button("Start training", type="primary", icon=":material/model_training:"):
+            changes = {"epochs": epochs, "learning_rate": rate, "method": method, "rank": rank, "seed": seed}
+            with page.acting("The fine-tune is queued; the worker takes it from here"):
+                verbs.train(page.desk(), dataset, base, changes)
+
+
+@page.live(5)
+def listed(task: str | None) -> None:
+    found = page.ask(reads.list_fine_tunes, task)
+    if not found:
+        return
+    st.subheader("Fine-tunes", anchor=False)
+    for job in found:
+        with st.container(border=True, horizontal=True, vertical_alignment="center"):
+            _badge(job)
+            st.markdown(f"**{plain(job.task)}** from {plain(job.base)}")
+            st.caption(f"{when(job.created_at, page.zone())}")
+            query = {"fine_tune": job.id}
+            st.page_link("views/students.py", label="Open", icon=":material/open_in_full:", query_params=query)
+
+
+def _badge(job: reads.FineTune) -> None:
+    colour: Any = STATES.get(job.state, "gray")
+    word = "being cancelled" if job.cancel_asked and job.moving else job.state
+    st.badge(word, color=colour)
+
+
+def opened(fine_tune_id: str) -> None:
+    """One fine-tune: how far it is, its loss, what it said."""
+    job = page.ask(reads.load_fine_tune, fine_tune_id)
+    st.subheader(f"Fine-tune of {plain(job.task)}", anchor=False)
+    if job.moving and not job.cancel_asked:
+        if st.button("Cancel", icon=":material/cancel:", key="cancel-fine-tune"):
+            _confirm(job.id)
+    _progress(job.id)
+
+
+@st.dialog("Cancel this fine-tune?")
+def _confirm(fine_tune_id: str) -> None:
+    st.markdown("What it has learnt so far is thrown away.")
+    if st.button("Yes, cancel it", type="primary", key="yes-cancel"):
+        with page.acting("It was asked to stop"):
+            verbs.cancel_fine_tune(page.desk(), fine_tune_id)
+
+
+@page.live(2)
+def _progress(fine_tune_id: str) -> None:
+    job = page.ask(reads.load_fine_tune, fine_tune_id)
+    events = page.ask(reads.events_of, fine_tune_id)
+    _head(job)
+    points = reads.losses(events)
+    if len(points) > 1:
+        st.altair_chart(charts.loss(points), key="loss", alt="Training loss by step")
+    elif job.moving:
+        st.caption("The loss appears with the first steps.")
+    _facts(job)
+    _events([event for event in events if event.data.get("loss") is None])
+
+
+def _head(job: reads.FineTune) -> None:
+    with st.container(horizontal=True, vertical_alignment="center"):
+        _badge(job)
+        if job.student_id:
+            query = {"student": job.student_id}
+            st.page_link("views/students.py", label="Its student", icon=":material/school:", query_params=query)
+    if job.error:
+        st.error(plain(job.error), icon=":material/error:")
+    step, total = job.progress.get("step"), job.progress.get("total_steps")
+    if job.moving and step is not None and total:
+        left = job.progress.get("seconds_left")
+        ahead = f", about {span(left)} left" if left is not None else ""
+        st.progress(min(1.0, step / total), text=f"step {step:,} of {total:,}{ahead}")
+
+
+def _facts(job: reads.FineTune) -> None:
+    speed, loss = job.progress.get("tokens_per_s"), job.progress.get("loss")
+    took = job.ended_at - job.started_at if job.ended_at and job.started_at else None
+    facts = {
+        "Loss now": NONE if loss is None else f"{loss:.4f}",
+        "Speed": NONE if speed is None else f"{speed:,.0f} tokens/s",
+        "Trained": NONE if job.trained_tokens is None else f"{count(job.trained_tokens)} tokens",
+        "Took": span(took),
+        "Cost": money(job.cost_usd),
+    }
+    with st.container(horizontal=True, gap="medium"):
+        for label, value in facts.items():
+            st.metric(label, value, width=160)
+    with st.expander("Settings", key="fine-tune-settings"):
+        st.json({"id": job.id, "dataset": job.dataset_id, "base": job.base, "trainer": job.trainer, **job.settings})
+    query = {"dataset": job.dataset_id}
+    st.page_link("views/datasets.py", label="Its dataset", icon=":material/dataset:", query_params=query)
+
+
+def _events(events: list[reads.Event]) -> None:
+    st.markdown("#### Events")
+    if not events:
+        st.caption("None yet: the worker has not picked it up.")
+        return
+    zone = page.zone()
+    st.dataframe(
+        {
+            "At": [when(event.at, zone) for event in events[::-1]],
+            "Level": [event.level for event in events[::-1]],
+            "Message": [event.message for event in events[::-1]],
+        },
+        hide_index=True,
+        alt="Events of this fine-tune",
+    )

@@ -1,0 +1,119 @@
+"""What every page stands on: its desk, cached answers, actions that end in one clear line, and parts that refresh."""
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import tzinfo
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+
+import streamlit as st
+
+from capture.db import Store
+from capture.errors import StillhouseError, StoreAwayError
+from capture.settings import Settings
+from capture.tasks import load_tasks
+from console.access import Desk
+from console.views.words import plain, zone_of
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+FRESH_S = 2
+"""How old an answer of the store may be on a page."""
+
+DESK = "desk"
+
+
+def desk() -> Desk:
+    """The desk that console/app.py has put into this session."""
+    return cast(Desk, st.session_state[DESK])
+
+
+def settings() -> Settings:
+    return desk().settings
+
+
+def zone() -> tzinfo:
+    """The reader's time zone, as the browser tells it."""
+    return zone_of(st.context.timezone)
+
+
+@st.cache_data(ttl=FRESH_S, max_entries=1000, show_spinner=False)
+def _answer(_read: Callable[..., T], name: str, url: str, args: tuple[Any, ...], _store: Store) -> T:  # noqa: ARG001
+    return _read(_store, *args)
+
+
+def ask(read: Callable[Concatenate[Store, P], T], *args: P.args, **nothing: P.kwargs) -> T:
+    """What `read(store, *args)` says, at most FRESH_S seconds old. Arguments and answers are plain data."""
+    assert not nothing, "reads are asked by position"
+    store = desk().store
+    name = f"{read.__module__}.{read.__qualname__}"
+    return cast(T, _answer(read, name, str(store.engine.url), args, store))
+
+
+def forget() -> None:
+    """After a change: the next look is at the store itself."""
+    _answer.clear()
+
+
+def say(error: StillhouseError) -> None:
+    """One line, letter for letter; what came with a request must not act as Markdown."""
+    icon = ":material/cloud_off:" if isinstance(error, StoreAwayError) else ":material/error:"
+    st.error(plain(error), icon=icon)
+
+
+@contextmanager
+def acting(done: str) -> Iterator[None]:
+    """Around a verb: says `done` and shows the page anew, or says in one line why it was refused."""
+    try:
+        yield
+    except StillhouseError as error:
+        say(error)
+        return
+    forget()
+    st.toast(plain(done), icon=":material/check:")
+    st.rerun()
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """Around a page or a part of it: an error of ours is one line in its place, never a traceback."""
+    try:
+        yield
+    except StillhouseError as error:
+        say(error)
+
+
+def live(every_s: float) -> Callable[[Callable[P, None]], Callable[P, None]]:
+    """A part of a page that looks again by itself."""
+
+    def wrap(part: Callable[P, None]) -> Callable[P, None]:
+        @functools.wraps(part)
+        def calm(*args: P.args, **kwargs: P.kwargs) -> None:
+            with guarded():
+                part(*args, **kwargs)
+
+        return cast(Callable[P, None], st.fragment(calm, run_every=every_s))
+
+    return wrap
+
+
+def empty(title: str, text: str, icon: str) -> None:
+    """The designed state of a page, or a part of it, that has nothing to show yet. Both texts are our own."""
+    with st.container(border=True):
+        st.markdown(f"#### :material/{icon}: {title}")
+        st.markdown(text)
+
+
+def task_names() -> list[str]:
+    return sorted(ask(load_tasks))
+
+
+def now() -> float:
+    """Unix seconds, in steps of FRESH_S, so that an answer that depends on it can be kept that long."""
+    return desk().clock() // FRESH_S * FRESH_S
+
+
+def query(name: str) -> str | None:
+    """A part of the page's address, as `?exchange=ID`; None when it is absent or empty."""
+    return st.query_params.get(name) or None

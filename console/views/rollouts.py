@@ -1,0 +1,291 @@
+"""Rollouts: start one, see where it stands and why, and steer it."""
+
+from typing import Any
+
+import streamlit as st
+
+from capture.errors import StillhouseError
+from capture.settings import RolloutSettings
+from console import charts, verbs
+from console.reads import rollouts as reads
+from console.views import page
+from console.views.words import NONE, moment, percent, plain, score, when
+from students import registry
+from students import rollouts as room
+from students.policy import Policy
+from students.sentences import points, stage_name
+from students.tally import Evidence
+
+STATES = {
+    "running": ("blue", "running"),
+    "paused": ("orange", "paused"),
+    "full": ("green", "at full"),
+    "rolled_back": ("red", "rolled back"),
+    "aborted": ("gray", "aborted"),
+    "superseded": ("gray", "superseded"),
+}
+LIVE = ("running", "paused")
+ACTS = {
+    "running": ("pause", "promote", "abort"),
+    "paused": ("resume", "promote", "abort"),
+    "full": ("abort",),
+}
+ICONS = {"pause": "pause", "resume": "play_arrow", "promote": "upgrade", "abort": "undo"}
+EFFECTS = {
+    "pause": "The share stays where it is; harm still rolls it back, nothing advances.",
+    "resume": "Verdicts move the share again.",
+    "promote": "The rollout goes to its next stage whatever the evidence says.",
+    "abort": "All of its traffic goes back at once, and the rollout ends.",
+}
+VERDICTS = {"advance": "🟢", "hold": "⚪", "roll_back": "🔴"}
+
+
+def show() -> None:
+    st.title("Rollouts")
+    chosen = page.query("rollout")
+    task = page.query("task")
+    if chosen is None:
+        _start(task)
+        listed(task)
+        return
+    st.page_link("views/rollouts.py", label="All rollouts", icon=":material/arrow_back:")
+    _acts(page.ask(room.load_rollout, chosen))
+    opened(chosen)
+
+
+@page.live(5)
+def listed(task: str | None) -> None:
+    found = page.ask(room.list_rollouts, task)
+    if not found:
+        page.empty(
+            "No rollout yet",
+            "A rollout starts in shadow: the student answers beside the teacher and nobody sees it. Its share grows "
+            "only by proof. Train and evaluate a student first.",
+            "stairs",
+        )
+        st.page_link("views/students.py", label="To the students", icon=":material/school:")
+        return
+    names = {student.id: student.name for student in page.ask(registry.list_students)}
+    for rollout in found:
+        with st.container(border=True):
+            _heading(rollout, names.get(rollout.student_id, rollout.student_id))
+            query = {"rollout": rollout.id}
+            st.page_link("views/rollouts.py", label="Open", icon=":material/open_in_full:", query_params=query)
+
+
+def _heading(rollout: room.Rollout, student: str) -> None:
+    colour, word = STATES.get(rollout.state, ("gray", rollout.state))
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.badge(word, color=colour)  # type: ignore[arg-type]
+        if rollout.dry_run:
+            st.badge("dry run", color="violet")
+        st.markdown(f"**{plain(rollout.task)}** to {plain(student)}")
+        st.markdown(f"share **{percent(rollout.share)}**")
+        st.caption(f"since {when(rollout.created_at, page.zone())}")
+
+
+@page.live(3)
+def opened(rollout_id: str) -> None:
+    rollout = page.ask(room.load_rollout, rollout_id)
+    student = page.ask(registry.load_student, rollout.student_id)
+    policy = reads.policy(rollout)
+    evidence = reads.evidence_of(rollout, page.now())
+    _heading(rollout, student.name)
+    _ladder(rollout, policy, evidence)
+    _evidence(rollout, policy, evidence)
+    _history(rollout)
+    _losses(rollout, policy)
+
+
+def _acts(rollout: room.Rollout) -> None:
+    acts = ACTS.get(rollout.state, ())
+    if not acts:
+        st.caption(f"It ended {when(rollout.ended_at, page.zone())}: {plain(rollout.reason or 'no reason given')}.")
+        return
+    with st.container(horizontal=True):
+        for verb in acts:
+            kind: Any = "primary" if verb == "resume" else "secondary"
+            if st.button(verb.capitalize(), icon=f":material/{ICONS[verb]}:", key=f"act-{verb}", type=kind):
+                _confirm(verb, rollout)
+
+
+@st.dialog("Are you sure?")
+def _confirm(verb: str, rollout: room.Rollout) -> None:
+    st.markdown(f"**{verb.capitalize()}** the rollout of **{plain(rollout.task)}**, now at {percent(rollout.share)}.")
+    st.markdown(EFFECTS[verb])
+    needs = verb in ("promote", "abort")
+    reason = st.text_input("Reason" if needs else "Reason (may be empty)", key=f"reason-{verb}", max_chars=300)
+    if st.button(f"Yes, {verb}", type="primary", disabled=needs and not reason.strip(), key=f"yes-{verb}"):
+        with page.acting(f"{verb}: done"):
+            verbs.steer(page.desk(), verb, rollout.id, reason)
+
+
+def _ladder(rollout: room.Rollout, policy: Policy, evidence: Evidence) -> None:
+    st.subheader("Ladder", anchor=False)
+    with st.container(horizontal=True, gap="small"):
+        for stage, share in enumerate(policy.shares):
+            passed = stage < rollout.stage or rollout.state == "full"
+            here = stage == rollout.stage and rollout.state != "full"
+            icon = "check" if passed else ("flag" if here else "radio_button_unchecked")
+            colour: Any = "green" if passed else ("blue" if here and rollout.state in LIVE else "gray")
+            st.badge(stage_name(share), icon=f":material/{icon}:", color=colour)
+    if rollout.state not in LIVE:
+        return
+    st.markdown(f"Next is **{plain(stage_name(policy.shares[rollout.stage + 1]))}**. It needs all of:")
+    for done, text in _needs(policy, evidence):
+        st.markdown(f"{':green[:material/check_circle:]' if done else ':gray[:material/pending:]'} {text}")
+
+
+def _needs(policy: Policy, evidence: Evidence) -> list[tuple[bool, str]]:
+    """What the next step asks for, and whether it is there."""
+    minimums = [
+        (evidence.pairs_at_stage, policy.minimum_pairs, "pairs at this stage"),
+        (evidence.sessions_at_stage, policy.minimum_sessions, "sessions at this stage"),
+        (round(evidence.hours_at_stage, 2), policy.minimum_hours, "hours at this stage"),
+    ]
+    needs = [(have >= least, f"{have:,g} of {least:,g} {what}") for have, least, what in minimums if least]
+    for gate in evidence.gates:
+        proven = bool(gate.reading and gate.reading.proven)
+        claim = f"{plain(gate.grader)} at most {policy.margin * 100:.3g} points worse than the teacher"
+        needs.append((proven, f"{claim}: {'proven' if proven else 'not yet proven'} at α {policy.alpha:.2g}"))
+    if evidence.fallback_rate is not None:
+        most = policy.most_fallbacks
+        needs.append((evidence.fallback_rate <= most, f"{percent(evidence.fallback_rate)} fallbacks, {percent(most)} allowed"))
+    return needs
+
+
+def _evidence(rollout: room.Rollout, policy: Policy, evidence: Evidence) -> None:
+    st.subheader("Evidence", anchor=False)
+    readings = [gate for gate in evidence.gates if gate.reading and gate.reading.count]
+    if not readings:
+        counts = page.ask(reads.pair_counts, rollout.id)
+        waiting = counts.get("waiting", 0)
+        text = f"{waiting:,} pairs wait for their truth." if waiting else "No pair has been made yet."
+        page.empty("Nothing scored yet", f"{text} Each pair is one request answered by student and teacher.", "balance")
+        return
+    for gate in readings:
+        line = page.ask(reads.trail, rollout.id, gate.grader)
+        if line:
+            chart = charts.confidence(line, gate.grader, policy.margin, policy.alpha)
+            st.altair_chart(chart, key=f"trail-{gate.grader}", alt=f"Confidence sequence of {gate.grader}")
+    _guardrails(evidence)
+
+
+def _guardrails(evidence: Evidence) -> None:
+    if not evidence.guardrails:
+        return
+    st.markdown("**Guardrails**: a proven harm rolls back at once, whatever the gates say.")
+    rails = evidence.guardrails
+    st.dataframe(
+        {
+            "Metric": [rail.metric for rail in rails],
+            "Where": [rail.slice or "everywhere" for rail in rails],
+            "Pairs": [rail.reading.count for rail in rails],
+            "Difference": [points(rail.reading.mean) for rail in rails],
+            "At least": [points(rail.reading.low) if rail.reading.low > -1 else NONE for rail in rails],
+            "At most": [points(rail.reading.high) if rail.reading.high < 1 else NONE for rail in rails],
+            "Harm beyond": [f"{rail.smallest * 100:.3g} points" for rail in rails],
+            "α": [f"{rail.alpha:.2g}" for rail in rails],
+            "Harm": ["proven" if rail.reading.proven else "not shown" for rail in rails],
+        },
+        hide_index=True,
+        alt="Guardrails of this rollout",
+    )
+
+
+def _history(rollout: room.Rollout) -> None:
+    st.subheader("Verdicts", anchor=False)
+    found = page.ask(room.list_verdicts, rollout.id)
+    zone = page.zone()
+    steps = [(at, verdict.share, verdict.kind) for verdict in found if (at := moment(verdict.at, zone))]
+    if len(steps) > 1:
+        st.altair_chart(charts.shares(steps), key="shares", alt="Student share by verdict")
+    for verdict in reversed(found):
+        icon = VERDICTS.get(verdict.kind, "👤")
+        who = "" if verdict.who == "controller" else f", {verdict.who}"
+        with st.container(gap=None):
+            st.markdown(f"{icon} {plain(verdict.sentence)}")
+            st.caption(f"{when(verdict.at, zone)} · share {percent(verdict.share)}{plain(who)}")
+
+
+def _losses(rollout: room.Rollout, policy: Policy) -> None:
+    grader = policy.gates[0]
+    lost = page.ask(reads.worst_pairs, rollout.id, grader)
+    with st.expander(f"Pairs that the student lost by {plain(grader)} ({len(lost)})", key="lost"):
+        if not lost:
+            st.markdown("None among the newest thousand.")
+            return
+        zone = page.zone()
+        st.dataframe(
+            {
+                "At": [moment(row.at, zone) for row in lost],
+                "Student": [score(row.student) for row in lost],
+                "Teacher": [score(row.teacher) for row in lost],
+                "Difference": [points(row.difference or 0.0) for row in lost],
+                "Served": ["yes" if row.served else "no" for row in lost],
+                "Error": [row.error or "" for row in lost],
+                "Exchange": [f"/traffic?exchange={row.exchange_id}" for row in lost],
+            },
+            hide_index=True,
+            column_config={"Exchange": st.column_config.LinkColumn(display_text="open")},
+            alt="Pairs that the student lost",
+        )
+
+
+def _start(task: str | None) -> None:
+    able = [s for s in page.ask(registry.list_students, task) if s.kind != "base"]
+    if not able:
+        return
+    wanted = page.query("student")
+    with st.expander("Start a rollout", icon=":material/add:", expanded=wanted is not None):
+        ids = [student.id for student in able]
+        names = {student.id: student.name for student in able}
+        at = ids.index(wanted) if wanted in ids else 0
+        student_id = st.selectbox("Student", ids, index=at, format_func=lambda one: names[one], key="start-student")
+        student = next(one for one in able if one.id == student_id)
+        policy = verbs.task_of(page.desk(), student.task).rollout
+        _start_form(student, policy)
+
+
+def _start_form(student: registry.Student, policy: RolloutSettings) -> None:
+    with st.form("start", border=False):
+        left, middle, right = st.columns(3)
+        margin = left.number_input("Margin (points)", 0.1, 50.0, policy.margin * 100, 0.5, help="How much worse it may be.")
+        alpha = middle.number_input("α", 0.001, 0.5, policy.alpha, 0.01, format="%.3f", help="Chance of a false proof.")
+        pairs = right.number_input("Pairs at each stage, at least", 1, 100_000, policy.minimum_pairs)
+        ladder = st.text_input("Ladder (percent, after shadow)", ", ".join(f"{s * 100:g}" for s in policy.shares))
+        sessions = left.number_input("Sessions at each stage, at least", 1, 100_000, policy.minimum_sessions)
+        hours = middle.number_input("Hours at each stage, at least", 0.0, 1000.0, float(policy.minimum_hours))
+        why = st.text_input("Why without an evaluation (only for a student that has none)", "", max_chars=300)
+        dry = st.checkbox("Dry run: decide, and move nothing")
+        if not st.form_submit_button("Start in shadow", type="primary", icon=":material/play_arrow:"):
+            return
+        with page.acting("The rollout has started in shadow"):
+            changes = {
+                "margin": margin / 100,
+                "alpha": alpha,
+                "shares": _shares(ladder),
+                "minimum_pairs": pairs,
+                "minimum_sessions": sessions,
+                "minimum_hours": hours,
+            }
+            chosen = policy.model_copy(update=changes)
+            verbs.start_rollout(page.desk(), _request(student, chosen, why, dry))
+
+
+def _request(student: registry.Student, policy: RolloutSettings, why: str, dry_run: bool) -> room.Start:
+    who = page.desk().actor.name
+    reason = why.strip()
+    return room.Start(student.task, student.id, who, policy, reason=reason, force=bool(reason), dry_run=dry_run)
+
+
+def _shares(text: str) -> tuple[float, ...]:
+    """The ladder as typed, in percent. Raises StillhouseError for anything that is no list of numbers."""
+    try:
+        return tuple(float(part) / 100 for part in text.replace("%", " ").replace(";", ",").split(",") if part.strip())
+    except ValueError as error:
+        raise StillhouseError(f"the ladder {text!r} is not a list of percentages, such as 1, 5, 25, 50, 95") from error
+
+
+if __name__ == "__main__":
+    show()

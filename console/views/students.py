@@ -1,0 +1,133 @@
+"""Students: who there is and where they came from, the fine-tunes that make them, the evaluations that judge them."""
+
+from typing import Any
+
+import streamlit as st
+
+from console import verbs
+from console.views import evaluations, fine_tunes, page
+from console.views.words import NONE, plain, short, when
+from students import registry
+
+KINDS = {"local": "trained here", "base": "untuned base", "registered": "at an upstream"}
+SERVER_COLOURS = {"ready": "green", "starting": "blue", "dead": "red", "stopped": "gray"}
+
+
+def show() -> None:
+    st.title("Students")
+    for name, opened in (("student", _opened), ("fine_tune", fine_tunes.opened), ("evaluation", evaluations.opened)):
+        chosen = page.query(name)
+        if chosen is not None:
+            st.page_link("views/students.py", label="All students", icon=":material/arrow_back:")
+            opened(chosen)
+            return
+    task = page.query("task")
+    fine_tunes.starting(task)
+    evaluations.starting(task)
+    _listed(task)
+    fine_tunes.listed(task)
+    evaluations.listed(task)
+
+
+@page.live(5)
+def _listed(task: str | None) -> None:
+    st.subheader("Students", anchor=False)
+    found = page.ask(registry.list_students, task)
+    if not found:
+        page.empty(
+            "No student yet",
+            "A student comes out of a fine-tune. Build a dataset, then start one above.",
+            "school",
+        )
+        st.page_link("views/datasets.py", label="To the datasets", icon=":material/dataset:")
+        return
+    for student in found:
+        with st.container(border=True, horizontal=True, vertical_alignment="center"):
+            _badges(student)
+            st.markdown(f"**{plain(student.name)}**")
+            st.caption(f"{plain(student.task)} · {when(student.created_at, page.zone())}")
+            query = {"student": student.id}
+            st.page_link("views/students.py", label="Open", icon=":material/open_in_full:", query_params=query)
+
+
+def _badges(student: registry.Student) -> None:
+    st.badge(KINDS.get(student.kind, student.kind), color="gray" if student.kind == "base" else "violet")
+    server = page.ask(registry.server_of, student.id)
+    if server is not None:
+        colour: Any = SERVER_COLOURS.get(server.state, "gray")
+        st.badge(f"server {server.state}", color=colour)
+
+
+def _opened(student_id: str) -> None:
+    student = page.ask(registry.load_student, student_id)
+    st.subheader(plain(student.name), anchor=False)
+    _server(student.id)
+    _serving(student)
+    _lineage(student)
+    evaluations.of_student(student)
+
+
+@page.live(3)
+def _server(student_id: str) -> None:
+    server = page.ask(registry.server_of, student_id)
+    if server is None:
+        st.caption("It is not being served.")
+        return
+    colour: Any = SERVER_COLOURS.get(server.state, "gray")
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.badge(f"server {server.state}", color=colour)
+        if server.capacity_per_s is not None:
+            st.markdown(f"measured: {server.capacity_per_s:.3g} answers a second")
+        if server.seen_at:
+            st.caption(f"last seen {when(server.seen_at, page.zone())}")
+    if server.detail:
+        st.text(server.detail)
+
+
+def _serving(student: registry.Student) -> None:
+    with st.container(horizontal=True):
+        if student.kind != "registered":
+            if st.button("Serve", icon=":material/play_arrow:", help="Ask the student server to keep it up."):
+                with page.acting("The student server was asked to serve it"):
+                    verbs.serve(page.desk(), student.id, wanted=True)
+            if st.button("Stop serving", icon=":material/stop:"):
+                with page.acting("It is no longer wanted"):
+                    verbs.serve(page.desk(), student.id, wanted=False)
+        if student.kind != "base":
+            query = {"student": student.id, "task": student.task}
+            label, icon = "Start a rollout", ":material/stairs:"
+            st.page_link("views/rollouts.py", label=label, icon=icon, query_params=query)
+
+
+def _lineage(student: registry.Student) -> None:
+    st.markdown("#### Lineage")
+    facts = {
+        "Task": student.task,
+        "Kind": KINDS.get(student.kind, student.kind),
+        "Base": student.base,
+        "Made": when(student.created_at, page.zone()),
+        "Weights (sha256)": student.weights_hash or NONE,
+        "Upstream": f"{student.upstream}: {student.upstream_model}" if student.upstream else NONE,
+        "Prompt versions it learnt": ", ".join(short(one) for one in sorted(student.fingerprints)) or NONE,
+        "Tools": "yes" if student.tools else "no",
+        "System prompt": student.view.system_prompt,
+        "Longest answer": f"{student.view.max_tokens:,} tokens",
+        "Context": f"{student.view.context_tokens:,} tokens",
+    }
+    st.dataframe(
+        {"Fact": list(facts), "Value": list(facts.values())},
+        hide_index=True,
+        alt="Lineage of this student",
+        height="content",
+    )
+    with st.container(horizontal=True):
+        if student.fine_tune_id:
+            query = {"fine_tune": student.fine_tune_id}
+            st.page_link("views/students.py", label="Its fine-tune", icon=":material/model_training:", query_params=query)
+        if student.dataset_id:
+            query = {"dataset": student.dataset_id}
+            st.page_link("views/datasets.py", label="Its dataset", icon=":material/dataset:", query_params=query)
+
+
+if __name__ == "__main__":
+    show()
