@@ -1,17 +1,18 @@
 """The store: one SQLAlchemy engine over SQLite or PostgreSQL, with short read and write transactions.
 
 SQLite comes from `pysqlite3`, which bundles a current SQLite: versions before 3.51.3 can corrupt a WAL file that
-several connections share (https://www.sqlite.org/wal.html#walresetbug). Write transactions begin IMMEDIATE there, since a
-deferred one that turns into a writer fails at once when another writer is at work.
+several connections share (https://www.sqlite.org/wal.html#walresetbug). Write transactions begin IMMEDIATE there,
+since a deferred one that turns into a writer fails at once when another writer is at work.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pysqlite3.dbapi2
-from sqlalchemy import Connection, Engine, MetaData, create_engine, event
+from sqlalchemy import Connection, Engine, MetaData, Table, create_engine, event
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
 
@@ -94,3 +95,37 @@ def _on_connect(connection: Any, _record: object) -> None:
 def _on_begin(connection: Connection) -> None:
     write = connection.get_execution_options().get("stillhouse_write")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def upsert(
+    connection: Connection,
+    table: Table,
+    rows: Sequence[Mapping[str, Any]],
+    keys: Sequence[str],
+    *,
+    add: Sequence[str] = (),
+    keep: Sequence[str] = (),
+) -> None:
+    """Inserts `rows`; where one with the same `keys` exists, its other columns are set to the new values.
+
+    Columns in `add` are increased by the new value instead, those in `keep` stay as they are. All rows have the same
+    columns.
+    """
+    if not rows:
+        return
+    insert = postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
+    changes = {
+        name: table.c[name] + insert.excluded[name] if name in add else insert.excluded[name]
+        for name in rows[0]
+        if name not in keys and name not in keep
+    }
+    if changes:
+        connection.execute(insert.on_conflict_do_update(index_elements=keys, set_=changes), list(rows))
+    else:
+        connection.execute(insert.on_conflict_do_nothing(index_elements=keys), list(rows))
+
+
+def insert_once(connection: Connection, table: Table, row: Mapping[str, Any], keys: Sequence[str]) -> bool:
+    """Inserts `row`; False, and nothing done, when one with the same `keys` exists."""
+    insert = postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
+    return connection.execute(insert.values(dict(row)).on_conflict_do_nothing(index_elements=keys)).rowcount > 0

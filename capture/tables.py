@@ -197,7 +197,9 @@ spool_ledger = Table(  # what was read of each spool folder, written with the ro
     metadata,
     Column("folder", String, primary_key=True),
     Column("task", String, primary_key=True),
-    Column("name", String, primary_key=True),  # read (records), damaged (stretches), folded (1: its page is in counters)
+    Column(
+        "name", String, primary_key=True
+    ),  # read (records), damaged (stretches), folded (1: its page is in counters)
     Column("value", BigInteger, nullable=False),
 )
 

@@ -1,0 +1,189 @@
+"""What a request says, apart from its wrapping: its system prompt, prompt version, variable text and conversation.
+
+Both APIs' shapes: Chat Completions (`messages`) and Responses (`instructions`, `input`). Pure.
+"""
+
+import hashlib
+import re
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+from capture.exchange import Exchange
+
+Json = dict[str, Any]
+
+_MONTHS = (
+    "jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?"
+    "|sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?"
+)
+_DAYS = "mon(?:day)?|tues?(?:day)?|wed(?:nesday)?|thu(?:rs(?:day)?)?|fri(?:day)?|sat(?:urday)?|sun(?:day)?"
+_MASKS = (
+    (re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+"), "<email>"),
+    (re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", re.IGNORECASE), "<id>"),
+    (
+        re.compile(
+            rf"\b(?:(?:{_DAYS})\b,?\s+)?(?:{_MONTHS})\.?\s+\d{{1,2}}(?:st|nd|rd|th)?(?:,?\s+\d{{2,4}})?", re.IGNORECASE
+        ),
+        "<date>",
+    ),
+    (
+        re.compile(
+            rf"\b(?:(?:{_DAYS})\b,?\s+)?\d{{1,2}}(?:st|nd|rd|th|\.)?\s+(?:of\s+)?(?:{_MONTHS})\b\.?(?:,?\s+\d{{2,4}})?",
+            re.IGNORECASE,
+        ),
+        "<date>",
+    ),
+    (re.compile(rf"\b(?:{_DAYS}),?\s+(?=\d|<date>)", re.IGNORECASE), ""),
+    (re.compile(r"\b\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?)?"), "<date>"),
+    (re.compile(r"\b(?=[\w-]*\d)(?=[\w-]*[A-Za-z])[A-Za-z0-9_-]{12,}\b"), "<id>"),
+    (re.compile(r"\b(?=[0-9a-f]*\d)[0-9a-f]{8,}\b", re.IGNORECASE), "<id>"),
+    (re.compile(r"\d+(?:[.,:/]\d+)*"), "#"),
+)
+_SPACE = re.compile(r"\s+")
+
+
+def system_prompt(request: Json) -> str:
+    """The text of `instructions` and of all system and developer messages, in order, joined by blank lines."""
+    parts = [request["instructions"]] if isinstance(request.get("instructions"), str) else []
+    parts += [text_of(item.get("content")) for item in turns(request) if item.get("role") in ("system", "developer")]
+    return "\n\n".join(parts)
+
+
+def fingerprint(request: Json) -> str:
+    """The request's prompt version; the same as `fingerprint_parts` of the bytes it came in."""
+    return fingerprint_parts(system_prompt(request), _encoded(request.get("tools")), _encoded(schema_of(request)))
+
+
+def schema_of(request: Json) -> Any:
+    """What stands under `response_format` (Chat) or `text.format` (Responses); None without either."""
+    if "response_format" in request:
+        return request["response_format"]
+    text = request.get("text")
+    return text.get("format") if isinstance(text, dict) else None
+
+
+@lru_cache(maxsize=4096)
+def fingerprint_parts(system: str, tools: bytes | None, schema: bytes | None) -> str:
+    """16 hexadecimal digits over the masked system prompt, the tools and the schema (JSON as it came, or None).
+
+    JSON is brought to one form first, so spacing and key order do not matter. Cached by the exact parts, so that on the
+    hot path a known prompt costs one look-up.
+    """
+    digest = hashlib.blake2b(digest_size=8, person=b"fingerprint")
+    for part in (masked(system).encode("utf-8", "surrogatepass"), _canonical(tools), _canonical(schema)):
+        digest.update(len(part).to_bytes(8, "little"))
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def masked(text: str) -> str:
+    """`text` with e-mails, ids, dates and numbers replaced by their kind, and spaces evened out."""
+    for pattern, kind in _MASKS:
+        text = pattern.sub(kind, text)
+    return _SPACE.sub(" ", text).strip()
+
+
+def variable_text(request: Json) -> str:
+    """What varies from request to request: the text of the last run of user turns, casefolded, spaces evened out.
+
+    Images, audio and files stand in it as `[image]`, `[audio]`, `[file]` with a hash of their content.
+    """
+    return _SPACE.sub(" ", last_user_text(request)).strip().casefold()
+
+
+def last_user_text(request: Json) -> str:
+    """The last run of user turns as they were written; for a bare prompt, all of it."""
+    if isinstance(request.get("input"), str):
+        return str(request["input"])
+    run: list[str] = []
+    for item in reversed(turns(request)):
+        if item.get("role") == "user":
+            run.append(text_of(item.get("content")))
+        elif run:
+            break
+    return "\n".join(reversed(run))
+
+
+def conversation_key(exchange: Exchange, request: Json) -> str:
+    """What the holdout and clusters go by: 16 hexadecimal digits of the conversation, else of the variable text.
+
+    A conversation is named by `metadata.session`, `conversation`, or the session that the gateway noted, unless that is
+    only the user: a user's conversations must not all fall on one side.
+    """
+    named = _conversation(request) or exchange.session
+    if named and named not in (request.get("user"), request.get("safety_identifier")):
+        return hashed("session", named)
+    return hashed("text", variable_text(request))
+
+
+def hashed(kind: str, text: str) -> str:
+    """16 hexadecimal digits of `text`, in a space of its own for each kind."""
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8, person=kind.encode()).hexdigest()
+
+
+def user_of(request: Json) -> str | None:
+    """Who the app says asked: `safety_identifier`, or the older `user`."""
+    for key in ("safety_identifier", "user"):
+        if isinstance(request.get(key), str) and request[key]:
+            return str(request[key])
+    return None
+
+
+def metadata_of(request: Json) -> dict[str, str]:
+    """The request's metadata, as far as it is text."""
+    found = request.get("metadata")
+    if not isinstance(found, dict):
+        return {}
+    return {key: value for key, value in found.items() if isinstance(value, str)}
+
+
+def turns(request: Json) -> list[Json]:
+    """The messages of Chat, or the input items of Responses, that are objects."""
+    for key in ("messages", "input"):
+        if isinstance(request.get(key), list):
+            return [item for item in request[key] if isinstance(item, dict)]
+    return []
+
+
+def text_of(content: Any) -> str:
+    """A message's content as text; what is not text as a marker."""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        return ""
+    return "\n".join(_part_text(part) for part in content if isinstance(part, dict))
+
+
+def _part_text(part: Json) -> str:
+    for key in ("text", "refusal"):
+        if isinstance(part.get(key), str):
+            return str(part[key])
+    kind = str(part.get("type", "part")).removeprefix("input_").removesuffix("_url")
+    content = hashlib.blake2b(msgspec.json.encode(part, order="sorted"), digest_size=8).hexdigest()
+    return f"[{kind} {content}]"
+
+
+def _conversation(request: Json) -> str | None:
+    named = metadata_of(request).get("session")
+    if named:
+        return named
+    conversation = request.get("conversation")
+    if isinstance(conversation, dict):
+        conversation = conversation.get("id")
+    return conversation if isinstance(conversation, str) and conversation else None
+
+
+def _encoded(value: Any) -> bytes | None:
+    return None if value is None else msgspec.json.encode(value)
+
+
+def _canonical(value: bytes | None) -> bytes:
+    if value is None:
+        return b""
+    try:
+        decoded = msgspec.json.decode(value)
+        return b"" if decoded is None else msgspec.json.encode(decoded, order="sorted")
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        return value

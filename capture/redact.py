@@ -1,0 +1,246 @@
+"""Redaction before the store: what is personal or secret in an exchange is replaced by stand-ins of the same form.
+
+The same value gets the same stand-in everywhere in an exchange, in request and answer alike, and another one in any
+other exchange, so that nobody can be followed through the store.
+"""
+
+import hashlib
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from capture.assemble import answer_from
+from capture.errors import DiskError
+from capture.exchange import Answer
+from capture.recognisers import FINDERS, Find, Span
+from capture.settings import RedactionSettings
+from capture.surrogates import surrogate
+
+Json = dict[str, Any]
+
+SECRET_FILE = "redaction.key"  # noqa: S105 - its name
+SECRET_BYTES = 32
+
+# What names or types something in the API's own frame, and never holds what people wrote.
+_FRAME = frozenset(
+    {"id", "object", "type", "role", "model", "call_id", "tool_call_id", "item_id", "previous_response_id"}
+    | {"response_id", "file_id", "system_fingerprint", "finish_reason", "status", "service_tier"}
+    | {"encrypted_content", "b64_json", "file_data"}
+)
+_FREE = frozenset({"metadata"})  # its keys are the app's own
+_LITERAL = re.compile(r'("(?:[^"\\]|\\.)*")(\s*:|)', re.DOTALL)
+_SHORTEST_REPEATED = 6  # shorter values are not looked for outside the place where they were recognised
+
+
+@dataclass(frozen=True, slots=True)
+class Redacted:
+    request: Json
+    answer: Answer
+    count: int  # values replaced
+
+
+class Redactor:
+    """Redacts by one task's settings; `secret` keys the choice of stand-ins. Unknown kinds raise ValueError."""
+
+    def __init__(self, settings: RedactionSettings, secret: bytes) -> None:
+        self._secret = secret
+        unknown = set(settings.kinds) - FINDERS.keys()
+        if unknown:
+            raise ValueError(f"redaction.kinds: {', '.join(sorted(unknown))} is none of {', '.join(FINDERS)}")
+        named = [_custom(name, pattern) for name, pattern in settings.patterns.items()]
+        known = [find for kind, find in FINDERS.items() if kind in settings.kinds]
+        self._finders: tuple[Find, ...] = (*named, *known) if settings.enabled else ()
+
+    def redact(self, request: Json, answer: Answer, exchange_id: str) -> Redacted:
+        """The exchange's bodies without what was recognised; the arguments are left as they are."""
+        if not self._finders:
+            return Redacted(request, answer, 0)
+        work = _Work(self._spans, self._secret, exchange_id)
+        bodies: list[Any] = [work.walked(body) for body in (request, answer.raw, answer.error)]
+        if work.stand_ins:
+            bodies = [work.swept(body) for body in bodies]
+        return Redacted(bodies[0], answer_from(bodies[1], bodies[2]), work.count)
+
+    def redact_value(self, exchange_id: str, value: Any) -> Any:
+        """Any JSON value (feedback, a review) redacted as that exchange was, so that the two still match."""
+        if not self._finders:
+            return value
+        work = _Work(self._spans, self._secret, exchange_id)
+        return work.walked(value)
+
+    def masked(self, text: str) -> str:
+        """`text` with each value replaced by its kind: equal for texts that differ in such values alone."""
+        pieces: list[str] = []
+        at = 0
+        for span in self._spans(text):
+            pieces += [text[at : span.start], f"<{span.kind}>"]
+            at = span.end
+        return "".join([*pieces, text[at:]])
+
+    def pseudonym(self, value: str) -> str:
+        """A name (session, user) as the store may know it: itself, or a keyed hash where it tells who somebody is."""
+        if not self._spans(value):
+            return value
+        digest = hashlib.blake2b(value.encode("utf-8", "surrogatepass"), key=self._secret, digest_size=8)
+        return f"anon-{digest.hexdigest()}"
+
+    def _spans(self, text: str) -> list[Span]:
+        """Non-overlapping spans in order; of overlapping ones the finder that comes first wins."""
+        found: list[Span] = []
+        for find in self._finders:
+            for span in find(text):
+                if span.end > span.start and all(span.end <= other.start or span.start >= other.end for other in found):
+                    found.append(span)
+        return sorted(found, key=lambda span: span.start)
+
+
+class _Work:
+    """One exchange under redaction: what was found in it, and what stands in its place."""
+
+    def __init__(self, spans: Callable[[str], list[Span]], secret: bytes, exchange_id: str) -> None:
+        self.count = 0
+        self.stand_ins: dict[str, str] = {}
+        self._spans = spans
+        self._secret = secret
+        self._exchange_id = exchange_id
+
+    def walked(self, value: Any, *, free: bool = False, label: str = "") -> Any:
+        """A copy of a JSON value with its strings redacted; the frame's own words are kept.
+
+        `free`: inside something that the app made up, where keys say what a value is, and may hold one themselves.
+        """
+        if isinstance(value, str):
+            return self._text(value, label)
+        if isinstance(value, list):
+            return [self.walked(item, free=free, label=label) for item in value]
+        if not isinstance(value, dict):
+            return value
+        if free:
+            return {self._text(key): self.walked(item, free=True, label=key) for key, item in value.items()}
+        return {
+            key: item if key in _FRAME and isinstance(item, str) else self.walked(item, free=key in _FREE)
+            for key, item in value.items()
+        }
+
+    def swept(self, value: Any) -> Any:
+        """Replaces what was found anywhere, also where its surroundings did not give it away.
+
+        Log-probabilities, which spell the text out token by token, go.
+        """
+        if isinstance(value, str):
+            for found in sorted(self.stand_ins, key=len, reverse=True):
+                if len(found) >= _SHORTEST_REPEATED and found in value:
+                    self.count += value.count(found)
+                    value = value.replace(found, self.stand_ins[found])
+            return value
+        if isinstance(value, list):
+            return [self.swept(item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        return {
+            key: None if key == "logprobs" else item if key in _FRAME and isinstance(item, str) else self.swept(item)
+            for key, item in value.items()
+        }
+
+    def _text(self, text: str, label: str = "") -> str:
+        if len(text) < 4 or text.startswith("data:"):
+            return text
+        if "\\" in text and '"' in text:
+            return self._quoted(text)
+        return self._plain(text, label)
+
+    def _quoted(self, text: str) -> str:
+        """JSON inside a text (a tool call's arguments): escapes could hide a value, or be broken by its stand-in."""
+        pieces: list[str] = []
+        at = 0
+        label = ""
+        for match in _LITERAL.finditer(text):
+            pieces.append(self._plain(text[at : match.start()]))
+            literal, colon = match.group(1), match.group(2)
+            try:
+                inner = msgspec.json.decode(literal, type=str)
+            except (msgspec.MsgspecError, UnicodeError):
+                inner = None
+            redacted = self._plain(literal if inner is None else inner, label)
+            changed = inner is not None and redacted != inner
+            pieces.append(
+                msgspec.json.encode(redacted).decode() if changed else literal if inner is not None else redacted
+            )
+            pieces.append(colon)
+            label = (inner or "") if colon else ""
+            at = match.end()
+        return "".join([*pieces, self._plain(text[at:])])
+
+    def _plain(self, text: str, label: str = "") -> str:
+        """`text` redacted as if it stood behind `label: `."""
+        lead = f"{label}: " if label else ""
+        spans = self._spans(lead + text)
+        pieces: list[str] = []
+        at = 0
+        for span in spans:
+            start, end = span.start - len(lead), span.end - len(lead)
+            if start >= 0:
+                pieces += [text[at:start], self._stand_in(span.kind, text[start:end])]
+                at = end
+                self.count += 1
+        return "".join([*pieces, text[at:]]) if pieces else text
+
+    def _stand_in(self, kind: str, value: str) -> str:
+        known = self.stand_ins.get(value)
+        if known is None:
+            known = self.stand_ins[value] = surrogate(kind, value, self._secret, self._exchange_id)
+        return known
+
+
+def _custom(name: str, pattern: str) -> Find:
+    """A task's own pattern; its first group, where it has one, is what is replaced."""
+    compiled = re.compile(pattern)
+    group = 1 if compiled.groups else 0
+
+    def find(text: str) -> Any:
+        return (Span(match.start(group), match.end(group), name) for match in compiled.finditer(text))
+
+    return find
+
+
+def load_secret(data: Path) -> bytes:
+    """The data folder's redaction key, made on first use (0600). Raises DiskError when it cannot be kept."""
+    path = data / SECRET_FILE
+    try:
+        return _existing(path) or _made(path)
+    except OSError as error:
+        raise DiskError(f"{path}: the redaction key cannot be kept there: {error.strerror}") from error
+
+
+def _existing(path: Path) -> bytes | None:
+    try:
+        secret = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    if len(secret) != SECRET_BYTES:
+        raise DiskError(f"{path}: not {SECRET_BYTES} bytes; restore it, or remove it to draw a new one")
+    return secret
+
+
+def _made(path: Path) -> bytes:
+    """Written apart and linked into place: of two processes that make one at once, both get the first."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(descriptor, os.urandom(SECRET_BYTES))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    try:
+        os.link(fresh, path)
+    except FileExistsError:
+        pass
+    finally:
+        fresh.unlink()
+    return path.read_bytes()

@@ -1,0 +1,235 @@
+"""Named queries over exchanges: lists by keyset paging, one exchange whole, volumes."""
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import msgspec
+from sqlalchemy import ColumnElement, Row, Select, func, or_, select
+
+from capture.bodies import unpack_answer, unpack_request
+from capture.db import Store
+from capture.errors import NotFoundError
+from capture.exchange import Answer
+from capture.loading import load_bodies as load_bodies
+from capture.tables import bodies, exchanges, feedback, reviews, scores
+
+Json = dict[str, Any]
+Shape = TypeVar("Shape", bound=msgspec.Struct)
+
+COUNT_CAP = 10_000
+
+
+class TrafficFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which exchanges: every given part must hold. `task` "" means those of no task; times are Unix seconds."""
+
+    task: str | None = None
+    arm: str | None = None
+    key_id: str | None = None
+    session: str | None = None
+    user: str | None = None
+    student: str | None = None
+    rollout: str | None = None
+    fingerprint: str | None = None
+    label: str | None = None
+    failed: bool | None = None  # status of 400 and above, or broken off
+    since: float | None = None
+    until: float | None = None
+    text: str | None = None  # in the question's or answer's first 200 characters, case ignored
+    metadata: dict[str, str] = {}
+
+
+class ExchangeRow(msgspec.Struct, frozen=True, kw_only=True):
+    """An exchange as lists show it; the columns of `exchanges`."""
+
+    id: str
+    started_at: float
+    route: str
+    task: str | None
+    key_id: str | None
+    session: str | None
+    user: str | None
+    fingerprint: str | None
+    rollout: str | None
+    student: str | None
+    assignment: str | None
+    arm: str
+    reason: str | None
+    upstream: str
+    model: str
+    served_model: str
+    status: int
+    stream: bool
+    stored: bool
+    complete: bool
+    cause: str | None
+    first_ms: float | None
+    duration_ms: float
+    completion_id: str | None
+    finish_reason: str | None
+    input_tokens: int | None
+    output_tokens: int | None
+    tokens_estimated: bool
+    cost_usd: float | None
+    metadata: Json
+    probability: float
+    holdout: bool
+    conversation: str
+    content_hash: str
+    label: str | None
+    redactions: int
+    preview: str
+
+
+class ScoreRow(msgspec.Struct, frozen=True):
+    grader: str
+    version: str
+    value: float
+    scored_at: float
+
+
+class FeedbackRow(msgspec.Struct, frozen=True):
+    id: str
+    kind: str
+    name: str
+    value: Any
+    created_at: float
+
+
+class ReviewRow(msgspec.Struct, frozen=True):
+    id: str
+    verdict: str
+    output: str | None
+    reviewer: str
+    reviewed_at: float
+
+
+class StoredExchange(msgspec.Struct, frozen=True):
+    """An exchange whole. `request` and `answer` are redacted; the lists are oldest first."""
+
+    row: ExchangeRow
+    request: Json
+    answer: Answer
+    scores: list[ScoreRow]
+    feedback: list[FeedbackRow]
+    reviews: list[ReviewRow]
+
+
+class Volume(msgspec.Struct, frozen=True):
+    """A task's exchanges and spend; `task` None: those of no task. `cost_usd` None where no price is known."""
+
+    task: str | None
+    exchanges: int
+    cost_usd: float | None
+    arms: dict[str, int]
+
+
+_ROW = [exchanges.c[name] for name in ExchangeRow.__struct_fields__]
+
+
+def list_exchanges(
+    store: Store, wanted: TrafficFilter, before_id: str | None = None, limit: int = 50
+) -> list[ExchangeRow]:
+    """The newest exchanges that match, before `before_id`: pass the last one's id to read on."""
+    query = _filtered(select(*_ROW), wanted).order_by(exchanges.c.id.desc()).limit(limit)
+    if before_id is not None:
+        query = query.where(exchanges.c.id < before_id)
+    with store.read() as connection:
+        return [_row(row) for row in connection.execute(query)]
+
+
+def count_exchanges(store: Store, wanted: TrafficFilter) -> int:
+    """How many match, at most `COUNT_CAP` + 1: beyond the cap, say so."""
+    few = _filtered(select(exchanges.c.id), wanted).limit(COUNT_CAP + 1).subquery()
+    with store.read() as connection:
+        return connection.execute(select(func.count()).select_from(few)).scalar_one()
+
+
+def load_exchange(store: Store, exchange_id: str) -> StoredExchange:
+    """One exchange whole, by its id or its completion's. Raises NotFoundError."""
+    known = resolve_id(store, exchange_id)
+    if known is None:
+        raise NotFoundError(f"no exchange {exchange_id}: not captured, not shipped yet, or erased")
+    with store.read() as connection:
+        row = connection.execute(select(*_ROW).where(exchanges.c.id == known)).one()
+        stored = connection.execute(select(bodies).where(bodies.c.exchange_id == known)).one_or_none()
+        return StoredExchange(
+            row=_row(row),
+            request=unpack_request(stored.request) if stored else {},
+            answer=unpack_answer(stored.answer) if stored else Answer(message={}),
+            scores=_structs(connection.execute(_of(scores, ScoreRow, known, "scored_at")).all(), ScoreRow),
+            feedback=_structs(connection.execute(_of(feedback, FeedbackRow, known, "created_at")).all(), FeedbackRow),
+            reviews=_structs(connection.execute(_of(reviews, ReviewRow, known, "reviewed_at")).all(), ReviewRow),
+        )
+
+
+def resolve_id(store: Store, exchange_id: str) -> str | None:
+    """Our id for an id of ours or of the completion (the newest, should a provider repeat them); None for neither."""
+    same = or_(exchanges.c.id == exchange_id, exchanges.c.completion_id == exchange_id)
+    with store.read() as connection:
+        ids = connection.execute(select(exchanges.c.id).where(same).order_by(exchanges.c.id)).scalars().all()
+    return exchange_id if exchange_id in ids else ids[-1] if ids else None
+
+
+def volumes(store: Store, since: float | None = None) -> list[Volume]:
+    """Per task (those of no task last): exchanges by arm, and spend, since a time (Unix seconds) or ever."""
+    query = select(
+        exchanges.c.task, exchanges.c.arm, func.count().label("many"), func.sum(exchanges.c.cost_usd).label("cost")
+    )
+    if since is not None:
+        query = query.where(exchanges.c.id >= id_at(since))
+    with store.read() as connection:
+        rows = connection.execute(query.group_by(exchanges.c.task, exchanges.c.arm)).all()
+    by_task: dict[str | None, list[Row[Any]]] = {}
+    for row in rows:
+        by_task.setdefault(row.task, []).append(row)
+    return [_volume(task, by_task[task]) for task in sorted(by_task, key=lambda task: (task is None, task or ""))]
+
+
+def id_at(time_s: float) -> str:
+    """The smallest id that an exchange begun at that time may have: ids begin with the milliseconds (UUIDv7)."""
+    return f"{max(0, int(time_s * 1000)):012x}"
+
+
+def _volume(task: str | None, rows: Sequence[Row[Any]]) -> Volume:
+    costs = [row.cost for row in rows if row.cost is not None]
+    arms = {row.arm: row.many for row in sorted(rows, key=lambda row: row.arm)}
+    return Volume(task, sum(arms.values()), sum(costs) if costs else None, arms)
+
+
+def _filtered(query: Select[Any], wanted: TrafficFilter) -> Select[Any]:
+    return query.where(*_conditions(wanted))
+
+
+def _conditions(wanted: TrafficFilter) -> list[ColumnElement[bool]]:
+    columns = exchanges.c
+    found: list[ColumnElement[bool]] = []
+    for name in ("arm", "key_id", "session", "user", "student", "rollout", "fingerprint", "label"):
+        value = getattr(wanted, name)
+        if value is not None:
+            found.append(columns[name] == value)
+    if wanted.task is not None:
+        found.append(columns.task == wanted.task if wanted.task else columns.task.is_(None))
+    if wanted.failed is not None:
+        failed = or_(columns.status >= 400, columns.complete.is_(False))
+        found.append(failed if wanted.failed else ~failed)
+    if wanted.since is not None:
+        found.append(columns.id >= id_at(wanted.since))
+    if wanted.until is not None:
+        found.append(columns.id < id_at(wanted.until))
+    if wanted.text:
+        found.append(columns.preview.icontains(wanted.text, autoescape=True))
+    found += [columns.metadata[name].as_string() == value for name, value in wanted.metadata.items()]
+    return found
+
+
+def _of(table: Any, shape: type[msgspec.Struct], exchange_id: str, order: str) -> Select[Any]:
+    columns = [table.c[name] for name in shape.__struct_fields__]
+    return select(*columns).where(table.c.exchange_id == exchange_id).order_by(table.c[order])
+
+
+def _structs(rows: Sequence[Row[Any]], shape: type[Shape]) -> list[Shape]:
+    return [shape(*row) for row in rows]
+
+
+def _row(row: Row[Any]) -> ExchangeRow:
+    return ExchangeRow(**row._mapping)
