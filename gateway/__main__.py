@@ -72,11 +72,11 @@ def _settings(options: argparse.Namespace) -> Settings:
 def _lead(settings: Settings, options: argparse.Namespace) -> int:
     """The process that was started: it prepares the store, holds the port and the metrics, and serves or supervises."""
     gateway = settings.gateway
-    _prepare(settings)
     listener = listen(gateway.host, gateway.port)
     folder = MetricsFolder(settings.data / "run" / f"gateway-{os.getpid()}")
     try:
         with MetricsServer(gateway.metrics_port, folder.read):
+            _prepare(settings)
             _log.info("listening", address=listener.getsockname()[:2], processes=gateway.workers)
             if gateway.workers == 1:
                 return serve(settings, listener, Place(), folder)

@@ -11,16 +11,18 @@ from typing import Any
 import httpx2
 from fastapi import FastAPI
 
-from capture.db import open_store
+from capture.db import Store, open_store
 from capture.keys import load_pepper
+from capture.redact import load_secret
 from capture.settings import GatewaySettings, Settings
-from capture.spool import open_spool
-from gateway import answers, health, models
+from capture.spool import Spool, open_spool
+from gateway import answers, feedback, health, models, stored
 from gateway.arms import Arms
 from gateway.auth import Gate
 from gateway.capacity import Capacity, HeavyKeys
 from gateway.lag import LagMeter
 from gateway.limits import Limiter
+from gateway.metrics_server import MetricsFolder, Publisher
 from gateway.refresh import SnapshotKeeper
 from gateway.relay.context import STATE_KEY, Limits, open_relay
 from gateway.relay.counters import Counters
@@ -36,52 +38,63 @@ class Place:
     processes: int = 1
 
 
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What a process opens before it serves; the app's lifespan closes it."""
+
+    store: Store
+    spool: Spool
+    redaction_secret: bytes
+    pepper: bytes
+
+
+def open_all(settings: Settings) -> Opened:
+    """Opens the spool and the secrets; the store is not asked yet, it may be away. Raises DiskError."""
+    pepper = load_pepper(settings.data) if settings.gateway.keys == "required" else b""
+    secret = load_secret(settings.data)
+    return Opened(open_store(settings.store_url), open_spool(settings), secret, pepper)
+
+
 def create_app(
     settings: Settings,
+    opened: Opened,
     place: Place = Place(),
+    metrics: MetricsFolder | None = None,
     clock: Callable[[], float] = time.time,
     environ: Mapping[str, str] | None = None,
 ) -> FastAPI:
-    """The app of one gateway process. What it needs is opened in its lifespan, inside the loop that serves.
+    """The app of one gateway process. Its lifespan starts what runs beside it, and puts the relay into the state.
 
-    Raises DiskError (no room for the spool or the pepper) and StoreAwayError only from within that lifespan.
+    With `metrics` its numbers are published there while it serves.
     """
+    keeper = SnapshotKeeper(opened.store, settings, clock, os.environ if environ is None else environ)
     app = FastAPI(lifespan=_lifespan, docs_url=None, redoc_url=None, openapi_url=None, title="Stillhouse gateway")
-    app.state.settings = settings
-    app.state.clock = clock
-    app.state.counters = Counters()
-    app.state.tally = Tally()
-    app.state.lag = LagMeter()
-    app.state.store = open_store(settings.store_url)
-    app.state.snapshots = SnapshotKeeper(app.state.store, settings, clock, os.environ if environ is None else environ)
-    app.state.router = _router(app, settings, place, clock)
+    state = app.state
+    state.settings, state.clock, state.metrics = settings, clock, metrics
+    state.store, state.spool, state.snapshots = opened.store, opened.spool, keeper
+    state.counters, state.tally, state.lag = Counters(), Tally(), LagMeter()
+    state.redact = feedback.redaction(opened.store, lambda: keeper.current, opened.redaction_secret)
+    state.router = Router(
+        snapshots=keeper,
+        gate=Gate(settings.gateway.keys, opened.pepper),
+        limiter=Limiter(place.processes, time.monotonic),
+        arms=Arms(Capacity(place.processes, time.monotonic), HeavyKeys(), state.tally),
+        clock=clock,
+        max_body_bytes=settings.gateway.max_body_bytes,
+    )
     answers.install(app)
-    for routes in (health.router, models.router):
+    for routes in (health.router, models.router, feedback.router, stored.router):
         app.include_router(routes)
     return app
-
-
-def _router(app: FastAPI, settings: Settings, place: Place, clock: Callable[[], float]) -> Router:
-    gateway = settings.gateway
-    pepper = load_pepper(settings.data) if gateway.keys == "required" else b""
-    return Router(
-        snapshots=app.state.snapshots,
-        gate=Gate(gateway.keys, pepper),
-        limiter=Limiter(place.processes, time.monotonic),
-        arms=Arms(Capacity(place.processes, time.monotonic), HeavyKeys(), app.state.tally),
-        clock=clock,
-        max_body_bytes=gateway.max_body_bytes,
-    )
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     state = app.state
     await asyncio.to_thread(state.snapshots.start)
-    spool = await asyncio.to_thread(open_spool, state.settings)
-    state.spool = spool
     limits = relay_limits(state.settings.gateway)
-    relay = open_relay(state.router, spool, counters=state.counters, limits=limits)
+    relay = open_relay(state.router, state.spool, counters=state.counters, limits=limits)
+    publisher = Publisher(state.metrics, app) if state.metrics is not None else None
     lag = asyncio.create_task(state.lag.run())
     async with httpx2.AsyncClient(follow_redirects=False) as client:
         state.upstream_models = models.UpstreamModels(client)
@@ -90,7 +103,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         finally:
             lag.cancel()
             relay.close()
-            spool.close()
+            if publisher is not None:
+                await asyncio.to_thread(publisher.close)
+            state.spool.close()
             await asyncio.to_thread(state.snapshots.stop)
             state.store.close()
 

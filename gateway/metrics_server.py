@@ -22,10 +22,10 @@ _log = structlog.get_logger("stillhouse.gateway")
 
 
 class Publisher:
-    """Writes one process's numbers into its file, by a thread, until it is closed."""
+    """Writes this process's numbers into the folder, by a thread, until it is closed: once more then."""
 
-    def __init__(self, file: Path, app: FastAPI) -> None:
-        self._file = file
+    def __init__(self, folder: "MetricsFolder", app: FastAPI) -> None:
+        self._file = folder.folder / f"{os.getpid()}.numbers"
         self._app = app
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="metrics", daemon=True)
@@ -52,11 +52,9 @@ class Publisher:
 
 
 def numbers_of(app: FastAPI) -> Numbers:
-    """What a process's app counts and measures; nothing before it has opened its spool."""
+    """What a process's app counts and measures, while its spool is open."""
     state = app.state
-    spool = getattr(state, "spool", None)
-    if spool is None:
-        return Numbers()
+    spool = state.spool
     age_s = max(0.0, state.clock() - state.snapshots.current.read_at) if state.snapshots.current.from_store else 0.0
     gauges = measured(state.counters, spool.depth(), state.lag.worst_ms, age_s, state.snapshots.degraded)
     counts = counted(state.counters, state.tally, spool.counters.totals().items())
@@ -72,10 +70,6 @@ class MetricsFolder:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             raise DiskError(f"{folder}: {error.strerror}; the data folder must be writable") from error
-
-    def publish(self, app: FastAPI) -> Publisher:
-        """Begins to publish this process's numbers."""
-        return Publisher(self.folder / f"{os.getpid()}.numbers", app)
 
     def read(self) -> list[Numbers]:
         """Every process's numbers; of those that have ended, what they counted."""

@@ -10,7 +10,7 @@ import uvicorn
 
 from capture.errors import OperationError
 from capture.settings import Settings
-from gateway.app import Place, create_app
+from gateway.app import Place, create_app, open_all
 from gateway.metrics_server import MetricsFolder
 from gateway.relay.downstream import RelayProtocol
 
@@ -29,21 +29,17 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         reason = error.strerror or str(error)
-        raise OperationError(
-            f"gateway: {host}:{port} cannot be listened on ({reason}): free it or set gateway.port"
-        ) from error
+        raise OperationError(f"{host}:{port} cannot be listened on ({reason}): free it or set gateway.port") from error
     return listener
 
 
 def serve(settings: Settings, listener: socket.socket, place: Place, metrics: MetricsFolder) -> int:
-    """Serves until SIGTERM or SIGINT, then drains: no new connections, streams end, `drain_s` at most.
+    """Opens what it needs and serves until SIGTERM or SIGINT, then drains.
 
-    Returns the exit status: 0, or 1 when the app could not start (why was logged).
+    Draining: no new connections, streams end, `drain_s` at most. Returns the exit status: 0, or 1 when the app could not start (why was logged). Raises DiskError.
     """
-    app = create_app(settings, place)
-    publisher = metrics.publish(app)
     config = uvicorn.Config(
-        app,
+        create_app(settings, open_all(settings), place, metrics),
         http=RelayProtocol,
         ws="none",
         loop="uvloop",
@@ -60,8 +56,6 @@ def serve(settings: Settings, listener: socket.socket, place: Place, metrics: Me
         server.run(sockets=[listener])
     except SystemExit:  # uvicorn's way to say that the lifespan failed
         return 1
-    finally:
-        publisher.close()
     return 0
 
 
