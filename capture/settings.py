@@ -266,6 +266,11 @@ class Settings(BaseSettings):
     def spool_folder(self) -> Path:
         return self.data / "spool"
 
+    @property
+    def models_folder(self) -> Path:
+        """Base models, fetched once."""
+        return self.data / "models"
+
 
 def load(config: Path | None, environ: Mapping[str, str], *, data: Path | None = None) -> Settings:
     """Settings from a TOML file (or none), overridden by the environment, overridden by `data`.
