@@ -29,7 +29,6 @@ class Counters:
     retries: int = 0
     appended: int = 0
     not_appended: int = 0  # the spool's disk bound was hit, or the disk refused
-    opted_out: int = 0
     first_ms: Histogram = field(default_factory=Histogram)  # request complete to the answer's first byte
     added_ms: Histogram = field(default_factory=Histogram)  # request complete to request sent on
 

@@ -90,29 +90,11 @@ def _is_terminal_payload(payload: bytes) -> bool:
     return len(parts) == 5 and parts[1] == b"type" and parts[2].strip() == b":" and parts[3] in _TERMINAL_NAMES
 
 
-def split_events(stream: bytes) -> tuple[list[bytes], bytes]:
-    """(complete events, the incomplete rest); line ends are normalised to LF, blank lines dropped."""
-    held_back = b""
-    if stream.endswith(b"\r"):  # may be half of a CRLF
-        stream, held_back = stream[:-1], b"\r"
-    if b"\r" in stream:
-        stream = stream.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    *events, rest = stream.split(b"\n\n")
-    return [event.strip(b"\n") for event in events if event.strip(b"\n")], rest + held_back
-
-
-def payload_of(event: bytes) -> bytes:
-    """The joined data lines of one event (LF line ends)."""
-    lines = [line[5:].removeprefix(b" ") for line in event.split(b"\n") if line.startswith(b"data:")]
-    return b"\n".join(lines)
-
-
-def content_of(event: bytes) -> str | None:
-    """What one event tells of the answer: its text ("" for content without text), None where it has no content.
+def content_of(payload: bytes) -> str | None:
+    """What one event's data tells of the answer: its text ("" for content without text), None without content.
 
     Raises StreamError for an error event or a payload that is no JSON object.
     """
-    payload = payload_of(event)
     if not payload or payload == b"[DONE]":
         return None
     try:
@@ -121,7 +103,7 @@ def content_of(event: bytes) -> str | None:
         raise StreamError("not JSON") from None
     if not isinstance(decoded, dict):
         raise StreamError("not an object")
-    if "choices" in decoded:
+    if isinstance(decoded.get("choices"), list):
         return _chat_content(decoded)
     return _typed_content(decoded)
 
@@ -134,8 +116,10 @@ _CONTENT_KEYS = ("tool_calls", "function_call", "refusal", "reasoning_content", 
 
 
 def _chat_content(decoded: dict[str, Any]) -> str | None:
-    for choice in decoded["choices"] or ():
-        delta = choice.get("delta") or {}
+    for choice in decoded["choices"]:
+        delta = (choice.get("delta") if isinstance(choice, dict) else None) or {}
+        if not isinstance(delta, dict):
+            raise StreamError("a delta that is no object")
         text = delta.get("content")
         if isinstance(text, str) and text:
             return text

@@ -151,7 +151,7 @@ class Relayed:
 
     def _record(self, plan: Plan, body: bytes) -> None:
         if plan.opted_out:
-            self._context.counters.opted_out += 1
+            self._context.spool.opt_out(plan.task)
             return
         encoding = (self.head.header(b"content-encoding") or b"").decode("latin-1")
         asked = Asked(self.id, time.time(), self._began, body, encoding)

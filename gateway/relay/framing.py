@@ -26,6 +26,7 @@ HOP_BY_HOP = frozenset(
 )
 _NOT_SENT_ON = HOP_BY_HOP | {b"host", b"content-length", b"expect"}
 _NOT_SENT_BACK = HOP_BY_HOP | {b"content-length", b"x-stillhouse-id", b"x-stillhouse-arm", b"x-stillhouse-model"}
+_LOOKED_AT = _NOT_SENT_BACK | {b"content-type", b"content-encoding"}
 _USUAL_CONNECTION = frozenset({b"keep-alive", b"close", b"Keep-Alive", b"Close"})
 _STATUS_LINES = {s.value: b"HTTP/1.1 %d %s\r\n" % (s.value, s.phrase.encode()) for s in HTTPStatus}
 
@@ -103,7 +104,7 @@ def request_framing(version: str, headers: list[tuple[bytes, bytes]]) -> Request
                 raise MalformedError("the only transfer coding taken is chunked, in HTTP/1.1")
             framing.chunked = True
         elif name == b"connection" and value not in _USUAL_CONNECTION:
-            framing.named |= frozenset(token.strip().lower() for token in value.split(b","))
+            framing.named |= _tokens(value)
         elif name == b"expect":
             framing.expects_continue = version == "1.1" and value.lower() == b"100-continue"
     if version == "1.1":
@@ -157,27 +158,40 @@ def response_head(status: int, reason: bytes, headers: list[tuple[bytes, bytes]]
     """Raises MalformedError for transfer codings beside chunked: their bytes would reach the client mislabelled."""
     head = ResponseHead(status, reason, b"", None, False, b"", b"")
     kept: list[bytes] = []
-    dropped: frozenset[bytes] = _NOT_SENT_BACK
+    named: frozenset[bytes] = frozenset()
     for name, value in headers:
         key = name.lower()
-        if key == b"connection" and value not in _USUAL_CONNECTION:
-            dropped = dropped | frozenset(token.strip().lower() for token in value.split(b","))
-    for name, value in headers:
-        key = name.lower()
-        if key not in dropped:
+        if key not in _LOOKED_AT:
             kept.append(b"%b: %b\r\n" % (name, value))
-            if key == b"content-type":
-                head.content_type = value
-            elif key == b"content-encoding":
-                head.content_encoding = value.strip().lower()
-        elif key == b"content-length":
-            head.length = int(value)
-        elif key == b"transfer-encoding":
-            if value.strip().lower() != b"chunked":
-                raise MalformedError("the upstream uses a transfer coding beside chunked")
-            head.chunked = True
+        elif key == b"connection" and value not in _USUAL_CONNECTION:
+            named |= _tokens(value)
+        elif not _note(head, key, value):
+            kept.append(b"%b: %b\r\n" % (name, value))
+    if named:
+        kept = [line for line in kept if line.partition(b":")[0].lower() not in named]
     head.lines = b"".join(kept)
     return head
+
+
+def _note(head: ResponseHead, key: bytes, value: bytes) -> bool:
+    """Takes what the relay itself needs; whether the header stays behind."""
+    if key == b"content-type":
+        head.content_type = value
+        return False
+    if key == b"content-encoding":
+        head.content_encoding = value.strip().lower()
+        return False
+    if key == b"content-length":
+        head.length = int(value)
+    elif key == b"transfer-encoding":
+        if value.strip().lower() != b"chunked":
+            raise MalformedError("the upstream uses a transfer coding beside chunked")
+        head.chunked = True
+    return True
+
+
+def _tokens(value: bytes) -> frozenset[bytes]:
+    return frozenset(token.strip().lower() for token in value.split(b","))
 
 
 def has_no_body(method: str, status: int) -> bool:

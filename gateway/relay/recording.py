@@ -16,10 +16,13 @@ _log = logging.getLogger("stillhouse.relay")
 
 
 class Appends(Protocol):
-    """The spool."""
+    """The spool. It counts, per task, what it saw, what asked not to be captured, and what it had to drop."""
 
-    def append(self, record: bytes) -> bool:
-        """False when its disk bound was hit (which it counts)."""
+    def append(self, record: bytes, task: str | None = None) -> bool:
+        """False when the record was dropped."""
+
+    def opt_out(self, task: str | None) -> None:
+        """An exchange whose client asked not to be captured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +126,7 @@ class Recording:
         record = encode(self._exchange(complete, cause, status))
         self._pieces.clear()
         try:
-            kept = self._spool.append(record)
+            kept = self._spool.append(record, self._plan.task)
         except Exception:  # noqa: BLE001 - the edge: a full or broken disk fails no request
             _log.exception("the spool could not be written; the exchange %s is not kept", self._asked.id)
             kept = False

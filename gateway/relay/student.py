@@ -6,6 +6,7 @@ from typing import Protocol
 
 import msgspec
 
+from capture.events import EventParser
 from gateway.plan import Leg, Plan, StudentLeg
 from gateway.relay import causes, events
 from gateway.relay.causes import Cause
@@ -47,6 +48,7 @@ class Trial:
         "_head",
         "_held",
         "_held_bytes",
+        "_parser",
         "_plan",
         "_pool",
         "_rest",
@@ -66,7 +68,8 @@ class Trial:
         self._head: ResponseHead | None = None
         self._held: list[bytes] = []
         self._held_bytes = 0
-        self._rest = b""  # of a stream: what is not a whole event yet
+        self._rest = b""  # of a released stream: what is not a whole event yet
+        self._parser = EventParser()
         self._texts: list[str] = []  # one of each content event so far
         self._deadline: asyncio.TimerHandle | None = None
 
@@ -161,8 +164,8 @@ class Trial:
         return True
 
     def _stream_is_ready(self, data: bytes, end: bool) -> bool:
-        whole, self._rest = events.split_events(self._rest + data)
-        texts = [text for text in map(events.content_of, whole) if text is not None]
+        contents = [events.content_of(event.data) for event in self._parser.feed(data)]
+        texts = [text for text in contents if text is not None]
         if texts:
             self._texts += texts
             self._disarm()
@@ -175,7 +178,13 @@ class Trial:
         return end
 
     def _validate(self, body: bytes, *, is_stream: bool) -> None:
-        reason = self._student.valid(body, is_stream) if self._student.valid is not None else None
+        if self._student.valid is None:
+            return
+        try:
+            reason = self._student.valid(body, is_stream)
+        except Exception:  # noqa: BLE001 - the edge: what cannot be judged does not leave
+            _log.exception("a student's answer could not be validated")
+            reason = "validator"
         if reason is not None:
             raise InvalidError(f"student_invalid:{reason}")
 
@@ -186,7 +195,6 @@ class Trial:
         self.answers = True
         self._exchange.student_answers(self)
         held, self._held = b"".join(self._held), []
-        self._rest = b""
         self._pass(held, end, self._head)
 
     def _pass(self, data: bytes, end: bool, head: ResponseHead | None = None) -> None:

@@ -198,6 +198,8 @@ class UpstreamConnection(asyncio.Protocol):
             self._headers.clear()
             self._reason = b""
             return
+        if self._parser.get_http_version() not in ("1.1", "1.0"):
+            raise framing.MalformedError("the upstream speaks another HTTP")
         head = framing.response_head(status, self._reason, self._headers)
         self._head_done = True
         self._head = head

@@ -6,7 +6,6 @@ import socket
 import ssl
 import threading
 from collections.abc import AsyncIterator, Callable
-from types import TracebackType
 from typing import Any
 
 import uvicorn
@@ -20,20 +19,24 @@ from gateway.relay.downstream import RelayProtocol
 
 
 class MemorySpool:
-    """Keeps records; `before` is called with each one, `room` is False when it is full."""
+    """Keeps records; `room` is False when it is full."""
 
     def __init__(self) -> None:
         self.records: list[bytes] = []
         self.room = True
+        self.opted_out = 0
         self.appended = threading.Condition()
 
-    def append(self, record: bytes) -> bool:
+    def append(self, record: bytes, task: str | None = None) -> bool:  # noqa: ARG002
         if not self.room:
             return False
         with self.appended:
             self.records.append(record)
             self.appended.notify_all()
         return True
+
+    def opt_out(self, task: str | None) -> None:  # noqa: ARG002
+        self.opted_out += 1
 
     @property
     def exchanges(self) -> list[Exchange]:
@@ -161,9 +164,7 @@ class RelayServer:
     def stop(self) -> None:
         self.server.should_exit = True
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self.stop()
         self.thread.join(15)
         assert not self.thread.is_alive(), "the server did not end"
