@@ -58,6 +58,8 @@ def _reachable() -> Iterator[None]:
     try:
         yield
     except OperationalError as error:
+        if "no such" in str(error.orig):  # SQLite's word for a fault of ours: a table or column that is not there
+            raise
         raise StoreAwayError(f"the store does not answer: {error.orig}") from error
     except DBAPIError as error:
         if error.connection_invalidated:

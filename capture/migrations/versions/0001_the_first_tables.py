@@ -25,7 +25,7 @@ def upgrade() -> None:
         "counters",
         sa.Column("task", sa.String(), nullable=False),
         sa.Column("name", sa.String(), nullable=False),
-        sa.Column("value", sa.Integer(), nullable=False),
+        sa.Column("value", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("task", "name"),
     )
     op.create_table(
@@ -93,6 +93,7 @@ def upgrade() -> None:
         sa.Column("label", sa.String(), nullable=True),
         sa.Column("redactions", sa.Integer(), nullable=False),
         sa.Column("preview", sa.Text(), nullable=False),
+        sa.Column("score_wanted", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
     with op.batch_alter_table("exchanges", schema=None) as batch_op:
@@ -100,6 +101,13 @@ def upgrade() -> None:
         batch_op.create_index("exchanges_session", ["session"], unique=False)
         batch_op.create_index("exchanges_task_arm_id", ["task", "arm", "id"], unique=False)
         batch_op.create_index("exchanges_task_id", ["task", "id"], unique=False)
+        batch_op.create_index(
+            "exchanges_unscored",
+            ["id"],
+            unique=False,
+            sqlite_where=sa.text("score_wanted > 0"),
+            postgresql_where=sa.text("score_wanted > 0"),
+        )
 
     op.create_table(
         "feedback",
@@ -112,12 +120,20 @@ def upgrade() -> None:
         sa.Column("value", JSON_, nullable=False),
         sa.Column("idempotency_key", sa.String(), nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),
+        sa.Column("settled", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("idempotency_key"),
     )
     with op.batch_alter_table("feedback", schema=None) as batch_op:
         batch_op.create_index("feedback_created", ["created_at"], unique=False)
         batch_op.create_index("feedback_exchange", ["exchange_id"], unique=False)
+        batch_op.create_index(
+            "feedback_unsettled",
+            ["id"],
+            unique=False,
+            sqlite_where=sa.text("settled = 0"),
+            postgresql_where=sa.text("NOT settled"),
+        )
 
     op.create_table(
         "keys",
@@ -155,7 +171,7 @@ def upgrade() -> None:
     op.create_table(
         "segments",
         sa.Column("name", sa.String(), nullable=False),
-        sa.Column("offset", sa.Integer(), nullable=False),
+        sa.Column("offset", sa.BigInteger(), nullable=False),
         sa.Column("done", sa.Boolean(), nullable=False),
         sa.Column("shipped_at", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("name"),
@@ -176,6 +192,14 @@ def upgrade() -> None:
     with op.batch_alter_table("spend", schema=None) as batch_op:
         batch_op.create_index("spend_task", ["task", "at"], unique=False)
 
+    op.create_table(
+        "spool_ledger",
+        sa.Column("folder", sa.String(), nullable=False),
+        sa.Column("task", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("value", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("folder", "task", "name"),
+    )
     op.create_table(
         "students",
         sa.Column("id", sa.String(), nullable=False),
@@ -203,6 +227,14 @@ def upgrade() -> None:
         sa.Column("source", sa.String(), nullable=False),
         sa.Column("updated_at", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("name"),
+    )
+    op.create_table(
+        "tombstones",
+        sa.Column("exchange_id", sa.String(), nullable=False),
+        sa.Column("task", sa.String(), nullable=True),
+        sa.Column("who", sa.String(), nullable=False),
+        sa.Column("erased_at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("exchange_id"),
     )
     op.create_table(
         "bodies",
@@ -304,6 +336,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     with op.batch_alter_table("rollouts", schema=None) as batch_op:
+        batch_op.create_index(
+            "rollouts_one_moving",
+            ["task"],
+            unique=True,
+            sqlite_where=sa.text("state IN ('running', 'paused')"),
+            postgresql_where=sa.text("state IN ('running', 'paused')"),
+        )
         batch_op.create_index("rollouts_task", ["task", "created_at"], unique=False)
 
     op.create_table(
@@ -344,6 +383,17 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("fine_tune_events", schema=None) as batch_op:
         batch_op.create_index("fine_tune_events_of", ["fine_tune_id", "id"], unique=False)
+
+    op.create_table(
+        "observations",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("rollout_id", sa.String(), nullable=False),
+        sa.Column("marks", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["rollout_id"], ["rollouts.id"], ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    with op.batch_alter_table("observations", schema=None) as batch_op:
+        batch_op.create_index("observations_rollout", ["rollout_id", "id"], unique=False)
 
     op.create_table(
         "pairs",
@@ -402,6 +452,10 @@ def downgrade() -> None:
         batch_op.drop_index("pairs_exchange")
 
     op.drop_table("pairs")
+    with op.batch_alter_table("observations", schema=None) as batch_op:
+        batch_op.drop_index("observations_rollout")
+
+    op.drop_table("observations")
     with op.batch_alter_table("fine_tune_events", schema=None) as batch_op:
         batch_op.drop_index("fine_tune_events_of")
 
@@ -410,6 +464,11 @@ def downgrade() -> None:
     op.drop_table("scores")
     with op.batch_alter_table("rollouts", schema=None) as batch_op:
         batch_op.drop_index("rollouts_task")
+        batch_op.drop_index(
+            "rollouts_one_moving",
+            sqlite_where=sa.text("state IN ('running', 'paused')"),
+            postgresql_where=sa.text("state IN ('running', 'paused')"),
+        )
 
     op.drop_table("rollouts")
     with op.batch_alter_table("reviews", schema=None) as batch_op:
@@ -423,8 +482,10 @@ def downgrade() -> None:
 
     op.drop_table("dataset_rows")
     op.drop_table("bodies")
+    op.drop_table("tombstones")
     op.drop_table("tasks")
     op.drop_table("students")
+    op.drop_table("spool_ledger")
     with op.batch_alter_table("spend", schema=None) as batch_op:
         batch_op.drop_index("spend_task")
 
@@ -434,11 +495,17 @@ def downgrade() -> None:
     op.drop_table("leases")
     op.drop_table("keys")
     with op.batch_alter_table("feedback", schema=None) as batch_op:
+        batch_op.drop_index(
+            "feedback_unsettled", sqlite_where=sa.text("settled = 0"), postgresql_where=sa.text("NOT settled")
+        )
         batch_op.drop_index("feedback_exchange")
         batch_op.drop_index("feedback_created")
 
     op.drop_table("feedback")
     with op.batch_alter_table("exchanges", schema=None) as batch_op:
+        batch_op.drop_index(
+            "exchanges_unscored", sqlite_where=sa.text("score_wanted > 0"), postgresql_where=sa.text("score_wanted > 0")
+        )
         batch_op.drop_index("exchanges_task_id")
         batch_op.drop_index("exchanges_task_arm_id")
         batch_op.drop_index("exchanges_session")
