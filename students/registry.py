@@ -1,5 +1,6 @@
 """Owns the students table and the wish that a student be served: who exists, under which name, and where it answers."""
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -96,15 +97,17 @@ def register_local(store: Store, training: Training, clock: Clock) -> Student:
     return _insert_once(store, values)
 
 
-def ensure_base(store: Store, task: str, base: str, folder: str, view: ViewSettings, clock: Clock) -> Student:
-    """The untuned base as a student of this task, for comparison; made once for each task and base."""
+def ensure_base(store: Store, task: str, base: str, view: ViewSettings, clock: Clock) -> Student:
+    """The untuned base as a student of this task, for comparison; made once for each task and base.
+
+    It has no folder: the student server looks its base up by name.
+    """
     values = {
         "id": f"st_{_digest('base', task, base)}",
         "name": f"base:{base}:{task}",
         "task": task,
         "kind": "base",
         "base": base,
-        "folder": folder,
         "view": view.model_dump(mode="json"),
         "fingerprints": [],
         "tools": False,
@@ -194,6 +197,12 @@ def unwant(store: Store, student_id: str) -> None:
         if rollout is not None:
             raise RefusedError(f"student {student_id} has rollout {rollout}; abort that before its server is stopped")
         connection.execute(_of(student_servers, student_id).values(wanted_at=None))
+
+
+def unwant_if_idle(store: Store, student_id: str) -> None:
+    """As `unwant`, but a student with a live rollout is left as it is."""
+    with contextlib.suppress(RefusedError):
+        unwant(store, student_id)
 
 
 def server_of(store: Store, student_id: str) -> Server | None:

@@ -1,0 +1,372 @@
+"""Pairs: asked beside the traffic from real servers, kept once a session and day, scored when their truth comes."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import insert, select
+
+import students.tables as tables
+from capture.db import Store, metadata, open_store
+from capture.exchange import Answer, Arm, Exchange, Usage
+from capture.feedback import Feedback, record
+from capture.ids import new_id
+from capture.prompts import fingerprint
+from capture.settings import (
+    GraderSettings,
+    PriceSettings,
+    RolloutSettings,
+    Settings,
+    TaskSettings,
+    TeacherSettings,
+    UpstreamSettings,
+    ViewSettings,
+)
+from capture.tables import exchanges
+from students.clients import Client
+from students.pairing import Pairer
+from students.pairs import Sweeper, forget_erased, read_output, written
+from students.registry import Training, register_local
+from students.rollouts import Rollout, Start, load_rollout, promote, start
+from tests.fakes.chat_server import ChatServer
+
+NOW = 1_800_000_000.0
+TRUTH_GRADER = {"category": GraderSettings(type="json_fields", against="truth", fields={"category": 1.0})}
+TEACHER_GRADER = {"same": GraderSettings(type="json_fields", against="teacher", fields={"category": 1.0})}
+
+
+def request_of(text: str) -> dict[str, Any]:
+    return {
+        "model": "large",
+        "temperature": 0.3,
+        "messages": [{"role": "system", "content": "Sort the ticket."}, {"role": "user", "content": text}],
+    }
+
+
+def task_of(graders: dict[str, GraderSettings], **rollout: Any) -> TaskSettings:
+    return TaskSettings(
+        kind="classification",
+        label="/category",
+        teacher=TeacherSettings(upstream="stand-in", model="large"),
+        graders=graders,
+        rollout=RolloutSettings(shares=(0.25, 0.95), margin=0.1, minimum_pairs=5, minimum_sessions=5, **rollout),
+    )
+
+
+def clock() -> float:
+    return NOW
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = open_store(f"sqlite:///{tmp_path / 'stillhouse.db'}")
+    metadata.create_all(store.engine)
+    yield store
+    store.close()
+
+
+class Scene:
+    """One task with a student, its server, a teacher, and a pairer between them."""
+
+    def __init__(self, store: Store, teacher: ChatServer, student: ChatServer, task: TaskSettings) -> None:
+        self.store, self.task = store, task
+        upstream = UpstreamSettings(base_url=teacher.url, worker_key_env="WORKER_KEY")
+        self.settings = Settings(upstreams={"stand-in": upstream})
+        training = Training(
+            fine_tune_id="ft_1",
+            task="triage",
+            base="tiny",
+            dataset_id="ds_1",
+            folder="students/x",
+            weights_hash="0",
+            view=ViewSettings(),
+            fingerprints=[fingerprint(request_of(""))],
+            tools=False,
+        )
+        self.student = register_local(store, training, clock)
+        self.rollout = start(
+            store, Start("triage", self.student.id, "tester", reason="a test", force=True), task, clock
+        )
+        self.serve(student.url)
+        self.client = Client(pause=lambda _: None)
+        self.pairer = Pairer(store, self.settings, self.client, lambda _task, _request, answer, _id: answer, clock)
+
+    def serve(self, url: str) -> None:
+        with self.store.write() as connection:
+            values = {"state": "ready", "url": url, "served_model": "served", "seen_at": NOW}
+            connection.execute(tables.student_servers.update().values(values))
+
+    def ask_all(self, offers: list[tuple[Exchange, dict[str, Any], Answer]], until: Callable[[], bool]) -> None:
+        self.pairer.refresh({"triage": self.task})
+        self.pairer.start()
+        try:
+            for exchange, request, answer in offers:
+                self.pairer.offer(exchange, request, answer, "triage")
+            deadline = time.monotonic() + 10
+            while not until():
+                assert time.monotonic() < deadline, dict(self.pairer.counts)
+                time.sleep(0.005)
+        finally:
+            self.pairer.stop()
+            self.client.close()
+
+    def rows(self) -> list[Any]:
+        with self.store.read() as connection:
+            return list(connection.execute(select(tables.pairs).order_by(tables.pairs.c.created_at)).all())
+
+
+def exchange(session: str, arm: Arm = Arm.TEACHER, rollout: Rollout | None = None, **changes: Any) -> Exchange:
+    values = {
+        "id": new_id(),
+        "started_at": NOW,
+        "route": "chat.completions",
+        "task": "triage",
+        "session": session,
+        "rollout": rollout.id if rollout else None,
+        "arm": arm,
+        "upstream": "stand-in",
+        "status": 200,
+        "duration_ms": 10.0,
+        "request": b"{}",
+        **changes,
+    }
+    return Exchange(**values)
+
+
+def saying(category: str) -> Answer:
+    return Answer(message={"role": "assistant", "content": json.dumps({"category": category})}, usage=Usage(10, 5))
+
+
+@pytest.fixture
+def worker_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORKER_KEY", "sk-worker")
+
+
+def test_shadow_waits_for_its_truth_and_then_counts(store: Store) -> None:
+    with ChatServer(lambda _: '{"category": "card"}') as student, ChatServer(lambda _: "") as teacher:
+        scene = Scene(store, teacher, student, task_of(TRUTH_GRADER))
+        one = exchange("a")
+        scene.ask_all([(one, request_of("my card is lost"), saying("loan"))], lambda: len(scene.rows()) == 1)
+    row = scene.rows()[0]
+    assert (row.state, row.differences, row.served, row.slices["label"]) == ("waiting", {}, False, "loan")
+    assert student.requests[0]["model"] == "served"
+    assert student.requests[0]["temperature"] == 0.3
+    assert teacher.requests == []  # a gate with truth needs no second answer of the teacher
+
+    sweeper = Sweeper(store)
+    assert sweeper.sweep({"triage": scene.task}) == 0
+    put_exchange(store, one)
+    record(store, Feedback(id=one.id, kind="truth", value={"category": "card"}), None, clock, lambda _id, value: value)
+    assert sweeper.sweep({"triage": scene.task}) == 1
+    row = scene.rows()[0]
+    assert (row.state, row.differences) == ("scored", {"category": 1.0})
+    assert (row.student_scores, row.teacher_scores) == ({"category": 1.0}, {"category": 0.0})
+
+
+def put_exchange(store: Store, one: Exchange) -> None:
+    values = {
+        "id": one.id,
+        "started_at": one.started_at,
+        "route": one.route,
+        "task": one.task,
+        "arm": one.arm,
+        "upstream": one.upstream,
+        "model": "large",
+        "served_model": "large",
+        "status": 200,
+        "stream": False,
+        "stored": False,
+        "complete": True,
+        "duration_ms": 1.0,
+        "tokens_estimated": False,
+        "metadata": {},
+        "probability": 1.0,
+        "holdout": False,
+        "conversation": "c",
+        "content_hash": "h",
+        "redactions": 0,
+        "preview": "",
+    }
+    with store.write() as connection:
+        connection.execute(insert(exchanges).values(values))
+
+
+@pytest.mark.usefixtures("worker_key")
+def test_without_truth_the_teacher_is_asked_twice(store: Store) -> None:
+    """score(student, t1) − score(t2, t1): a teacher that contradicts itself is no better than a student that does."""
+    with ChatServer(lambda _: '{"category": "card"}') as student, ChatServer(lambda _: '{"category": "x"}') as teacher:
+        scene = Scene(store, teacher, student, task_of(TEACHER_GRADER))
+        scene.ask_all([(exchange("a"), request_of("hello"), saying("card"))], lambda: len(scene.rows()) == 1)
+    row = scene.rows()[0]
+    assert (row.state, row.differences) == ("scored", {"same": 1.0})
+    assert row.teacher_second == '{"category": "x"}'
+    assert teacher.authorizations == ["Bearer sk-worker"]
+    assert (teacher.requests[0]["model"], teacher.requests[0]["temperature"]) == ("large", 0.3)
+    with store.read() as connection:
+        spent = connection.execute(select(tables.spend)).one()
+    assert (spent.purpose, spent.input_tokens, spent.output_tokens) == ("pairing", 10, 5)
+
+
+@pytest.mark.usefixtures("worker_key")
+def test_what_the_student_served_is_put_to_the_teacher(store: Store) -> None:
+    with ChatServer(lambda _: "") as student, ChatServer(lambda _: '{"category": "card"}') as teacher:
+        scene = Scene(store, teacher, student, task_of(TRUTH_GRADER))
+        served = exchange("a", Arm.STUDENT, scene.rollout)
+        scene.ask_all([(served, request_of("hello"), saying("loan"))], lambda: len(scene.rows()) == 1)
+    row = scene.rows()[0]
+    assert (row.served, row.student_output, row.teacher_output) == (
+        True,
+        '{"category": "loan"}',
+        '{"category": "card"}',
+    )
+    assert student.requests == []
+
+
+def test_one_pair_a_session_and_day(store: Store) -> None:
+    with ChatServer(lambda _: '{"category": "card"}') as student, ChatServer(lambda _: "") as teacher:
+        scene = Scene(store, teacher, student, task_of(TRUTH_GRADER))
+        offers = [(exchange("a"), request_of(f"hello {number}"), saying("card")) for number in range(5)]
+        offers.append((exchange("b"), request_of("other"), saying("card")))
+        offers.append((exchange("a", started_at=NOW + 86_400), request_of("tomorrow"), saying("card")))
+        scene.ask_all(offers, lambda: len(scene.rows()) == 3)
+        assert len(student.requests) == 3
+        again = Pairer(store, scene.settings, Client(), lambda _t, _r, answer, _i: answer, clock)
+        scene.pairer, scene.client = again, again._client
+        scene.ask_all(offers, lambda: again.counts["session_has_a_pair"] == 3)
+    assert len(scene.rows()) == 3
+    assert len(student.requests) == 3
+
+
+def test_without_a_worker_key_pairs_are_off_and_the_reason_is_told(store: Store) -> None:
+    with ChatServer(lambda _: "") as student, ChatServer(lambda _: "") as teacher:
+        scene = Scene(store, teacher, student, task_of(TEACHER_GRADER))
+        offers = [(exchange("a"), request_of("hello"), saying("card"))]
+        scene.ask_all(offers, lambda: scene.pairer.counts["held_back"] == 1)
+        assert teacher.requests == []
+    assert "worker key" in scene.pairer.obstacles[scene.rollout.id]
+
+
+@pytest.mark.usefixtures("worker_key")
+def test_pairs_stop_when_the_rate_limit_is_nearly_used_up(store: Store) -> None:
+    headers = {"x-ratelimit-limit-requests": "100", "x-ratelimit-remaining-requests": "19"}
+    with (
+        ChatServer(lambda _: '{"category": "x"}') as student,
+        ChatServer(lambda _: '{"category": "x"}', headers) as teacher,
+    ):
+        scene = Scene(store, teacher, student, task_of(TEACHER_GRADER))
+        first = [(exchange("a"), request_of("hello"), saying("card"))]
+        scene.ask_all(first, lambda: len(scene.rows()) == 1)
+        scene.client = scene.pairer._client = Client()
+        offers = [(exchange("b"), request_of("hello"), saying("card"))]
+        scene.ask_all(offers, lambda: scene.pairer.counts["held_back"] == 1)
+        assert len(teacher.requests) == 1
+    assert "rate limit" in scene.pairer.obstacles[scene.rollout.id]
+
+
+@pytest.mark.usefixtures("worker_key")
+def test_pairs_stop_at_the_spend_cap(store: Store) -> None:
+    with ChatServer(lambda _: '{"category": "x"}') as student, ChatServer(lambda _: '{"category": "x"}') as teacher:
+        scene = Scene(store, teacher, student, task_of(TEACHER_GRADER, spend_cap_usd=1.0))
+        scene.settings.prices["large"] = PriceSettings(input=100_000, output=0)  # one dollar for 10 tokens
+        scene.ask_all([(exchange("a"), request_of("hello"), saying("card"))], lambda: len(scene.rows()) == 1)
+        scene.client = scene.pairer._client = Client()
+        offers = [(exchange("b"), request_of("hello"), saying("card"))]
+        scene.ask_all(offers, lambda: scene.pairer.counts["held_back"] == 1)
+        assert len(teacher.requests) == 1
+    assert "spend cap" in scene.pairer.obstacles[scene.rollout.id]
+
+
+@pytest.mark.parametrize(
+    ("changes", "request_changes", "word"),
+    [
+        ({"status": 500}, {}, "unanswered"),
+        ({"complete": False}, {}, "unanswered"),
+        ({}, {"n": 2}, "ineligible"),
+        ({}, {"tools": [{"type": "function", "function": {"name": "f"}}]}, "ineligible"),
+    ],
+)
+def test_what_is_no_evidence_is_counted_and_not_asked(
+    store: Store, changes: dict[str, Any], request_changes: dict[str, Any], word: str
+) -> None:
+    with ChatServer(lambda _: "") as student, ChatServer(lambda _: "") as teacher:
+        scene = Scene(store, teacher, student, task_of(TRUTH_GRADER))
+        offers = [(exchange("a", **changes), {**request_of("hello"), **request_changes}, saying("card"))]
+        scene.ask_all(offers, lambda: scene.pairer.counts[word] == 1)
+        assert student.requests == []
+
+
+def test_a_prompt_that_was_never_seen_is_shadowed_apart(store: Store) -> None:
+    with ChatServer(lambda _: '{"category": "card"}') as student, ChatServer(lambda _: "") as teacher:
+        scene = Scene(store, teacher, student, task_of(TRUTH_GRADER))
+        new = {**request_of("hello")}
+        new["messages"] = [{"role": "system", "content": "Another prompt."}, new["messages"][1]]
+        scene.ask_all([(exchange("a"), new, saying("card"))], lambda: len(scene.rows()) == 1)
+    assert scene.rows()[0].slices["unproven"] == "prompt"
+
+
+def test_a_student_that_errs_scores_nothing_and_one_that_is_away_is_no_pair(store: Store) -> None:
+    with ChatServer(lambda _: (500, {"error": {"message": "no"}})) as student, ChatServer(lambda _: "") as teacher:
+        scene = Scene(store, teacher, student, task_of(TRUTH_GRADER))
+        scene.ask_all([(exchange("a"), request_of("hello"), saying("card"))], lambda: len(scene.rows()) == 1)
+    assert (scene.rows()[0].student_output, scene.rows()[0].student_error) == (None, "status 500")
+    scene.client = scene.pairer._client = Client()
+    offers = [(exchange("b"), request_of("hello"), saying("card"))]
+    scene.ask_all(offers, lambda: scene.pairer.counts["student_away"] == 1)
+    assert len(scene.rows()) == 1
+
+
+def test_the_sampled_share_is_a_keyed_hash(store: Store) -> None:
+    with ChatServer(lambda _: '{"category": "card"}') as student, ChatServer(lambda _: "") as teacher:
+        scene = Scene(store, teacher, student, task_of(TRUTH_GRADER, pair_share=0.3))
+        offers = [(exchange(f"session {n}"), request_of("hello"), saying("card")) for n in range(200)]
+        counts = scene.pairer.counts
+        scene.ask_all(offers, lambda: counts["paired:shadow"] + counts["not_sampled"] == 200)
+    assert 35 <= counts["paired:shadow"] <= 90
+    assert {row.probability for row in scene.rows()} == {0.3}
+
+
+def test_a_full_queue_drops_and_counts(store: Store) -> None:
+    with ChatServer(lambda _: "") as student, ChatServer(lambda _: "") as teacher:
+        scene = Scene(store, teacher, student, task_of(TRUTH_GRADER))
+        scene.pairer.refresh({"triage": scene.task})
+        for number in range(300):  # nobody takes anything out: the threads were not started
+            scene.pairer.offer(exchange(f"session {number}"), request_of("hello"), saying("card"), "triage")
+        scene.client.close()
+    assert scene.pairer.counts["dropped:queue_full"] == 300 - 256
+
+
+def test_erased_exchanges_take_their_pairs_along(store: Store) -> None:
+    from capture.tables import tombstones
+
+    with ChatServer(lambda _: '{"category": "card"}') as student, ChatServer(lambda _: "") as teacher:
+        scene = Scene(store, teacher, student, task_of(TRUTH_GRADER))
+        one = exchange("a")
+        scene.ask_all([(one, request_of("hello"), saying("card"))], lambda: len(scene.rows()) == 1)
+    with store.write() as connection:
+        connection.execute(insert(tombstones).values(exchange_id=one.id, who="tester", erased_at=NOW))
+    assert forget_erased(store) == 1
+    assert scene.rows() == []
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"role": "assistant", "content": '{"category": "card"}'},
+        {"role": "assistant", "content": ""},
+        {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]},
+    ],
+)
+def test_outputs_are_read_as_they_were_written(message: dict[str, Any]) -> None:
+    assert read_output(written(Answer(message=message))).message == message
+
+
+def test_promoted_rollouts_record_their_stage(store: Store) -> None:
+    with ChatServer(lambda _: '{"category": "card"}') as student, ChatServer(lambda _: "") as teacher:
+        scene = Scene(store, teacher, student, task_of(TRUTH_GRADER))
+        promote(store, scene.rollout.id, "tester", "a test", clock)
+        assert load_rollout(store, scene.rollout.id).stage == 1
+        scene.ask_all([(exchange("a"), request_of("hello"), saying("card"))], lambda: len(scene.rows()) == 1)
+    assert scene.rows()[0].stage == 1
