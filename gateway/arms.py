@@ -2,7 +2,6 @@
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -24,8 +23,7 @@ DEADLINE_FACTOR = 1.5
 _PATHS = {"chat.completions": "/chat/completions", "responses": "/responses"}
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True):
     """A task's request, as far as choosing an arm goes."""
 
     task: str
@@ -38,8 +36,7 @@ class Asked:
     stream: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(msgspec.Struct, frozen=True):
     """What is written down of it, and the student's leg where a student is asked first."""
 
     rollout: str | None = None

@@ -12,6 +12,7 @@ CREDENTIALS = frozenset(
 OURS = b"x-stillhouse-"
 
 _PRIVATE = HOP_BY_HOP | {b"proxy-authorization"}
+_OURS_ALONE = _PRIVATE | CREDENTIALS
 
 
 def forwarded(headers: Headers, extra: Headers = (), *, credentials: bool) -> Headers:
@@ -19,12 +20,12 @@ def forwarded(headers: Headers, extra: Headers = (), *, credentials: bool) -> He
 
     With `credentials` the client's own go along (they are that upstream's); without, every one of them stays here.
     """
-    dropped = _PRIVATE if credentials else _PRIVATE | CREDENTIALS
-    named = next((value for name, value in headers if name == b"connection"), None)
-    if named is not None and named.lower() not in (b"keep-alive", b"close"):
-        dropped = dropped | {token.strip().lower() for token in named.split(b",")}
-    kept = tuple(pair for pair in headers if pair[0] not in dropped and not pair[0].startswith(OURS))
-    return kept + extra
+    dropped = _PRIVATE if credentials else _OURS_ALONE
+    for name, value in headers:
+        if name == b"connection":
+            dropped = dropped | {token.strip().lower() for token in value.split(b",")}
+    kept = [pair for pair in headers if pair[0] not in dropped and pair[0][:13] != OURS]
+    return (*kept, *extra)
 
 
 def without(headers: Headers, *names: bytes) -> Headers:

@@ -3,20 +3,25 @@
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
+
+import msgspec
 
 _SPACE = re.compile(rb"[ \t\n\r]*+")
 _STRING = re.compile(rb'"[^"\\\x00-\x1f]*+(?:\\.[^"\\\x00-\x1f]*+)*+"')
 _SCALAR = re.compile(rb"[-+.0-9A-Za-z]++")
 _BRACKET = re.compile(rb'[^"\[\]{}]*+(?:("[^"\\\x00-\x1f]*+(?:\\.[^"\\\x00-\x1f]*+)*+")|([\[\]{}]))')
+_KEY = re.compile(rb'[ \t\n\r]*+"([^"\\]*+)"[ \t\n\r]*+:[ \t\n\r]*+')
+_MARK = re.compile(rb"[ \t\n\r]*+[,}]")
+
+_values = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 class JsonEditError(ValueError):
     """The bytes are not one well-formed JSON object."""
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """One top-level member: `body[start:end]` is key, colon and value; `body[value_start:end]` the value."""
 
     name: str
@@ -53,11 +58,37 @@ def edit(body: bytes, changes: Mapping[str, bytes | None]) -> bytes:
 
     A name that is not there changes nothing; one that is there twice is changed twice.
     """
-    found = list(members(body))
+    found = _decoded_members(body) or list(members(body))
     kept = [member for member in found if changes.get(member.name, b"") is not None]
     if len(kept) == len(found):
         return _replaced(body, found, changes)
     return _rebuilt(body, found, changes)
+
+
+def _decoded_members(body: bytes) -> list[Member] | None:
+    """The same as `members`, many times faster: msgspec tells how long each value is.
+
+    None where that is not enough: duplicate names, what msgspec does not read, or an empty object.
+    """
+    try:
+        values = _values.decode(body)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    if not values:
+        return None
+    found, at = [], body.index(b"{") + 1
+    for name, value in values.items():
+        key = _KEY.match(body, at)
+        if key is None or key.group(1) != name.encode():
+            return None  # an escaped name, or one that is there twice
+        value_start = key.end()
+        end = value_start + len(memoryview(value))
+        mark = _MARK.match(body, end)
+        if mark is None:
+            return None
+        found.append(Member(name, key.start(1) - 1, value_start, end))
+        at = mark.end()
+    return found
 
 
 def _replaced(body: bytes, found: list[Member], changes: Mapping[str, bytes | None]) -> bytes:

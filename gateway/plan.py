@@ -1,8 +1,9 @@
 """What the router decides and the relay carries out: plain data between the two, no I/O."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from enum import StrEnum
+
+import msgspec
 
 from capture.exchange import Arm, Assignment
 
@@ -15,8 +16,7 @@ class Surface(StrEnum):
     LOCAL = "local"  # ours: handed to the FastAPI app
 
 
-@dataclass(frozen=True, slots=True)
-class RequestHead:
+class RequestHead(msgspec.Struct, frozen=True):
     """The head of a request as it came. `target` is path and query; header names are lower case, order kept."""
 
     method: str
@@ -28,8 +28,7 @@ class RequestHead:
         return next((value for key, value in self.headers if key == name), None)
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(msgspec.Struct, frozen=True):
     """An upstream as the relay needs it: where to connect and how long to wait (seconds)."""
 
     upstream: str  # its name
@@ -42,8 +41,7 @@ class Address:
     total_timeout_s: float = 1800
 
 
-@dataclass(frozen=True, slots=True)
-class Leg:
+class Leg(msgspec.Struct, frozen=True):
     """One request to send: complete but for framing. `body` is None where the client's body is streamed through.
 
     `headers` hold everything to send but host, connection, content-length and transfer-encoding, which the relay adds.
@@ -57,8 +55,7 @@ class Leg:
     served_model: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class StudentLeg:
+class StudentLeg(msgspec.Struct, frozen=True):
     """A leg to a student, with the conditions under which the teacher takes over.
 
     `valid` gets the whole unary body, or the whole reassembled text of a structured stream, and returns the reason why
@@ -72,8 +69,7 @@ class StudentLeg:
     buffered: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """What happens to one request: who is asked, and what is written down of it."""
 
     leg: Leg  # the teacher's, or simply the upstream's
@@ -93,11 +89,10 @@ class Plan:
     model: str = ""
     stream: bool = False
     store: bool = False
-    release: tuple[Callable[[], None], ...] = field(default=())  # called once when the exchange ends (limits, capacity)
+    release: tuple[Callable[[], None], ...] = ()  # called once when the exchange ends (limits, capacity)
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(msgspec.Struct, frozen=True):
     """An answer of our own in OpenAI's shape, sent at once and never captured."""
 
     status: int

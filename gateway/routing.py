@@ -1,7 +1,6 @@
 """The router: from the head and body of a request, and the snapshot, to a plan. It does no I/O and never waits."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Protocol
 from urllib.parse import unquote
 
@@ -34,8 +33,7 @@ class Snapshots(Protocol):
     def current(self) -> Snapshot: ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Request:
+class _Request(msgspec.Struct, frozen=True):
     """A captured request, read as far as needed."""
 
     route: str
@@ -211,7 +209,7 @@ class Router:
         if isinstance(admitted, Refusal):
             return admitted
         choice = Choice(student_name=student.name, arm=Arm.STUDENT)
-        return _planned(replace(request, task=student.task), leg, choice, admitted)
+        return _planned(msgspec.structs.replace(request, task=student.task), leg, choice, admitted)
 
 
 def _planned(request: _Request, leg: Leg, choice: Choice, admitted: Callable[[], None] | None) -> Plan:

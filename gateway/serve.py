@@ -36,7 +36,8 @@ def listen(host: str, port: int) -> socket.socket:
 def serve(settings: Settings, listener: socket.socket, place: Place, metrics: MetricsFolder) -> int:
     """Opens what it needs and serves until SIGTERM or SIGINT, then drains.
 
-    Draining: no new connections, streams end, `drain_s` at most. Returns the exit status: 0, or 1 when the app could not start (why was logged). Raises DiskError.
+    Draining: no new connections, streams end, `drain_s` at most. Returns the exit status: 0, or 1 when the app could
+    not start (why was logged). Raises DiskError.
     """
     config = uvicorn.Config(
         create_app(settings, open_all(settings), place, metrics),

@@ -1,4 +1,4 @@
-"""Stored chat completions, as OpenAI serves them: those that a client asked to keep, out of our store, each key its own."""
+"""Stored chat completions, as OpenAI serves them: what a client asked to keep, out of our store, each key its own."""
 
 import asyncio
 from collections.abc import Mapping
@@ -124,7 +124,8 @@ def _metadata(body: bytes) -> dict[str, str]:
     except (msgspec.DecodeError, RecursionError) as error:
         raise RefusalError(Refusal(400, "We could not parse the JSON body of your request.")) from error
     if not isinstance(given, dict) or set(given) != {"metadata"} or not _is_metadata(given["metadata"]):
-        message = f"Only metadata can be updated: {PAIRS} pairs of texts, of {KEY_CHARACTERS} and {VALUE_CHARACTERS} characters."
+        sizes = f"{PAIRS} pairs of texts, of {KEY_CHARACTERS} and {VALUE_CHARACTERS} characters"
+        message = f"Only metadata can be updated: {sizes}."
         raise RefusalError(Refusal(400, message, param="metadata"))
     return dict(given["metadata"] or {})
 
