@@ -1,0 +1,224 @@
+"""Freezing a dataset: queue it, choose its rows, write them with their hash, and only then call it ready."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import msgspec
+from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from capture.datasets import sources
+from capture.datasets.balance import Pick
+from capture.datasets.card import Card, Contents, Split, Tally
+from capture.datasets.catalog import load_card
+from capture.datasets.conversation import UnusableError, target_of
+from capture.datasets.filters import Filters, Terms
+from capture.datasets.row import Row, encode_row
+from capture.datasets.selection import Selection, label, row_parts, select_rows
+from capture.datasets.sources import Found
+from capture.db import Store
+from capture.errors import NotFoundError, RefusedError, StillhouseError
+from capture.graders import default_graders
+from capture.ids import new_id
+from capture.settings import TaskSettings, UpstreamSettings
+from capture.tables import dataset_rows, datasets
+
+_ATTEMPTS = 5
+
+
+def queue_build(store: Store, task: str, filters: Filters, clock: Callable[[], float]) -> str:
+    """Asks for the task's next dataset and returns its id. What comes later than now is not in it."""
+    now = clock()
+    if filters.until is None:
+        filters = msgspec.structs.replace(filters, until=now)
+    row = {
+        "id": new_id("ds_"),
+        "task": task,
+        "state": "queued",
+        "filters": msgspec.to_builtins(filters),
+        "card": {},
+        "created_at": now,
+    }
+    for attempt in range(_ATTEMPTS):
+        try:
+            with store.write() as connection:
+                newest = connection.scalar(select(func.max(datasets.c.version)).where(datasets.c.task == task))
+                connection.execute(insert(datasets).values(**row, version=(newest or 0) + 1))
+            break
+        except IntegrityError:  # another process took the version
+            if attempt == _ATTEMPTS - 1:
+                raise
+    return str(row["id"])
+
+
+def build(
+    store: Store,
+    dataset_id: str,
+    tasks: Mapping[str, TaskSettings],
+    upstreams: Mapping[str, UpstreamSettings],
+    clock: Callable[[], float],
+) -> Card:
+    """Builds a queued dataset, or one that a crash left half-built, and returns its card; a ready one is left alone.
+
+    The same exchanges, feedback, reviews and scores give the same bytes and the same hash. Raises NotFoundError for an
+    unknown dataset or task, RefusedError where terms forbid training and where too few rows are left; the dataset is
+    then `failed`, with the reason.
+    """
+    card = load_card(store, dataset_id)
+    if card.state == "ready":
+        return card
+    _start(store, dataset_id)
+    try:
+        _build(store, card, tasks, upstreams, clock)
+    except StillhouseError as error:
+        if isinstance(error, NotFoundError | RefusedError):
+            _fail(store, dataset_id, str(error))
+        raise
+    return load_card(store, dataset_id)
+
+
+def _build(
+    store: Store,
+    card: Card,
+    tasks: Mapping[str, TaskSettings],
+    upstreams: Mapping[str, UpstreamSettings],
+    clock: Callable[[], float],
+) -> None:
+    if card.task not in tasks:
+        raise NotFoundError(f"no task {card.task!r}: was it taken out of stillhouse.toml?")
+    task = tasks[card.task]
+    filters = msgspec.convert(card.filters, Filters)
+    terms = _terms(task, filters, upstreams)
+    threshold = filters.near_duplicate or task.dataset.near_duplicate
+    selection = select_rows(store, card.task, filters, terms, threshold)
+    _check(selection, card.name, task.dataset.minimum_rows if filters.minimum_rows is None else filters.minimum_rows)
+    contents, digest = _write(store, card.id, selection, terms)
+    contents.near_duplicate = threshold
+    _finish(store, card.id, contents, digest, clock())
+
+
+def _terms(task: TaskSettings, filters: Filters, upstreams: Mapping[str, UpstreamSettings]) -> Terms:
+    allowed = frozenset(name for name, upstream in upstreams.items() if upstream.training_allowed)
+    if task.teacher.upstream not in allowed:
+        raise RefusedError(
+            f"upstreams.{task.teacher.upstream} has training_allowed = false: its answers may be captured and "
+            "evaluated, not trained on; set it to true if the provider's terms allow it"
+        )
+    minimum = task.dataset.minimum_score if filters.minimum_score is None else filters.minimum_score
+    graders = default_graders(task)
+    if unknown := sorted(minimum.keys() - graders.keys()):
+        raise RefusedError(f"minimum_score names {unknown[0]!r}; the task's graders are {', '.join(graders)}")
+    truth_graders = frozenset(name for name, one in graders.items() if one.against == "truth")
+    if filters.truth != "any" and not truth_graders:
+        raise RefusedError('a filter on truth needs a grader with against = "truth"')
+    return Terms(task.label, minimum, truth_graders, allowed)
+
+
+def _check(selection: Selection, name: str, minimum: int) -> None:
+    rows = len(selection.train)
+    if rows >= max(1, minimum):
+        return
+    reasons = ", ".join(f"{reason} {count}" for reason, count in selection.train_drops.most_common())
+    looked = f"of {selection.train_considered} exchanges outside the holdout; left out: {reasons or 'none'}"
+    if not rows:
+        raise RefusedError(f"{name}: no exchange passes the filters, {looked}")
+    raise RefusedError(f"{name}: only {rows} training rows, {minimum} are needed, {looked}")
+
+
+def _write(store: Store, dataset_id: str, selection: Selection, terms: Terms) -> tuple[Contents, str]:
+    """Writes the rows, the train split first, in short transactions, and returns what they hold and their hash."""
+    digest, tally, position = hashlib.sha256(), Tally(), 0
+    splits: tuple[tuple[Split, list[Pick]], ...] = (("train", selection.train), ("holdout", selection.holdout))
+    for split, picks in splits:
+        for batch in _batches(picks):
+            with store.read() as connection:
+                found = sources.by_id(connection, [pick.id for pick in batch])
+                loaded = sources.with_bodies(connection, sources.known_of(connection, found))
+            lines = []
+            for row, one in _rows(loaded, split, terms):
+                data = encode_row(row)
+                digest.update(f"{split} {len(data)}\n".encode() + data)
+                tally.add(split, row, one.candidate)
+                lines.append(_line(dataset_id, position, split, row.exchange_id, data))
+                position += 1
+            _insert(store, lines)
+    contents = tally.contents()
+    contents.considered = {"train": selection.train_considered, "holdout": selection.holdout_considered}
+    contents.drops = dict(sorted(selection.train_drops.items()))
+    contents.holdout_drops = dict(sorted(selection.holdout_drops.items()))
+    return contents, digest.hexdigest()
+
+
+def _batches(picks: Sequence[Pick]) -> Iterator[Sequence[Pick]]:
+    for start in range(0, len(picks), sources.BATCH):
+        yield picks[start : start + sources.BATCH]
+
+
+def _rows(batch: Sequence[Found], split: Split, terms: Terms) -> Iterator[tuple[Row, Found]]:
+    """The rows of a batch; one that was erased since it was chosen is passed over."""
+    for one in batch:
+        try:
+            yield _row(one, split, terms), one
+        except UnusableError:
+            continue
+
+
+def _row(one: Found, split: Split, terms: Terms) -> Row:
+    """In the holdout the target is what the teacher said, whatever a person made of it later: that is in `truth`."""
+    candidate, mended = one.candidate, one.known.is_corrected and split == "train"
+    request, target = row_parts(one, as_answered=not mended)
+    return Row(
+        exchange_id=candidate.id,
+        request=request,
+        target=target,
+        label=label(one, terms.label) if mended else candidate.label,
+        fingerprint=candidate.fingerprint,
+        conversation=candidate.conversation,
+        session=candidate.session,
+        truth=one.known.truth,
+        source="correction" if mended else "teacher",
+        started_at=candidate.started_at,
+        metadata=dict(candidate.metadata),
+        probability=candidate.probability,
+        original=_original(one) if mended else None,
+    )
+
+
+def _original(one: Found) -> dict[str, object] | None:
+    """The answer that a correction replaced, where it was one at all."""
+    try:
+        return target_of(one.bodies[1].message) if one.bodies else None
+    except UnusableError:
+        return None
+
+
+def _line(dataset_id: str, position: int, split: Split, exchange_id: str, data: bytes) -> dict[str, object]:
+    return {"dataset_id": dataset_id, "position": position, "split": split, "exchange_id": exchange_id, "row": data}
+
+
+def _insert(store: Store, lines: list[dict[str, object]]) -> None:
+    if lines:
+        with store.write() as connection:
+            connection.execute(insert(dataset_rows), lines)
+
+
+def _start(store: Store, dataset_id: str) -> None:
+    """Clears away what an earlier attempt left."""
+    with store.write() as connection:
+        connection.execute(delete(dataset_rows).where(dataset_rows.c.dataset_id == dataset_id))
+        chosen = update(datasets).where(datasets.c.id == dataset_id, datasets.c.state != "ready")
+        connection.execute(chosen.values(state="building", error=None))
+
+
+def _fail(store: Store, dataset_id: str, reason: str) -> None:
+    with store.write() as connection:
+        connection.execute(delete(dataset_rows).where(dataset_rows.c.dataset_id == dataset_id))
+        chosen = update(datasets).where(datasets.c.id == dataset_id)
+        connection.execute(chosen.values(state="failed", error=reason))
+
+
+def _finish(store: Store, dataset_id: str, contents: Contents, digest: str, now: float) -> None:
+    with store.write() as connection:
+        chosen = update(datasets).where(datasets.c.id == dataset_id, datasets.c.state == "building")
+        ready = {"state": "ready", "hash": digest, "card": msgspec.to_builtins(contents), "ready_at": now}
+        connection.execute(chosen.values(**ready))
