@@ -65,10 +65,12 @@ class RelayProtocol(HttpToolsProtocol):
         self._parsing: Relayed | None = None  # whose body is being read; None for the app's requests
         self._in_message = False
         self._in_head = False
+        self._in_local_body = False
         self._dead = False
         self._draining = False
         self._refusal: Refusal | None = None
-        self._head_read = 0
+        self._reading = 0  # bytes of the read that is being parsed
+        self._head_read = 0  # bytes of this head in reads before it
         self._body_read = 0
         self._body_began = 0.0
         self._held_at = 0.0
@@ -104,6 +106,7 @@ class RelayProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._dead:
             return
+        self._reading = len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -116,7 +119,7 @@ class RelayProtocol(HttpToolsProtocol):
             self._reject(_BAD_REQUEST)
         else:
             if self._in_head:
-                self._head_read += len(data)
+                self._head_read += self._reading
                 if self._head_read > self._limits.head_bytes:
                     self._reject(_HEAD_TOO_LARGE)
 
@@ -143,7 +146,7 @@ class RelayProtocol(HttpToolsProtocol):
         self.headers = []
         self.expect_100_continue = False
         self._in_message = self._in_head = True
-        self._head_read = 0
+        self._head_read = -self._reading  # what this read brought may belong to other requests
         if not self._line:
             self._deadline = self.loop.time() + self._limits.head_timeout_s
 
@@ -157,7 +160,7 @@ class RelayProtocol(HttpToolsProtocol):
         self._in_head = False
         if self.parser.should_upgrade():
             self._refuse_parsing(_UPGRADE)
-        if len(self.headers) > self._limits.headers:
+        if self._head_is_too_large():
             self._refuse_parsing(_HEAD_TOO_LARGE)
         version = self.parser.get_http_version()
         try:
@@ -183,6 +186,15 @@ class RelayProtocol(HttpToolsProtocol):
             self._refuse_parsing(_BODY_TOO_LARGE)
         self._stand_in_line(relayed)
 
+    def _head_is_too_large(self) -> bool:
+        limits = self._limits
+        if len(self.headers) > limits.headers:
+            return True
+        if max(self._head_read, 0) + self._reading <= limits.head_bytes:
+            return False
+        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        return size > limits.head_bytes
+
     def _body_limit(self, surface: Surface) -> int:
         return self._limits.body_bytes if surface is Surface.CAPTURED else self._limits.passed_body_bytes
 
@@ -201,6 +213,7 @@ class RelayProtocol(HttpToolsProtocol):
         self._in_message = False
         self._deadline = _NEVER if self._line else self.loop.time() + self._limits.keep_alive_s
         if self._parsing is None:
+            self._in_local_body = False
             super().on_message_complete()
         else:
             relayed, self._parsing = self._parsing, None
@@ -219,6 +232,7 @@ class RelayProtocol(HttpToolsProtocol):
         self.headers.extend(headers)
         self.expect_100_continue = expects_continue
         self.cycle = None  # type: ignore[assignment]
+        self._in_local_body = True
         super().on_headers_complete()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
@@ -289,7 +303,7 @@ class RelayProtocol(HttpToolsProtocol):
         """The request being read cannot be answered but with an error, after those before it; nothing more is read."""
         self._dead = True
         broken, self._parsing = self._parsing, None
-        if broken is None and self._in_message and not self._in_head and self._give_up_local():
+        if self._in_local_body and self._give_up_local():
             return
         if broken is not None and self._line and self._line[-1] is broken:
             if len(self._line) == 1:
