@@ -168,9 +168,7 @@ def _chat_tool(tool: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _max_tokens(request: Mapping[str, Any], view: ViewSettings) -> int:
     asked = (request.get(name) for name in ("max_completion_tokens", "max_output_tokens", "max_tokens"))
-    return min(
-        view.max_tokens, next((limit for limit in asked if isinstance(limit, int) and limit > 0), view.max_tokens)
-    )
+    return min([view.max_tokens, *(limit for limit in asked if type(limit) is int and limit > 0)])
 
 
 def _text(content: Any) -> str:
