@@ -1,9 +1,24 @@
 """Datasets: immutable, hashed, versioned selections of exchanges with a train and a sealed holdout split."""
 
-from capture.datasets.freeze import build, queue_build
 from capture.datasets.card import Card
 from capture.datasets.catalog import list_datasets, load_card, resolve, rows
+from capture.datasets.compare import Diff, diff
+from capture.datasets.export import export
 from capture.datasets.filters import Filters
+from capture.datasets.freeze import build, queue_build
 from capture.datasets.row import Row
 
-__all__ = ["Card", "Filters", "Row", "build", "list_datasets", "load_card", "queue_build", "resolve", "rows"]
+__all__ = [
+    "Card",
+    "Diff",
+    "Filters",
+    "Row",
+    "build",
+    "diff",
+    "export",
+    "list_datasets",
+    "load_card",
+    "queue_build",
+    "resolve",
+    "rows",
+]

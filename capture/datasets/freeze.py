@@ -219,6 +219,8 @@ def _fail(store: Store, dataset_id: str, reason: str) -> None:
 
 def _finish(store: Store, dataset_id: str, contents: Contents, digest: str, now: float) -> None:
     with store.write() as connection:
+        emptied = (dataset_rows.c.dataset_id == dataset_id) & (func.length(dataset_rows.c.row) == 0)
+        contents.erased = connection.scalar(select(func.count()).where(emptied)) or 0
         chosen = update(datasets).where(datasets.c.id == dataset_id, datasets.c.state == "building")
         ready = {"state": "ready", "hash": digest, "card": msgspec.to_builtins(contents), "ready_at": now}
         connection.execute(chosen.values(**ready))

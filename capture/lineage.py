@@ -1,0 +1,127 @@
+"""Where an exchange went, and taking it out of datasets and the store again, leaving a tombstone."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, delete, select, update
+
+from capture.db import Store, upsert
+from capture.errors import NotFoundError, RefusedError
+from capture.tables import counters, dataset_rows, datasets, exchanges, feedback, tombstones
+
+BATCH = 500
+
+Purge = Callable[[Connection, Sequence[str]], None]
+"""Takes exchanges out of another room's tables, in the transaction that erases them."""
+
+
+@dataclass(frozen=True)
+class Touched:
+    """A dataset that has, or had, a row of an exchange."""
+
+    dataset_id: str
+    name: str
+    split: str
+
+
+@dataclass(frozen=True)
+class ErasureReport:
+    """How many exchanges were erased, and the ids of the datasets that had rows of them, oldest first.
+
+    Students trained on those datasets have learnt from the rows: training them anew is the reader's decision.
+    """
+
+    erased: int
+    datasets: tuple[str, ...]
+    rows: int
+
+
+def touched(store: Store, exchange_id: str) -> list[Touched]:
+    """The datasets with a row of this exchange, oldest first; also for one that was erased."""
+    columns = (datasets.c.id, datasets.c.task, datasets.c.version, dataset_rows.c.split)
+    chosen = select(*columns).join(dataset_rows).where(dataset_rows.c.exchange_id == exchange_id)
+    with store.read() as connection:
+        found = connection.execute(chosen.order_by(datasets.c.created_at, datasets.c.id))
+        return [Touched(row.id, f"{row.task}@{row.version}", row.split) for row in found]
+
+
+def erase(
+    store: Store,
+    exchange_ids: Sequence[str],
+    user: str | None,
+    who: str,
+    clock: Callable[[], float],
+    purge: Sequence[Purge] = (),
+) -> ErasureReport:
+    """Deletes exchanges, or all of a user's, with all that was said of them and their copies in datasets.
+
+    `user` as the store knows it. A dataset keeps an empty place where the row was, and its card counts it. Batches are
+    transactions of their own: an erasure that was stopped is finished by asking for it again. Raises NotFoundError when
+    there is nothing to erase, RefusedError when nothing was asked for.
+    """
+    if not exchange_ids and user is None:
+        raise RefusedError("name the exchanges, or the user, to erase")
+    erased, rows, named = 0, 0, set[str]()
+    for ids in _batches(store, exchange_ids, user):
+        with store.write() as connection:
+            counts = _emptied(connection, ids)
+            for one in purge:
+                one(connection, ids)
+            erased += _deleted(connection, ids, who, clock())
+        named |= counts.keys()
+        rows += counts.total()
+    if not erased and not rows:
+        raise NotFoundError(f"no exchange of user {user!r}" if user is not None else "no such exchange")
+    return ErasureReport(erased, _in_order(store, named), rows)
+
+
+def _batches(store: Store, exchange_ids: Sequence[str], user: str | None) -> list[list[str]]:
+    ids = list(dict.fromkeys(exchange_ids))
+    if user is not None:
+        with store.read() as connection:
+            ids += connection.scalars(select(exchanges.c.id).where(exchanges.c.user == user).order_by(exchanges.c.id))
+    return [ids[start : start + BATCH] for start in range(0, len(ids), BATCH)]
+
+
+def _emptied(connection: Connection, ids: Sequence[str]) -> Counter[str]:
+    """Empties these exchanges' dataset rows, marks the cards, and returns how many rows each dataset lost."""
+    chosen = dataset_rows.c.exchange_id.in_(ids)
+    found = connection.execute(select(dataset_rows.c.dataset_id, dataset_rows.c.row).where(chosen))
+    counts = Counter(row.dataset_id for row in found if row.row)
+    connection.execute(update(dataset_rows).where(chosen).values(row=b""))
+    for dataset_id, count in sorted(counts.items()):
+        _mark(connection, dataset_id, count, set(ids))
+    return counts
+
+
+def _mark(connection: Connection, dataset_id: str, count: int, ids: set[str]) -> None:
+    one = datasets.c.id == dataset_id
+    card: dict[str, Any] = dict(connection.execute(select(datasets.c.card).where(one).with_for_update()).scalar_one())
+    card["erased"] = card.get("erased", 0) + count
+    card["samples"] = [row for row in card.get("samples", []) if row.get("exchange_id") not in ids]
+    connection.execute(update(datasets).where(one).values(card=card))
+
+
+def _deleted(connection: Connection, ids: Sequence[str], who: str, now: float) -> int:
+    """Deletes the exchanges and what was said of them; each leaves a tombstone and moves from stored to erased."""
+    chosen = select(exchanges.c.id, exchanges.c.task, exchanges.c.completion_id).where(exchanges.c.id.in_(ids))
+    found = connection.execute(chosen).all()
+    completions = [row.completion_id for row in found if row.completion_id]
+    rows = [{"exchange_id": row.id, "task": row.task, "who": who, "erased_at": now} for row in found]
+    upsert(connection, tombstones, rows, ["exchange_id"])
+    connection.execute(delete(feedback).where(feedback.c.exchange_id.in_([*ids, *completions])))
+    connection.execute(delete(exchanges).where(exchanges.c.id.in_(ids)))
+    tasks = Counter(row.task or "" for row in found)
+    moved = [(task, "stored", -count) for task, count in tasks.items()]
+    moved += [(task, "erased", count) for task, count in tasks.items()]
+    lines = [{"task": task, "name": name, "value": value} for task, name, value in sorted(moved)]
+    upsert(connection, counters, lines, ["task", "name"], add=["value"])
+    return len(found)
+
+
+def _in_order(store: Store, ids: set[str]) -> tuple[str, ...]:
+    with store.read() as connection:
+        chosen = select(datasets.c.id).where(datasets.c.id.in_(ids)).order_by(datasets.c.created_at, datasets.c.id)
+        return tuple(connection.scalars(chosen))
