@@ -28,21 +28,28 @@ _ESCAPE = r"(?<=\\[nrt])"  # an escape sequence in quoted text or code ends wher
 _WORD = rf"(?:(?<![A-Za-z0-9_])|{_ESCAPE})"
 _NUMBER = rf"(?:(?<![\w.-])|{_ESCAPE})"
 
-_EMAIL = re.compile(
-    rf"(?:(?<![\w.+%-])|{_ESCAPE})"
-    r"[\w.!#$%&'*+/=?^`{|}~-]*[\w+/=?^~-]@(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.)+[^\W\d_]{2,24}(?![\w-])"
-)
+_SEVEN_DIGITS = re.compile(r"\d(?:\W{0,3}\d){6}")  # what cards, accounts, phones and most ids have
+
+_LOCAL = re.compile(rf"(?:(?<![\w.+%-])|{_ESCAPE})[\w.!#$%&'*+/=?^`{{|}}~-]*[\w+/=?^~-]$")
+_DOMAIN = re.compile(r"(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.)+[^\W\d_]{2,24}(?![\w-])")
+_LOCAL_CHARACTERS = 65
 
 
 def emails(text: str) -> Iterator[Span]:
     """Addresses with a dotted domain."""
-    if "@" in text:
-        for match in _EMAIL.finditer(text):
-            found = match.group()
-            start = match.start() + len(found) - len(found.lstrip("'`{/=*|~.!#$%&?^"))
+    at = text.find("@")
+    while at >= 0:
+        domain = _DOMAIN.match(text, at + 1)
+        first = max(0, at - _LOCAL_CHARACTERS)
+        local = _LOCAL.search(text[first:at]) if domain else None
+        if domain and local:
+            name = local.group()
+            start = at - len(name.lstrip("'`{/=*|~.!#$%&?^"))
             if text[start - 1 : start] == "\\" and text[start] in "nrt":
                 start += 1
-            yield Span(start, match.end(), "email")
+            if start < at:
+                yield Span(start, domain.end(), "email")
+        at = text.find("@", at + 1)
 
 
 _CARD = re.compile(_NUMBER + r"(?<!\+)\d(?:[ -]?\d){11,18}(?![\w-])(?!\.\d)")
@@ -50,6 +57,8 @@ _CARD = re.compile(_NUMBER + r"(?<!\+)\d(?:[ -]?\d){11,18}(?![\w-])(?!\.\d)")
 
 def cards(text: str) -> Iterator[Span]:
     """12 to 19 digits, alone or in groups, that begin as a card's do and pass Luhn's test (ISO/IEC 7812-1)."""
+    if not _SEVEN_DIGITS.search(text):
+        return
     for match in _CARD.finditer(text):
         digits = digits_of(match.group())
         if digits[0] in "23456" and luhn_digit(digits[:-1]) == digits[-1] and len(set(digits)) > 2:
@@ -70,6 +79,8 @@ _IBAN_LENGTHS = {country: length for length, names in _IBAN_COUNTRIES.items() fo
 
 def ibans(text: str) -> Iterator[Span]:
     """Account numbers of a known country and length whose check digits are right (ISO 13616, mod 97)."""
+    if not _SEVEN_DIGITS.search(text):
+        return
     for match in _IBAN.finditer(text):
         end = _iban_end(match.group())
         if end:
@@ -104,7 +115,7 @@ _DATE_LIKE = re.compile(r"(?:\d{4}[-./ ]\d{1,2}[-./ ]\d{1,2}|\d{1,2}[-./ ]\d{1,2
 
 def phones(text: str) -> Iterator[Span]:
     """International numbers, North American ones, national ones in groups, and any digits that are called a number."""
-    if not _DIGIT.search(text):
+    if not _SEVEN_DIGITS.search(text):
         return
     for match in _PHONE.finditer(text):
         found = match.group()
@@ -131,18 +142,20 @@ def _is_phone(found: str, before: str) -> bool:
 
 _IPV4 = re.compile(_NUMBER + r"(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)(?![\w-])(?!\.\d)")
 _IPV6 = re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}(?:[0-9A-Fa-f]{1,4}|(?:\d{1,3}\.){3}\d{1,3})?(?![\w:])")
+_DOTTED = re.compile(r"\d\.\d{1,3}\.\d")
+_COLONS = re.compile(r":[0-9A-Fa-f]{0,4}:")
 _NOBODYS = frozenset({"127.0.0.1", "0.0.0.0", "255.255.255.255"})  # noqa: S104
 _VERSION_WORD = re.compile(r"(?:\bv|version|release|build|chapter|section|kapitel|abschnitt|§)\.?:? ?$", re.IGNORECASE)
 
 
 def addresses(text: str) -> Iterator[Span]:
     """IPv4 and IPv6 addresses but for loopback and unspecified ones; what is called a version is none."""
-    if "." in text:
+    if _DOTTED.search(text):
         for match in _IPV4.finditer(text):
             before = text[max(0, match.start() - 10) : match.start()]
             if match.group() not in _NOBODYS and not _VERSION_WORD.search(before):
                 yield Span(match.start(), match.end(), "ip")
-    if ":" in text:
+    if _COLONS.search(text):
         for match in _IPV6.finditer(text):
             if _is_ipv6(match.group()):
                 yield Span(match.start(), match.end(), "ip")
@@ -159,7 +172,7 @@ def _is_ipv6(text: str) -> bool:
 
 _TOKENS = re.compile(
     _WORD + r"(?:"
-    r"(?:sk|pk|rk)[-_](?:[A-Za-z0-9]+[-_])*[A-Za-z0-9_-]{16,}"
+    r"(?:sk|pk|rk)[-_][A-Za-z0-9_-]{16,}"
     r"|gh[opsur]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{20,}|glpat-[A-Za-z0-9_-]{16,}"
     r"|(?:AKIA|ASIA|AROA|AIDA)[A-Z0-9]{16}|AIza[A-Za-z0-9_-]{30,}|ya29\.[A-Za-z0-9_-]{20,}"
     r"|xox[abeoprs]-[A-Za-z0-9-]{10,}|hf_[A-Za-z0-9]{20,}|npm_[A-Za-z0-9]{30,}|pypi-[A-Za-z0-9_-]{30,}"
@@ -178,36 +191,52 @@ _BEARER = re.compile(r"\b(?:Bearer|Basic)\s+([A-Za-z0-9._~+/=-]{16,})")
 _USERINFO = re.compile(r"\b[a-z][a-z0-9+.-]{1,20}://([^\s/@:\"']{0,64}:[^\s/@\"']{1,128})@", re.IGNORECASE)
 _DENSE = re.compile(r"(?<![A-Za-z0-9_+/=.-])[A-Za-z0-9_+/=-]{32,512}(?![A-Za-z0-9_+/=-])")
 _HEX_OR_UUID = re.compile(r"(?:[0-9a-fA-F]+|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})")
+_SHORTEST_TOKEN = 15
+_SHORTEST_SECRET = 6
+_ASSIGNED_WORDS = ("pass", "pwd", "secret", "token", "key", "auth", "credential", "sig", "kennwort")
 _DENSE_BITS = 4.0  # per character; words and identifiers stay below
 
 
 def secrets(text: str) -> Iterator[Span]:
     """Keys and tokens by their form, what is assigned to a password, credentials in URLs, and dense random strings."""
-    if len(text) < 12:
-        return
-    for match in _TOKENS.finditer(text):
-        if _DIGIT.search(match.group()) or len(match.group()) > 30:
-            yield Span(match.start(), match.end(), "secret")
+    longest = max(map(len, text.split()), default=0)
+    if longest >= _SHORTEST_TOKEN:
+        yield from _tokens(text)
+    if longest >= _SHORTEST_SECRET:
+        yield from _assigned(text)
     if "PRIVATE KEY" in text:
         for match in _PRIVATE_KEY.finditer(text):
             yield Span(match.start(1), match.end(1), "secret")
+
+
+def _tokens(text: str) -> Iterator[Span]:
+    for match in _TOKENS.finditer(text):
+        if _DIGIT.search(match.group()) or len(match.group()) > 30:
+            yield Span(match.start(), match.end(), "secret")
     if "://" in text:
         for match in _USERINFO.finditer(text):
             yield Span(match.start(1), match.end(1), "secret")
-    for pattern in (_ASSIGNED, _BEARER):
-        for match in pattern.finditer(text):
-            value = match.group(1)
-            if pattern is _BEARER or _looks_secret(value):
-                yield Span(match.start(1), match.start(1) + len(value.rstrip(".!?)]")), "secret")
     for match in _DENSE.finditer(text):
         if _is_dense(match.group()):
             yield Span(match.start(), match.end(), "secret")
 
 
+def _assigned(text: str) -> Iterator[Span]:
+    low = text.lower()
+    if any(word in low for word in _ASSIGNED_WORDS):
+        for match in _ASSIGNED.finditer(text):
+            value = match.group(1).rstrip(".!?)]")
+            if _looks_secret(value):
+                yield Span(match.start(1), match.start(1) + len(value), "secret")
+    if "bearer " in low or "basic " in low:
+        for match in _BEARER.finditer(text):
+            yield Span(match.start(1), match.end(1), "secret")
+
+
 def _looks_secret(value: str) -> bool:
     """Letters with digits or marks: a password, and not the next word of a sentence."""
     kinds = [any(test(character) for character in value) for test in (str.islower, str.isupper, str.isdigit)]
-    marks = any(not character.isalnum() for character in value.rstrip(".!?)]"))
+    marks = any(not character.isalnum() for character in value)
     return (sum(kinds) + marks >= 2 and (kinds[2] or marks)) or len(value) >= 20
 
 
@@ -231,7 +260,7 @@ _CPF = re.compile(r"(?<![\w.])\d{3}\.\d{3}\.\d{3}-\d\d(?!\w)")
 
 def national_ids(text: str) -> Iterator[Span]:
     """US SSN, British NINO; where checks pass, Spanish DNI, French NIR, Polish PESEL, German tax id, Brazilian CPF."""
-    if not _DIGIT.search(text):
+    if not _SEVEN_DIGITS.search(text):
         return
     tests: tuple[tuple[re.Pattern[str], Callable[[str], bool]], ...] = (
         (_US_SSN, lambda _: True),

@@ -9,13 +9,14 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from capture.assemble import answer_from
-from capture.errors import DiskError
+from capture.errors import ConfigError, DiskError
 from capture.exchange import Answer
 from capture.recognisers import FINDERS, Find, Span
 from capture.settings import RedactionSettings
@@ -34,6 +35,8 @@ _FRAME = frozenset(
 )
 _FREE = frozenset({"metadata"})  # its keys are the app's own
 _LITERAL = re.compile(r'("(?:[^"\\]|\\.)*")(\s*:|)', re.DOTALL)
+_CACHED_TEXTS = 512
+_CACHED_CHARACTERS = 16_000
 _SHORTEST_REPEATED = 6  # shorter values are not looked for outside the place where they were recognised
 
 
@@ -45,16 +48,18 @@ class Redacted:
 
 
 class Redactor:
-    """Redacts by one task's settings; `secret` keys the choice of stand-ins. Unknown kinds raise ValueError."""
+    """Redacts by one task's settings; `secret` keys the choice of stand-ins. Raises ConfigError for an unknown kind
+    or a broken pattern."""
 
     def __init__(self, settings: RedactionSettings, secret: bytes) -> None:
         self._secret = secret
         unknown = set(settings.kinds) - FINDERS.keys()
         if unknown:
-            raise ValueError(f"redaction.kinds: {', '.join(sorted(unknown))} is none of {', '.join(FINDERS)}")
+            raise ConfigError(f"redaction.kinds: {', '.join(sorted(unknown))} is none of {', '.join(FINDERS)}")
         named = [_custom(name, pattern) for name, pattern in settings.patterns.items()]
         known = [find for kind, find in FINDERS.items() if kind in settings.kinds]
         self._finders: tuple[Find, ...] = (*named, *known) if settings.enabled else ()
+        self._cached_spans = lru_cache(maxsize=_CACHED_TEXTS)(self._found)  # system prompts come again and again
 
     def redact(self, request: Json, answer: Answer, exchange_id: str) -> Redacted:
         """The exchange's bodies without what was recognised; the arguments are left as they are."""
@@ -89,20 +94,23 @@ class Redactor:
         digest = hashlib.blake2b(value.encode("utf-8", "surrogatepass"), key=self._secret, digest_size=8)
         return f"anon-{digest.hexdigest()}"
 
-    def _spans(self, text: str) -> list[Span]:
+    def _spans(self, text: str) -> tuple[Span, ...]:
+        return self._cached_spans(text) if len(text) <= _CACHED_CHARACTERS else self._found(text)
+
+    def _found(self, text: str) -> tuple[Span, ...]:
         """Non-overlapping spans in order; of overlapping ones the finder that comes first wins."""
         found: list[Span] = []
         for find in self._finders:
             for span in find(text):
                 if span.end > span.start and all(span.end <= other.start or span.start >= other.end for other in found):
                     found.append(span)
-        return sorted(found, key=lambda span: span.start)
+        return tuple(sorted(found, key=lambda span: span.start))
 
 
 class _Work:
     """One exchange under redaction: what was found in it, and what stands in its place."""
 
-    def __init__(self, spans: Callable[[str], list[Span]], secret: bytes, exchange_id: str) -> None:
+    def __init__(self, spans: Callable[[str], tuple[Span, ...]], secret: bytes, exchange_id: str) -> None:
         self.count = 0
         self.stand_ins: dict[str, str] = {}
         self._spans = spans
@@ -199,7 +207,10 @@ class _Work:
 
 def _custom(name: str, pattern: str) -> Find:
     """A task's own pattern; its first group, where it has one, is what is replaced."""
-    compiled = re.compile(pattern)
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise ConfigError(f"redaction.patterns.{name}: not a regular expression: {error}") from error
     group = 1 if compiled.groups else 0
 
     def find(text: str) -> Any:

@@ -90,6 +90,7 @@ class Shipper:
         self._on_stored = on_stored
         self._clock = clock
         self._secret = load_secret(settings.data)
+        self._made: dict[str, tuple[TaskSettings | None, Rules]] = {}
 
     def ship_once(self, limit: int = 500) -> int:
         """Ships up to `limit` records and returns how many it read; 0 when nothing is waiting. Raises StoreAwayError.
@@ -147,7 +148,6 @@ class Shipper:
     def _prepare(
         self, parts: list[_Part], tally: Counter[tuple[str, str]], read: Counter[tuple[str, str, str]]
     ) -> list[Prepared]:
-        rules: dict[str | None, Rules] = {}
         prepared: list[Prepared] = []
         for part in parts:
             if part.chunk.damaged or part.chunk.torn_bytes:
@@ -162,14 +162,12 @@ class Shipper:
                     read[part.folder, "", "damaged"] += 1
                     continue
                 read[part.folder, exchange.task or "", "read"] += 1
-                one = self._prepare_one(exchange, rules, tally)
+                one = self._prepare_one(exchange, tally)
                 if one is not None:
                     prepared.append(one)
         return prepared
 
-    def _prepare_one(
-        self, exchange: Exchange, rules: dict[str | None, Rules], tally: Counter[tuple[str, str]]
-    ) -> Prepared | None:
+    def _prepare_one(self, exchange: Exchange, tally: Counter[tuple[str, str]]) -> Prepared | None:
         name = exchange.task or ""
         task = self.tasks.get(name)
         kept, probability = keep(exchange.task, task.sampling if task else SamplingSettings(), exchange.id)
@@ -178,23 +176,27 @@ class Shipper:
         if not kept:
             tally[name, SAMPLED_OUT] += 1
             return None
-        if exchange.task not in rules:
-            rules[exchange.task] = self._rules(task)
+        rules = self._rules(name, task)  # wrong settings stop the shipper: they must lose nothing
         try:
-            return prepare(exchange, probability, rules[exchange.task])
+            return prepare(exchange, probability, rules)
         except Exception as error:  # noqa: BLE001 - one exchange must not stop those behind it
             _log.error("exchange_unreadable", exchange=exchange.id, error=type(error).__name__)
             tally[name, UNREADABLE] += 1
             return None
 
-    def _rules(self, task: TaskSettings | None) -> Rules:
-        redaction = task.redaction if task else RedactionSettings()
-        return Rules(
-            redactor=Redactor(redaction, self._secret),
+    def _rules(self, name: str, task: TaskSettings | None) -> Rules:
+        """A task's rules, made anew when its settings have changed."""
+        known = self._made.get(name)
+        if known is not None and known[0] is task:
+            return known[1]
+        rules = Rules(
+            redactor=Redactor(task.redaction if task else RedactionSettings(), self._secret),
             dataset=task.dataset if task else DatasetSettings(),
             label=task.label if task else None,
             prices=self._settings.prices,
         )
+        self._made[name] = (task, rules)
+        return rules
 
     def _commit(
         self,

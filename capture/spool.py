@@ -141,8 +141,9 @@ class Spool:
                 os.fdatasync(self._descriptor)
         except OSError:
             self._damaged = True  # until the tail is cut; otherwise the next append starts a new segment
-            os.ftruncate(self._descriptor, self._size)
-            self._damaged = False
+            with suppress(OSError):
+                os.ftruncate(self._descriptor, self._size)
+                self._damaged = False
             raise
 
     def _rotate(self) -> None:
