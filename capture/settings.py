@@ -341,3 +341,8 @@ def secret(upstream: UpstreamSettings, environ: Mapping[str, str] | None = None,
     if not worker and upstream.api_key_file:
         return upstream.api_key_file.read_text(encoding="utf-8").strip()
     return None
+
+
+def of_process(config: Path | None, data: Path | None) -> Settings:
+    """What a process starts with: the file found and laid over by its own environment and working folder."""
+    return load(find_config(config, os.environ, Path.cwd()), os.environ, data=data)

@@ -1,7 +1,8 @@
 """Owns the controller: under a lease, it feeds new evidence to every live rollout and carries out the verdict, once."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, select, update
@@ -22,6 +23,9 @@ LEASE_S = 10.0
 MOST_PAIRS = 200
 MOST_OBSERVATIONS = 100
 """What one turn of one rollout takes in: a tick's cost does not depend on the history."""
+
+WANTING = ("no_evidence", "grader_missing", "minimum_not_met", "undecided")
+"""Reasons for a hold that more pairs would mend."""
 
 RETIRE_AFTER_S = 30.0
 """How long a student is still served after its rollout's end, so that streams under way can finish."""
@@ -51,10 +55,13 @@ class _Look:
     last: tuple[str, str, int] | None
 
 
-def tick(store: Store, clock: Callable[[], float], holder: str) -> Tick:
+def tick(
+    store: Store, clock: Callable[[], float], holder: str, obstacles: Mapping[str, str] = MappingProxyType({})
+) -> Tick:
     """Take or keep the lease, give every live rollout its turn, and write that the controller ticked.
 
-    A rollout that a person changed meanwhile has its turn at the next tick. Raises StaleLeaseError when another
+    `obstacles`: by rollout, why its pairs are off at present; a hold for want of evidence says so. A rollout that a
+    person changed meanwhile has its turn at the next tick. Raises StaleLeaseError when another
     controller leads now: what was under way is not written. Any other error stops the tick before its mark, on purpose:
     gateways that see no tick for a minute send everything to the teacher.
     """
@@ -66,7 +73,7 @@ def tick(store: Store, clock: Callable[[], float], holder: str) -> Tick:
         look = _look(store, rollout_id)
         if look is not None:
             try:
-                verdict = _turn(store, look, lease, clock())
+                verdict = _turn(store, look, lease, clock(), obstacles.get(rollout_id))
             except MovedError:
                 continue
             consumed += len(look.pairs)
@@ -106,7 +113,7 @@ def _last_decision(connection: Connection, rollout_id: str) -> tuple[str, str, i
     return None if row is None else (row.kind, row.reason, row.stage)
 
 
-def _turn(store: Store, look: _Look, lease: Lease, now: float) -> Verdict | None:
+def _turn(store: Store, look: _Look, lease: Lease, now: float, obstacle: str | None = None) -> Verdict | None:
     """Count the look's evidence, decide, and write it all in one fenced transaction; the verdict if it is news."""
     standing = _counted(look, now)
     rollout = look.rollout
@@ -114,6 +121,9 @@ def _turn(store: Store, look: _Look, lease: Lease, now: float) -> Verdict | None
     verdict = decide(standing.tally.policy, rollout.stage, standing.evidence(hours, look.capacity_per_s))
     if verdict.kind == "advance" and rollout.state != "running":
         verdict = _held(verdict, rollout)
+    if obstacle is not None and verdict.reason in WANTING:
+        sentence = f"{verdict.sentence} No pairs are coming in: {obstacle}."
+        verdict = replace(verdict, reason="pairs_off", sentence=sentence)
     news = (verdict.kind, verdict.reason, verdict.stage) != look.last
     with store.write() as connection:
         fence(connection, lease)

@@ -1,5 +1,6 @@
 """Owns evaluations: every student's answers to a sealed holdout, kept once each, compared with the teacher's."""
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ TEACHER = "teacher"
 """The student_id under which the teacher's second answers are kept."""
 
 AT_ONCE = 8
+PROGRESS_EVERY_S = 0.3
 BATCH = 200
 
 
@@ -64,6 +66,19 @@ class Kept:
     answer: Answer | None
     error: str | None
     duration_ms: float
+
+
+def carry_out(shop: Workshop, evaluation_id: str) -> None:
+    """The whole job, with its states in the row: queued, running, succeeded. Repeatable; nothing is asked twice."""
+    of_row = update(evaluations).where(evaluations.c.id == evaluation_id)
+    if _load(shop, evaluation_id).state in ("succeeded", "failed"):
+        return
+    with shop.store.write() as connection:
+        connection.execute(of_row.values(state="running"))
+    report = run(shop, evaluation_id)
+    ended = {"state": "succeeded", "report": msgspec.to_builtins(report), "ended_at": shop.clock()}
+    with shop.store.write() as connection:
+        connection.execute(of_row.values(ended))
 
 
 def run(shop: Workshop, evaluation_id: str) -> Report:
@@ -241,14 +256,18 @@ def _keep(shop: Workshop, dataset_id: str, student_id: str, exam: Exam, by: tupl
 
 
 class _Progress:
-    """Counts answers into the evaluation's row."""
+    """Counts answers into the evaluation's row, a few times a second at most."""
 
     def __init__(self, shop: Workshop, evaluation_id: str, known: Mapping[str, Any], total: int) -> None:
         self._shop, self._id = shop, evaluation_id
         self._kept = {**known, "done": 0, "total": total}
+        self._written_at = -1e9
 
     def add(self, count: int) -> None:
         self._kept["done"] += count
+        if time.monotonic() - self._written_at < PROGRESS_EVERY_S and self._kept["done"] < self._kept["total"]:
+            return
+        self._written_at = time.monotonic()
         with self._shop.store.write() as connection:
             row = update(evaluations).where(evaluations.c.id == self._id)
             connection.execute(row.values(progress=dict(self._kept)))
