@@ -7,13 +7,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import func, select
+import msgspec
+import psutil
+from sqlalchemy import Table, select
 
-from capture import datasets, traffic
+from capture import datasets
 from capture.tables import exchanges, feedback
 from console import verbs
 from console.access import Desk
@@ -22,8 +23,8 @@ from examples.demo.screen import Estimate, Screen
 from examples.demo.spoil import kill_server, spoil
 from examples.demo.world import World
 from examples.ticket_app import Reply, TicketApp
-from examples.tickets import Ticket
 from students import bases, registry, rollouts
+from students.report import Arm, Report
 from students.tables import evaluations, fine_tunes
 
 TASK = "triage"
@@ -50,14 +51,15 @@ class Story:
     replies: list[Reply] = field(default_factory=list)
     spoilt_at: float | None = None
     killed_at: float | None = None
+    _evaluating: Estimate | None = None
 
     def fetch_base(self) -> None:
-        name = json.loads(self.desk.settings.tasks[TASK].training.model_dump_json())["base"]
+        name = self.desk.settings.tasks[TASK].training.base
         self.screen.say(f"fetching and checking the base model {name}")
         bases.pull(name, self.desk.settings.models_folder)
 
     def collect(self) -> None:
-        """The app asks the teacher through the gateway; what it has asked already (a demo gone on) is not asked again."""
+        """The app asks the teacher through the gateway; a demo that goes on asks only what was not asked yet."""
         world = self.world
         asked = self._asked()
         wanted = [ticket for ticket in world.stream(world.seed, world.collected, 0) if ticket.id not in asked]
@@ -87,16 +89,20 @@ class Story:
         row = self._ended(lambda: self._row(fine_tunes, fine_tune_id), "the fine-tune", self._training_progress)
         self.student_id = row.student_id
         student = registry.load_student(self.desk.store, self.student_id)
-        self.screen.say(f"student {student.name}: weights {str(student.weights_hash)[:12]}, {row.trained_tokens} tokens")
+        self.screen.say(
+            f"student {student.name}: weights {str(student.weights_hash)[:12]}, {row.trained_tokens} tokens"
+        )
 
     def evaluate(self) -> None:
         last = self._last(evaluations, "failed")
         self.evaluation_id = last or verbs.evaluate(self.desk, self.dataset_id, [self.student_id])
         self.screen.say("evaluating student and untuned base against the teacher, on the sealed holdout")
         self._ended(lambda: self._row(evaluations, self.evaluation_id), "the evaluation", self._evaluation_progress)
-        gained = self.holdout("student") - self.holdout("base")
+        gained = self._score("student") - self._score("base")
         if gained < self.world.beats_base_by:
-            raise DemoFailedError(f"the student beats its untuned base by {gained:.0%}, not by {self.world.beats_base_by:.0%}")
+            raise DemoFailedError(
+                f"the student beats its untuned base by {gained:.0%}, not by {self.world.beats_base_by:.0%}"
+            )
 
     def roll_out(self) -> None:
         """Traffic keeps coming; verdicts move the share, from shadow to full."""
@@ -146,17 +152,18 @@ class Story:
     def share(self) -> float:
         return rollouts.load_rollout(self.desk.store, self.rollout_id).share
 
-    def holdout(self, arm: str, grader: str = "category") -> float:
-        """An arm's mean score on the holdout: of "teacher", "base" or "student"."""
-        report: dict[str, Any] = self._row(evaluations, self.evaluation_id).report
-        return holdout_score(report, arm, grader)
+    def arms(self) -> dict[str, Arm]:
+        """The evaluation's arms by role: teacher, base, student."""
+        report = msgspec.convert(self._row(evaluations, self.evaluation_id).report, Report)
+        return {arm.role: arm for arm in report.arms}
+
+    def _score(self, role: str) -> float:
+        return self.arms()[role].scores["category"].mean
 
     def bad_answers(self) -> int:
         """Wrong categories that clients got from the student after it was spoilt."""
         since = self.spoilt_at or time.time()
-        return sum(
-            reply.arm == "student" and reply.finished_at > since and not _right(reply) for reply in self.replies
-        )
+        return sum(reply.arm == "student" and reply.finished_at > since and not _right(reply) for reply in self.replies)
 
     # What the steps have in common.
 
@@ -184,7 +191,11 @@ class Story:
         self._check_replies(app.replies)
 
     def _follow_verdicts(self, goal: str, failing: tuple[str, ...]) -> None:
-        seen = {verdict.id for verdict in rollouts.list_verdicts(self.desk.store, self.rollout_id)} if goal != "full" else set()
+        seen = (
+            {verdict.id for verdict in rollouts.list_verdicts(self.desk.store, self.rollout_id)}
+            if goal != "full"
+            else set()
+        )
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
             for verdict in rollouts.list_verdicts(self.desk.store, self.rollout_id):
@@ -219,3 +230,61 @@ class Story:
         errors = [reply.error for reply in replies if reply.error]
         if errors:
             raise DemoFailedError(f"{len(errors)} client errors, the first: {errors[0]}")
+
+    def _row(self, table: Table, row_id: str) -> Any:
+        with self.desk.store.read() as connection:
+            return connection.execute(select(table).where(table.c.id == row_id)).one()
+
+    def _last(self, table: Table, *but: str) -> str | None:
+        """The newest row on this dataset whose state is none of `but`: a demo that was interrupted goes on with it."""
+        chosen = select(table.c.id).where(table.c.dataset_id == self.dataset_id, table.c.state.not_in(but))
+        with self.desk.store.read() as connection:
+            found: str | None = connection.scalar(chosen.order_by(table.c.created_at.desc()).limit(1))
+        return found
+
+    def _asked(self) -> set[str]:
+        """Ids of the tickets that an earlier start of the demo has asked, outcome included."""
+        wanted = select(exchanges.c.metadata).join(feedback, feedback.c.exchange_id == exchanges.c.id)
+        with self.desk.store.read() as connection:
+            return {metadata["ticket"] for metadata in connection.scalars(wanted) if "ticket" in metadata}
+
+    def _captured(self) -> int:
+        return len(self._asked())
+
+    def _served(self) -> int:
+        server = registry.server_of(self.desk.store, self.student_id)
+        return int(server is not None and server.ready and psutil.pid_exists(server.pid or 0))
+
+    def _training_progress(self, row: Any) -> None:
+        progress = row.progress or {}
+        if progress.get("total_steps"):
+            loss = progress.get("loss")
+            text = f"training steps{'' if loss is None else f' (loss {loss:.2f})'}"
+            self.screen.progress(text, progress["step"], progress["total_steps"], progress.get("seconds_left"))
+
+    def _evaluation_progress(self, row: Any) -> None:
+        done, total = row.progress.get("done"), row.progress.get("total")
+        if done and total:
+            self._evaluating = self._evaluating or Estimate(total)
+            self.screen.progress("holdout answers", done, total, self._evaluating.left_s(done))
+
+    def _policy_sentence(self) -> str:
+        policy = self.desk.settings.tasks[TASK].rollout
+        steps = " → ".join(f"{share:.0%}" for share in policy.shares)
+        return (
+            f"rollout, demo-sized: shadow → {steps}; each step needs {policy.minimum_pairs} pairs and the proof that "
+            f"the student is at most {policy.margin * 100:.0f} points worse, α {policy.alpha:g}"
+        )
+
+
+def _counts(card: datasets.Card) -> str:
+    drops = ", ".join(f"{count} {reason}" for reason, count in sorted(card.drops.items())) or "none"
+    train, holdout = card.rows.get("train", 0), card.rows.get("holdout", 0)
+    return f"{train} rows to train on, {holdout} sealed as holdout (left out: {drops})"
+
+
+def _right(reply: Reply) -> bool:
+    try:
+        return bool(json.loads(reply.output)["category"] == reply.ticket.truth.category)
+    except (ValueError, KeyError, TypeError):
+        return False
