@@ -59,6 +59,7 @@ class RelayProtocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         context: RelayContext = app_state[STATE_KEY]
+        self.write_paused = False
         self._context = context
         self._limits = context.limits
         self._line: deque[Relayed | LocalCycle | Refusal] = deque()
@@ -125,12 +126,14 @@ class RelayProtocol(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
+        self.write_paused = True
         self._stalled_at = self.loop.time()
         if self._line and isinstance(self._line[0], Relayed):
             self._line[0].pause()
 
     def resume_writing(self) -> None:
         super().resume_writing()
+        self.write_paused = False
         self._stalled_at = _NEVER
         if self._line and isinstance(self._line[0], Relayed):
             self._line[0].resume()

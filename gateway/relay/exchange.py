@@ -22,6 +22,8 @@ _log = logging.getLogger("stillhouse.relay")
 class ClientSide(Protocol):
     """The client's connection, as an exchange uses it while it is the first in line."""
 
+    write_paused: bool  # it takes no more for now
+
     def write(self, data: bytes) -> None: ...
 
     def done(self, keep_alive: bool) -> None:
@@ -171,11 +173,16 @@ class Relayed:
             _log.exception("a request for the upstream %s could not be written", leg.address.upstream)
             self.failed(Cause.INTERNAL)
             return
-        self._call = call
+        self._take_over(call)
         if call.pooled:
             self._context.counters.added_ms.add((time.perf_counter() - self._began) * 1000)
         if leg.body is None and line:
             self._send_collected(call)
+
+    def _take_over(self, call: Call) -> None:
+        self._call = call
+        if self._client.write_paused:  # by the answer before this one
+            call.pause()
 
     def _send_collected(self, call: Call) -> None:
         """What came of a streamed body before the upstream was known."""
@@ -283,7 +290,8 @@ class Relayed:
 
     def student_answers(self, trial: Trial) -> None:
         """The held answer may leave: what follows comes through `received`."""
-        self._call = trial.call
+        if trial.call is not None:
+            self._take_over(trial.call)
         if self._recording is not None:
             self._recording.arm = Arm.STUDENT
             self._recording.leg = trial.leg

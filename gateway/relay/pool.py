@@ -180,6 +180,9 @@ class Call:
             self._fail(Cause.UNREACHABLE)
             return
         self._connecting = None
+        if connection.closing:
+            self._fail(Cause.UNREACHABLE)
+            return
         self._sent_at = self._pool.loop.time()
         self._connection = connection
         request = b"".join(self._unsent)
@@ -221,7 +224,8 @@ class Pool:
     async def open(self, address: Address) -> UpstreamConnection:
         key = (address.host, address.port, address.tls)
         connection = await connect(self, key, self._tls_context() if address.tls else None, address.connect_timeout_s)
-        self._open.add(connection)
+        if not connection.closing:
+            self._open.add(connection)
         return connection
 
     def idle(self, connection: UpstreamConnection) -> None:
@@ -253,7 +257,7 @@ class Pool:
         waiting = self._idle.get(key)
         while waiting:
             connection = waiting.pop()
-            if connection.transport is not None and not connection.transport.is_closing():
+            if not connection.closing:
                 return connection
         return None
 

@@ -100,12 +100,16 @@ class UpstreamConnection(asyncio.Protocol):
         self._transport().abort()
 
     def pause(self) -> None:
-        if not self._transport().is_closing():
+        if not self.closing:
             self._transport().pause_reading()
 
     def resume(self) -> None:
-        if not self._transport().is_closing():
+        if not self.closing:
             self._transport().resume_reading()
+
+    @property
+    def closing(self) -> bool:
+        return self._transport().is_closing()
 
     def _transport(self) -> asyncio.Transport:
         if self.transport is None:
@@ -169,7 +173,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _release(self, broken: bool) -> None:
         self.call = None
-        if self._keep_alive and not broken and not self._extra and not self._transport().is_closing():
+        if self._keep_alive and not broken and not self._extra and not self.closing:
             self.used = True
             self.owner.idle(self)
         else:

@@ -97,10 +97,15 @@ class RawClient:
         return bool(data)
 
     def _up_to(self, count: int) -> bytes:
-        while len(self._buffer) < count and self._fill():
-            pass
-        taken, self._buffer = self._buffer[:count], self._buffer[count:]
-        return taken
+        pieces, have = [self._buffer], len(self._buffer)
+        while have < count:
+            pieces.append(self.socket.recv(1 << 20))
+            have += len(pieces[-1])
+            if not pieces[-1]:
+                break
+        whole = b"".join(pieces)
+        self._buffer = whole[count:]
+        return whole[:count]
 
     def _chunks(self) -> tuple[bytes, bool]:
         body = b""

@@ -112,12 +112,13 @@ class RelayServer:
         self,
         planner: Planner,
         *,
+        spool: MemorySpool | None = None,
         limits: Limits | None = None,
         tls: ssl.SSLContext | None = None,
         graceful_s: int | None = 5,
         sweep_interval_s: float = 0.05,
     ) -> None:
-        self.spool = MemorySpool()
+        self.spool = spool or MemorySpool()
         self.context: RelayContext | None = None
         self._planner = planner
         self._limits = limits

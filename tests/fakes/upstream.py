@@ -89,11 +89,15 @@ class Conversation:
         return taken
 
     def _exactly(self, count: int) -> bytes:
-        while len(self._buffer) < count:
-            if not self._fill():
+        pieces, have = [self._buffer], len(self._buffer)
+        while have < count:
+            pieces.append(self.socket.recv(1 << 20))
+            have += len(pieces[-1])
+            if not pieces[-1]:
                 raise ConnectionError("the request broke off")
-        taken, self._buffer = self._buffer[:count], self._buffer[count:]
-        return taken
+        whole = b"".join(pieces)
+        self._buffer = whole[count:]
+        return whole[:count]
 
     def _chunks(self) -> tuple[bytes, bytes]:
         raw = body = b""
