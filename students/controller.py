@@ -15,7 +15,7 @@ from students.policy import policy_of
 from students.registry import LIVE_STATES
 from students.rollouts import Rollout, rollout_of, supersede
 from students.standing import Pair, Standing, standing_of
-from students.tables import observations, pairs, rollouts, student_servers, verdicts
+from students.tables import observations, pairs, rollouts, student_servers, students, verdicts
 from students.verdicts import Verdict, decide
 
 LEASE = "rollouts"
@@ -128,6 +128,8 @@ def _turn(store: Store, look: _Look, lease: Lease, now: float, obstacle: str | N
     with store.write() as connection:
         fence(connection, lease)
         _consume(connection, look)
+        for fingerprint in standing.take_proven_prompts():
+            _prove_prompt(connection, rollout, fingerprint, now)
         _move(connection, look, verdict, (standing, lease, now))
         if news:
             _write(connection, rollout, verdict, now)
@@ -182,6 +184,16 @@ def _move(connection: Connection, look: _Look, verdict: Verdict, by: tuple[Stand
     )
     if connection.execute(update(rollouts).where(unchanged).values(values)).rowcount != 1:
         raise MovedError(f"rollout {rollout.id} was changed by somebody else")
+
+
+def _prove_prompt(connection: Connection, rollout: Rollout, fingerprint: str, now: float) -> None:
+    """From now on the student may answer requests with this prompt version."""
+    student = students.c.id == rollout.student_id
+    known = connection.execute(select(students.c.fingerprints).where(student).with_for_update()).scalar_one()
+    connection.execute(update(students).where(student).values(fingerprints=sorted({*known, fingerprint})))
+    sentence = f"The student is proven on prompt version {fingerprint} too, by its own shadow pairs: it may answer it."
+    verdict = Verdict("hold", "prompt_proven", sentence, rollout.stage, rollout.share, {"fingerprint": fingerprint})
+    _write(connection, rollout, verdict, now)
 
 
 def _write(connection: Connection, rollout: Rollout, verdict: Verdict, now: float) -> None:

@@ -24,7 +24,7 @@ from students.comparison import Case, Judge, compare, judges_of
 from students.pairs import Drafted, insert_pair, watched
 from students.registry import Student, load_student, server_of
 from students.rollouts import Rollout, rollout_of
-from students.slices import slices_of
+from students.slices import UNPROVEN, slices_of
 from students.tables import pairs, rollouts
 from students.view import StudentFacts, eligible, student_view
 
@@ -35,9 +35,6 @@ Redact = Callable[[TaskSettings, dict[str, Any], Answer, str], Answer]
 
 Kind = Literal["shadow", "canary"]
 PAIRED_STATES = ("running", "full")
-UNPROVEN = "unproven"
-"""The slice of pairs whose prompt version the student was not proven on: shadowed, and outside the gates."""
-
 QUEUE = 256
 THREADS = 4
 REFRESH_S = 1.0

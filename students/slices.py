@@ -6,6 +6,9 @@ from typing import Any
 
 from students.view import conversation
 
+UNPROVEN = "unproven"
+"""The slice of pairs whose prompt version the student was not proven on: shadowed, and outside the gates."""
+
 STOP_WORDS = {
     "en": "the and to is of in it you my not for with have this that i on be was are",
     "de": "der die das und ist nicht ich zu den mit ein eine auf für mein wie es im von bitte",
@@ -25,7 +28,7 @@ def slices_of(
     """Slice name → value for one request; a name is missing where its value is unknown."""
     text = user_text(request)
     found = {
-        "prompt": (fingerprint or "")[:12],
+        "prompt": fingerprint or "",
         "label": label or "",
         "language": language_of(text) or "",
         "length": length_of(text),

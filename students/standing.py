@@ -7,9 +7,11 @@ from typing import Any
 
 from students.observing import Mark
 from students.policy import Policy
+from students.slices import UNPROVEN
 from students.tally import Evidence, Tally
 
 ERRORS = "errors"
+MOST_PROMPTS = 20
 RATE_WINDOW_S = 30.0
 """Time constant of the smoothed rate of eligible requests."""
 
@@ -34,6 +36,8 @@ class Standing:
     """Hashes of the sessions seen at this stage, up to the policy's minimum: beyond it nothing asks how many."""
     assigned: int = 0
     fallbacks: int = 0
+    prompts: dict[str, Tally] = field(default_factory=dict)
+    """By fingerprint: the gates over pairs of a prompt version that the student was not proven on yet."""
     rate_per_s: float | None = None
     """Eligible requests a second, smoothed; None before the first look."""
     seen_at: float = 0.0
@@ -46,10 +50,29 @@ class Standing:
 
     def add_pair(self, pair: Pair) -> None:
         """Count a pair. Sampling rates are common to all of a task's requests, so they cancel: see evidence.py."""
+        if UNPROVEN in pair.slices:
+            self._add_unproven(pair)
+            return
         self.tally.add_pair(pair.differences, pair.slices)
         digest = hashlib.sha256(pair.session.encode("utf-8", "surrogatepass")).hexdigest()[:12]
         if len(self.sessions) < self.tally.policy.minimum_sessions and digest not in self.sessions:
             self.sessions.append(digest)
+
+    def _add_unproven(self, pair: Pair) -> None:
+        """A new prompt version is proven by itself: it says nothing of the traffic that the rollout is about."""
+        fingerprint = pair.slices.get("prompt", "")
+        if fingerprint not in self.prompts:
+            if len(self.prompts) >= MOST_PROMPTS:
+                return
+            self.prompts[fingerprint] = Tally(replace(self.tally.policy, guardrails=()))
+        self.prompts[fingerprint].add_pair(pair.differences, {})
+
+    def take_proven_prompts(self) -> list[str]:
+        """Fingerprints whose every gate is proven over the policy's minimum of pairs; they are forgotten here."""
+        proven = [fingerprint for fingerprint, tally in self.prompts.items() if _is_proven(tally)]
+        for fingerprint in proven:
+            del self.prompts[fingerprint]
+        return proven
 
     def add_marks(self, marks: str, now: float) -> None:
         """Count live exchanges by assignment, in their order."""
@@ -83,7 +106,8 @@ class Standing:
     def to_state(self) -> dict[str, Any]:
         """JSON-ready; `standing_of` goes on identically."""
         kept = {name: getattr(self, name) for name in _KEPT}
-        return {"tally": self.tally.to_state(), **kept}
+        prompts = {fingerprint: tally.to_state() for fingerprint, tally in self.prompts.items()}
+        return {"tally": self.tally.to_state(), "prompts": prompts, **kept}
 
 
 _KEPT = ("stage", "attempt", "sessions", "assigned", "fallbacks", "rate_per_s", "seen_at")
@@ -92,4 +116,12 @@ _KEPT = ("stage", "attempt", "sessions", "assigned", "fallbacks", "rate_per_s", 
 def standing_of(policy: Policy, state: Mapping[str, Any]) -> Standing:
     """The standing from a rollout's `evidence`; a rollout that was just started has little more than its attempt."""
     tally = Tally.from_state(policy, state["tally"]) if "tally" in state else Tally(policy)
-    return Standing(tally, **{name: state[name] for name in _KEPT if name in state})
+    gates_only = replace(policy, guardrails=())
+    prompts = {key: Tally.from_state(gates_only, kept) for key, kept in state.get("prompts", {}).items()}
+    return Standing(tally, prompts=prompts, **{name: state[name] for name in _KEPT if name in state})
+
+
+def _is_proven(tally: Tally) -> bool:
+    evidence = tally.evidence()
+    enough = evidence.pairs_at_stage >= tally.policy.minimum_pairs
+    return enough and all(gate.reading is not None and gate.reading.proven for gate in evidence.gates)

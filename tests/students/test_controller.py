@@ -66,7 +66,9 @@ def begin(store: Store, clock: Clock, **options: Any) -> Rollout:
     return start(store, request, TASK, clock)
 
 
-def add_pairs(store: Store, rollout: Rollout, differences: list[float], state: str = "scored") -> list[str]:
+def add_pairs(
+    store: Store, rollout: Rollout, differences: list[float], state: str = "scored", prompt: str = ""
+) -> list[str]:
     rows = [
         {
             "id": new_id(),
@@ -74,7 +76,9 @@ def add_pairs(store: Store, rollout: Rollout, differences: list[float], state: s
             "exchange_id": new_id(),
             "session": new_id(),
             "day": "2027-01-01",
-            "slices": {"language": "de" if number % 2 else "en"},
+            "slices": {"prompt": prompt, "unproven": "prompt"}
+            if prompt
+            else {"language": "de" if number % 2 else "en"},
             "stage": rollout.stage,
             "probability": 1.0,
             "teacher_output": "{}",
@@ -230,6 +234,18 @@ def test_errors_by_assignment_roll_back(store: Store, clock: Clock) -> None:
     assert (last.kind, last.reason) == ("roll_back", "harm")
     with store.read() as connection:
         assert connection.execute(select(tables.observations.c.id)).all() == []
+
+
+def test_a_new_prompt_version_is_proven_by_its_own_pairs(store: Store, clock: Clock) -> None:
+    rollout = begin(store, clock)
+    for _ in range(10):
+        add_pairs(store, rollout, [0.0] * 20, prompt="new prompt")
+        tick(store, clock, "a")
+    with store.read() as connection:
+        assert connection.execute(select(tables.students.c.fingerprints)).scalar_one() == ["new prompt"]
+    after = load_rollout(store, rollout.id)
+    assert after.stage == 0  # it says nothing of the traffic that the rollout is about
+    assert ("hold", "prompt_proven") in verdict_rows(store, rollout)
 
 
 def test_too_many_fallbacks_hold(store: Store, clock: Clock) -> None:
