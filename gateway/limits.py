@@ -37,11 +37,15 @@ class _Meter:
     """One key's use."""
 
     def __init__(self, limits: KeyLimits, part: int, now: float) -> None:
+        self.running = 0
+        self.set(limits, part, now)
+
+    def set(self, limits: KeyLimits, part: int, now: float) -> None:
+        """New limits, with full buckets; who runs goes on to be counted."""
         self.limits = limits
         self.requests = _bucket(limits.requests_per_minute, part, now)
         self.tokens = _bucket(limits.tokens_per_minute, part, now)
-        self.concurrency = math.ceil(limits.concurrency / part) if limits.concurrency else None
-        self.running = 0
+        self.concurrency = None if limits.concurrency is None else math.ceil(limits.concurrency / part)
 
     def release(self) -> None:
         self.running -= 1
@@ -73,10 +77,10 @@ class Limiter:
 
     def _meter(self, key: Key) -> _Meter:
         meter = self._meters.get(key.id)
-        if meter is None or meter.limits != key.limits:
-            running = meter.running if meter else 0
+        if meter is None:
             meter = self._meters[key.id] = _Meter(key.limits, self._processes, self._clock())
-            meter.running = running
+        elif meter.limits != key.limits:
+            meter.set(key.limits, self._processes, self._clock())
         return meter
 
 

@@ -1,0 +1,96 @@
+import json
+from typing import Any
+
+import pytest
+
+from gateway.structured import INVALID_JSON, INVALID_SCHEMA, INVALID_TOOL_CALL, Valid, is_structured, validator
+
+SCHEMA = {"type": "object", "properties": {"category": {"enum": ["a", "b"]}}, "required": ["category"]}
+STRICT = {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": SCHEMA}}
+TOOL = {"name": "look_up", "parameters": {"type": "object", "required": ["id"]}}
+
+
+def needed(request: dict[str, Any]) -> Valid:
+    found = validator(request)
+    assert found is not None
+    return found
+
+
+def chat(content: str | None, **message: Any) -> bytes:
+    return json.dumps({"choices": [{"message": {"role": "assistant", "content": content, **message}}]}).encode()
+
+
+def call(name: str, arguments: Any) -> dict[str, Any]:
+    return {"tool_calls": [{"id": "c", "type": "function", "function": {"name": name, "arguments": arguments}}]}
+
+
+@pytest.mark.parametrize("wanted", [{}, {"response_format": {"type": "text"}}, {"text": {"format": {"type": "text"}}}])
+def test_text_may_be_anything(wanted: dict[str, Any]) -> None:
+    assert validator(wanted) is None
+    assert not is_structured(wanted)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [('{"category":"a"}', None), ('{"category":"c"}', INVALID_SCHEMA), ('{"cat', INVALID_JSON), ("", INVALID_JSON)],
+)
+def test_a_schema_holds_for_bodies_and_for_streams(text: str, reason: str | None) -> None:
+    for request in ({"response_format": STRICT}, {"text": {"format": {"type": "json_schema", "schema": SCHEMA}}}):
+        valid = needed(request)
+        assert is_structured(request)
+        assert valid(text.encode(), True) == reason
+        assert valid(chat(text), False) == reason
+
+
+def test_json_object_asks_for_an_object_alone() -> None:
+    valid = needed({"response_format": {"type": "json_object"}})
+    assert [valid(text, True) for text in (b"{}", b"[]", b"nope")] == [None, INVALID_JSON, INVALID_JSON]
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [{"type": "nonsense"}, {"$ref": "http://127.0.0.1:1/schema.json"}, {"$ref": "#/$defs/absent"}, 3],
+)
+def test_what_is_no_schema_or_is_elsewhere_lets_nothing_leave(schema: Any) -> None:
+    valid = needed({"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}})
+    assert valid(b"{}", True) == INVALID_SCHEMA
+
+
+def test_a_responses_body_is_read_too() -> None:
+    valid = needed({"text": {"format": {"type": "json_object"}}})
+    said = {"output": [{"type": "message", "content": [{"type": "output_text", "text": "{}"}]}]}
+    assert valid(json.dumps(said).encode(), False) is None
+    assert valid(b'{"output":[]}', False) == INVALID_JSON
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b'{"choices":[]}', b'{"choices":[{"message":null}]}', b'{"error":{}}'])
+def test_what_is_no_answer_does_not_leave(body: bytes) -> None:
+    assert needed({"response_format": {"type": "json_object"}})(body, False) == INVALID_JSON
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "reason"),
+    [
+        ("look_up", '{"id":1}', None),
+        ("look_up", "{}", INVALID_TOOL_CALL),
+        ("look_up", "{", INVALID_TOOL_CALL),
+        ("look_up", {"id": 1}, INVALID_TOOL_CALL),
+        ("unknown", '{"id":1}', INVALID_TOOL_CALL),
+    ],
+)
+def test_tool_calls_fit_their_tools(name: str, arguments: Any, reason: str | None) -> None:
+    for tool in ({"type": "function", "function": TOOL}, {"type": "function", **TOOL}):
+        assert needed({"tools": [tool]})(chat(None, **call(name, arguments)), False) == reason
+
+
+def test_a_tool_without_parameters_takes_an_object() -> None:
+    valid = needed({"tools": [{"type": "function", "function": {"name": "now"}}]})
+    assert valid(chat(None, **call("now", "{}")), False) is None
+    assert valid(chat(None, **call("now", "[]")), False) == INVALID_TOOL_CALL
+    assert valid(chat("just text"), False) is None
+
+
+def test_a_pattern_that_backtracks_for_ever_ends() -> None:
+    schema = {"type": "string", "pattern": "^(a|a)*(?=b)c$"}
+    valid = needed({"response_format": {"type": "json_schema", "json_schema": {"schema": schema}}})
+    assert valid(json.dumps("a" * 40).encode(), True) == INVALID_SCHEMA
