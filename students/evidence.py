@@ -78,6 +78,10 @@ class Sums:
         self.wwd = self.wwd + weight * wd
         self.wwdd = self.wwdd + wd * wd
 
+    def fade(self, kept: float) -> None:
+        for name, value in vars(self).items():
+            setattr(self, name, value * kept)
+
 
 def bets(sums: Sums, null: Any, direction: int) -> Any:
     """The aGRAPA bet λ ≥ 0 against each null, from past pairs alone; broadcasts sums (runs) against nulls.

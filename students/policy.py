@@ -39,6 +39,8 @@ class Policy:
     """Shares of stages that only a person may let the rollout enter."""
     most_fallbacks: float = 0.2
     """The largest part of the student's requests that the teacher may have had to answer before the next step."""
+    pairs_between_false_alarms: float = 10_000
+    """At least so many, on average, before the drift detector rolls back a student that is not worse than `margin`."""
     spend_cap_usd: float | None = None
     """For background calls, a day; without pairs nothing can be proven, so 0 is refused."""
 
@@ -85,6 +87,7 @@ def _problems_of_numbers(policy: Policy) -> list[str]:
         (policy.minimum_hours >= 0, f"minimum_hours must not be negative, not {policy.minimum_hours:g}"),
         (not smallest_too_large, f"smallest must lie in [0, 1) for {', '.join(g.metric for g in smallest_too_large)}"),
         (0 <= policy.most_fallbacks <= 1, f"most_fallbacks must lie in [0, 1], not {policy.most_fallbacks:g}"),
+        (policy.pairs_between_false_alarms > 1, "pairs_between_false_alarms must be above 1"),
         (policy.spend_cap_usd is None or policy.spend_cap_usd > 0, "spend_cap_usd 0 allows no pairs: raise it"),
     ]
     return [problem for sound, problem in checks if not sound]

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from students.assignment import FULL
 from students.evidence import Reading
 from students.policy import SHADOW, Policy
-from students.tally import Evidence, GateEvidence, GuardrailEvidence
+from students.tally import DriftEvidence, Evidence, GateEvidence, GuardrailEvidence
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -78,6 +78,12 @@ def refuted(policy: Policy, stage: int, gate: GateEvidence) -> str:
     claim = f"{gate.grader} is more than {_size(policy.margin)} worse than the teacher"
     measured = _measured(gate.reading, policy.alpha) if gate.reading else ""
     return f"Rolled back from {stage_name(policy.shares[stage])}: {claim} {measured}."
+
+
+def drifted(policy: Policy, stage: int, drift: DriftEvidence) -> str:
+    claim = f"lately {drift.grader} has been more than {_size(drift.smallest)} worse than the teacher"
+    measured = f"difference {points(drift.recent_mean)}, no false alarm in {drift.run_length:,g} pairs on average"
+    return f"Rolled back from {stage_name(policy.shares[stage])}: {claim} ({measured})."
 
 
 def held(policy: Policy, stage: int, why: str) -> str:

@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from students.assignment import position
+from students.drift import Drift, alarms
 from students.evidence import Floats, Harm, MeanTest, NonInferiority, Paths, Reading, guardrail_alpha, paths
 from students.intervals import clopper_pearson
 from students.made_traffic import GRADER, Plan, made_traffic, planted_difference
 from students.policy import validate
-from students.tally import EVERYWHERE, Evidence, GateEvidence, GuardrailEvidence
+from students.tally import EVERYWHERE, DriftEvidence, Evidence, GateEvidence, GuardrailEvidence
 from students.verdicts import decide
 
 BATCH = 200
@@ -94,6 +95,8 @@ class _Batch:
         self.pairs = differences.shape[1]
         self.means = np.cumsum(differences, axis=1) / np.arange(1, self.pairs + 1)
         self.gate = paths(differences, NonInferiority(policy.margin, policy.alpha), every=plan.tick_every)
+        self.drift = Drift(policy.margin, policy.pairs_between_false_alarms)
+        self.alarm_at = alarms(differences, self.drift)
         self.guards = list(_guards(plan, differences, self.traffic.slice[self.traffic.taken]))
 
 
@@ -149,10 +152,16 @@ def _evidence(plan: Plan, batch: _Batch, index: int, pairs: int, entered: int) -
     return Evidence(
         gates=(GateEvidence(GRADER, gate),),
         guardrails=guards,
+        drifts=(_drift(batch, index, pairs),),
         pairs_at_stage=here,
         sessions_at_stage=round(here * span),
         hours_at_stage=here * span / plan.sessions_per_hour,
     )
+
+
+def _drift(batch: _Batch, index: int, pairs: int) -> DriftEvidence:
+    alarmed = 0 < batch.alarm_at[index] <= pairs
+    return DriftEvidence(GRADER, batch.drift.smallest, batch.drift.run_length, 0.0, bool(alarmed))
 
 
 def _reading(way: Paths, test: MeanTest, index: int, pairs: int, mean: float) -> Reading:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
+from students.drift import Drift
 from students.evidence import Harm, MeanTest, NonInferiority, Reading, guardrail_alpha
 from students.policy import Guardrail, Policy
 from students.unpaired import TwoSample
@@ -36,11 +37,23 @@ class GuardrailEvidence:
 
 
 @dataclass(frozen=True)
+class DriftEvidence:
+    """What a gate's detector remembers of the last pairs, and whether it has raised the alarm."""
+
+    grader: str
+    smallest: float
+    run_length: float
+    recent_mean: float
+    alarmed: bool
+
+
+@dataclass(frozen=True)
 class Evidence:
     """All that a decision looks at. Gates and paired guardrails carry over from stage to stage; the counts do not."""
 
     gates: tuple[GateEvidence, ...]
     guardrails: tuple[GuardrailEvidence, ...] = ()
+    drifts: tuple[DriftEvidence, ...] = ()
     pairs_at_stage: int = 0
     sessions_at_stage: int = 0
     hours_at_stage: float = 0.0
@@ -67,6 +80,7 @@ class Tally:
         """How many harm tests have appeared so far; unpaired ones appear anew at each stage."""
         self.untested = 0
         self._gates: dict[str, NonInferiority] = {}
+        self._drifts: dict[str, Drift] = {}
         self._paired: dict[tuple[str, str], Harm] = {}
         self._unpaired: dict[tuple[str, str], TwoSample] = {}
 
@@ -75,16 +89,19 @@ class Tally:
         self.pairs_at_stage += 1
         for grader in self.policy.gates:
             if grader in differences:
-                self._gate(grader).update(differences[grader], probability)
+                self._open(grader)
+                self._gates[grader].update(differences[grader], probability)
+                self._drifts[grader].update(differences[grader], probability)
         for guard in self.policy.guardrails:
             if guard.metric in differences:
                 for place in (EVERYWHERE, *sorted(f"{name}={value}" for name, value in slices.items())):
                     self._add_difference(guard, place, differences[guard.metric], probability)
 
-    def _gate(self, grader: str) -> NonInferiority:
+    def _open(self, grader: str) -> None:
         if grader not in self._gates:
-            self._gates[grader] = NonInferiority(self.policy.margin, self.policy.alpha, self.floor)
-        return self._gates[grader]
+            policy = self.policy
+            self._gates[grader] = NonInferiority(policy.margin, policy.alpha, self.floor)
+            self._drifts[grader] = Drift(policy.margin, policy.pairs_between_false_alarms, self.floor)
 
     def _add_difference(self, guard: Guardrail, place: str, difference: float, probability: float) -> None:
         key = guard.metric, place
@@ -124,7 +141,11 @@ class Tally:
         )
         paired = [_guardrail(key, test, unpaired=False) for key, test in self._paired.items()]
         unpaired = [_guardrail(key, compared.test, unpaired=True) for key, compared in self._unpaired.items()]
-        return Evidence(gates, (*paired, *unpaired), pairs_at_stage=self.pairs_at_stage)
+        drifts = tuple(
+            DriftEvidence(grader, drift.smallest, drift.run_length, drift.recent_mean, drift.alarmed)
+            for grader, drift in self._drifts.items()
+        )
+        return Evidence(gates, (*paired, *unpaired), drifts, pairs_at_stage=self.pairs_at_stage)
 
     def to_state(self) -> dict[str, Any]:
         """JSON-ready; `from_state` goes on identically."""
@@ -134,6 +155,7 @@ class Tally:
             "appeared": self.appeared,
             "untested": self.untested,
             "gates": {grader: test.to_state() for grader, test in self._gates.items()},
+            "drifts": {grader: drift.to_state() for grader, drift in self._drifts.items()},
             "paired": [[*key, test.to_state()] for key, test in self._paired.items()],
             "unpaired": [[*key, compared.to_state()] for key, compared in self._unpaired.items()],
         }
@@ -145,6 +167,7 @@ class Tally:
         tally.pairs_at_stage, tally.appeared = state["pairs_at_stage"], state["appeared"]
         tally.untested = state["untested"]
         tally._gates = {grader: NonInferiority.from_state(test) for grader, test in state["gates"].items()}
+        tally._drifts = {grader: Drift.from_state(drift) for grader, drift in state["drifts"].items()}
         tally._paired = {(metric, place): Harm.from_state(test) for metric, place, test in state["paired"]}
         tally._unpaired = {
             (metric, place): TwoSample.from_state(kept, Harm) for metric, place, kept in state["unpaired"]

@@ -50,6 +50,9 @@ def _harm(policy: Policy, stage: int, evidence: Evidence) -> Finding:
     for gate in evidence.gates:
         if gate.reading and gate.reading.refuted:
             return "roll_back", "gate_refuted", say.refuted(policy, stage, gate)
+    for drift in evidence.drifts:
+        if drift.alarmed:
+            return "roll_back", "drift", say.drifted(policy, stage, drift)
     return None
 
 

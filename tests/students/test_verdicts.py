@@ -6,7 +6,7 @@ import pytest
 
 from students.evidence import Reading
 from students.policy import Guardrail, Policy
-from students.tally import Evidence, GateEvidence, GuardrailEvidence, Tally
+from students.tally import DriftEvidence, Evidence, GateEvidence, GuardrailEvidence, Tally
 from students.verdicts import decide
 
 POLICY = Policy(gates=("category",), margin=0.1, minimum_pairs=60, minimum_sessions=20, guardrails=(Guardrail("x"),))
@@ -78,6 +78,13 @@ def test_full_traffic_is_named_and_trying_again_is_owned_up_to() -> None:
             "hold",
             "harm_suspected",
             "category in language=de may be more than 2 points worse",
+        ),
+        (
+            replace(ENOUGH, drifts=(DriftEvidence("category", 0.1, 10_000, -0.42, True),)),
+            "roll_back",
+            "drift",
+            "Rolled back from 1 %: lately category has been more than 10 points worse than the teacher"
+            " (difference −42.0, no false alarm in 10,000 pairs on average).",
         ),
         (replace(ENOUGH, capacity_share=0.04), "hold", "capacity", "measured to carry 4 % of the traffic, not 5 %"),
         (replace(ENOUGH, capacity_share=0.05), "advance", "proven", "Advanced"),
