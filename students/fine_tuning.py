@@ -1,0 +1,151 @@
+"""Owns the steps of a fine-tune: its rows as the student will see them, the training, the student that comes out."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from sqlalchemy import insert, select, update
+
+from capture.datasets import Row, load_card, rows
+from capture.errors import NotFoundError
+from capture.ids import new_id
+from capture.settings import ViewSettings
+from students.registry import Training, register_local, want
+from students.tables import fine_tune_events, fine_tunes
+from students.view import student_view
+from students.workshop import Workshop
+
+FINISHED = ("succeeded", "failed", "cancelled")
+
+
+class Lesson(msgspec.Struct, frozen=True, kw_only=True):
+    """What the file of rows was made of; it lies beside it and is written last."""
+
+    rows: int
+    view: dict[str, Any]  # capture.settings.ViewSettings
+    fingerprints: list[str]
+    tools: bool
+    dataset_hash: str | None
+
+
+def folder_of(shop: Workshop, fine_tune_id: str) -> Path:
+    """Where a fine-tune keeps its rows, its checkpoints and its log."""
+    return shop.data / "fine_tunes" / fine_tune_id
+
+
+def write_rows(shop: Workshop, fine_tune_id: str) -> None:
+    """The dataset's train split as JSONL, each row's request through `student_view`, its target as the last message.
+
+    Repeatable: the same dataset and view, the same bytes. Raises RefusedError for a dataset that is not ready.
+    """
+    job = _load(shop, fine_tune_id)
+    if job.state in FINISHED:
+        return
+    _start(shop, job)
+    task = shop.load_tasks().get(job.task)
+    if task is None:
+        raise NotFoundError(f"task {job.task!r} is gone")
+    folder = folder_of(shop, fine_tune_id)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    tools = any(row.request.get("tools") for row in rows(shop.store, job.dataset_id, "train"))
+    fingerprints: set[str] = set()
+    count = 0
+    with (folder / "rows.jsonl.new").open("wb") as lines:
+        for row in rows(shop.store, job.dataset_id, "train"):
+            lines.write(msgspec.json.encode(line_of(row, task.view, tools), order="sorted") + b"\n")
+            fingerprints |= {row.fingerprint} if row.fingerprint else set()
+            count += 1
+        lines.flush()
+        os.fsync(lines.fileno())
+    (folder / "rows.jsonl.new").rename(folder / "rows.jsonl")
+    lesson = Lesson(
+        rows=count,
+        view=task.view.model_dump(mode="json"),
+        fingerprints=sorted(fingerprints),
+        tools=tools,
+        dataset_hash=load_card(shop.store, job.dataset_id).hash,
+    )
+    (folder / "lesson.json.new").write_bytes(msgspec.json.encode(lesson))
+    (folder / "lesson.json.new").rename(folder / "lesson.json")
+    note(shop, fine_tune_id, "info", f"{count} training rows from dataset {job.dataset_id}", {"rows": count})
+
+
+def line_of(row: Row, view: ViewSettings, tools: bool) -> dict[str, Any]:
+    """One training line: OpenAI's shape, seen as the student will see live requests."""
+    seen = student_view(row.request, view, tools=tools)
+    line: dict[str, Any] = {"messages": [*seen["messages"], {"role": "assistant", **row.target}]}
+    if "tools" in seen:
+        line["tools"] = seen["tools"]
+    return line
+
+
+def register(shop: Workshop, fine_tune_id: str) -> None:
+    """The student of a trained fine-tune, wanted served; and the fine-tune's end."""
+    job = _load(shop, fine_tune_id)
+    if job.state in FINISHED:
+        return
+    lesson = msgspec.json.decode((folder_of(shop, fine_tune_id) / "lesson.json").read_bytes(), type=Lesson)
+    result = load_result(shop, fine_tune_id)
+    made = Training(
+        fine_tune_id=fine_tune_id,
+        task=job.task,
+        base=job.base,
+        dataset_id=job.dataset_id,
+        folder=result.folder,
+        weights_hash=result.weights_hash,
+        view=ViewSettings.model_validate(lesson.view),
+        fingerprints=lesson.fingerprints,
+        tools=lesson.tools,
+    )
+    student = register_local(shop.store, made, shop.clock)
+    want(shop.store, student.id, shop.clock)
+    note(shop, fine_tune_id, "info", f"student {student.name} is registered", {"student": student.id})
+    ended = {"state": "succeeded", "student_id": student.id, "trained_tokens": result.tokens, "ended_at": shop.clock()}
+    change(shop, fine_tune_id, ended)
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """What a training left: the model's folder (relative to the data folder), its weights' hash, tokens learnt from."""
+
+    folder: str
+    weights_hash: str
+    tokens: int
+
+
+def save_result(shop: Workshop, fine_tune_id: str, result: Result) -> None:
+    path = folder_of(shop, fine_tune_id) / "result.json"
+    path.with_suffix(".new").write_bytes(msgspec.json.encode(result))
+    path.with_suffix(".new").rename(path)
+
+
+def load_result(shop: Workshop, fine_tune_id: str) -> Result:
+    return msgspec.json.decode((folder_of(shop, fine_tune_id) / "result.json").read_bytes(), type=Result)
+
+
+def _load(shop: Workshop, fine_tune_id: str) -> Any:
+    with shop.store.read() as connection:
+        job = connection.execute(select(fine_tunes).where(fine_tunes.c.id == fine_tune_id)).one_or_none()
+    if job is None:
+        raise NotFoundError(f"no fine-tune {fine_tune_id!r}")
+    return job
+
+
+def _start(shop: Workshop, job: Any) -> None:
+    change(shop, job.id, {"state": "running", "started_at": job.started_at or shop.clock()})
+
+
+def change(shop: Workshop, fine_tune_id: str, values: Mapping[str, Any]) -> None:
+    with shop.store.write() as connection:
+        connection.execute(update(fine_tunes).where(fine_tunes.c.id == fine_tune_id).values(dict(values)))
+
+
+def note(shop: Workshop, fine_tune_id: str, level: str, message: str, data: Mapping[str, Any]) -> None:
+    """One event of a fine-tune, as console, command and the OpenAI surface show it."""
+    row = {"id": new_id("ftevent-"), "fine_tune_id": fine_tune_id, "at": shop.clock(), "level": level}
+    with shop.store.write() as connection:
+        connection.execute(insert(fine_tune_events).values(**row, message=message, data=dict(data)))
+
+
+STEPS = {"rows": write_rows, "register": register}

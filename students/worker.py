@@ -1,0 +1,153 @@
+"""The worker's wiring: ship, score, build, fine-tune, evaluate, pair, and tick the rollouts, until told to stop.
+
+`python -m students.worker --config FILE --data FOLDER`.
+"""
+
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+from capture.db import Store, open_store
+from capture.errors import StoreAwayError
+from capture.exchange import Answer, Exchange
+from capture.migrations import upgrade
+from capture.redact import Redactor, load_secret
+from capture.scoring import score_new
+from capture.settings import Settings, TaskSettings
+from capture.ship import Shipper
+from capture.tasks import load_tasks, sync_tasks
+from students.clients import Client
+from students.controller import LEASE, tick
+from students.entry import enter
+from students.leases import release
+from students.loops import Loop, Loops
+from students.observing import Observer
+from students.pairing import Pairer, Redact
+from students.pairs import Sweeper, forget_erased
+from students.workflows import Workflows
+from students.workshop import Workshop
+
+log = structlog.get_logger(__name__)
+
+SHIP_EVERY_S = 0.2
+SCORE_EVERY_S = 0.5
+TICK_EVERY_S = 1.0
+FORGET_EVERY_S = 60.0
+END_WITHIN_S = 8.0
+STORE_RETRY_S = 2.0
+
+
+class Tasks:
+    """The tasks of now: the store's, looked up again at most once a second."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._found: dict[str, TaskSettings] = {}
+        self._looked_at = -1e9
+        self._lock = threading.Lock()
+
+    def __call__(self) -> dict[str, TaskSettings]:
+        with self._lock:
+            if time.monotonic() - self._looked_at >= TICK_EVERY_S:
+                self._found = load_tasks(self._store)
+                self._looked_at = time.monotonic()
+            return self._found
+
+
+def run(settings: Settings, stopping: threading.Event, clock: Callable[[], float] = time.time) -> None:
+    """The whole worker, until `stopping` is set and everything has ended. A store that is away is waited for."""
+    store = open_store(settings.store_url)
+    if not _prepared(store, settings, stopping):
+        return
+    tasks, client = Tasks(store), Client()
+    shop = Workshop(store, settings, client, tasks, clock, stopping)
+    observer = Observer()
+    pairer = Pairer(store, settings, client, redactor(settings), clock)
+
+    def on_stored(exchange: Exchange, request: dict[str, Any], answer: Answer, task: str | None) -> None:
+        observer.see(exchange)
+        pairer.offer(exchange, request, answer, task)
+
+    shipper = Shipper(store, settings, tasks(), on_stored, clock)
+    workflows = Workflows(shop)
+    holder = f"{socket.gethostname()}:{os.getpid()}"
+    loops = Loops(
+        [
+            Loop("ship", lambda: _ship(shipper, tasks), SHIP_EVERY_S),
+            Loop("score", lambda: score_new(store, tasks(), clock), SCORE_EVERY_S),
+            Loop("pair", lambda: _pair(pairer, tasks), TICK_EVERY_S),
+            Loop("truths", _sweeping(store, tasks), SCORE_EVERY_S),
+            Loop("rollouts", lambda: _tick(store, clock, holder, pairer, observer), TICK_EVERY_S),
+            Loop("workflows", workflows.start_queued, TICK_EVERY_S),
+            Loop("forget", lambda: forget_erased(store), FORGET_EVERY_S),
+        ],
+        stopping,
+    )
+    workflows.launch()
+    pairer.start()
+    loops.start()
+    log.info("worker runs", store=store.engine.dialect.name, holder=holder)
+    stopping.wait()
+    late = loops.join(END_WITHIN_S)
+    pairer.stop()
+    workflows.close()
+    release(store, LEASE, holder)
+    client.close()
+    store.close()
+    log.info("worker stopped", late=late)
+
+
+def _prepared(store: Store, settings: Settings, stopping: threading.Event) -> bool:
+    """Tables and the file's tasks; False when the worker is to stop before the store was there."""
+    while not stopping.is_set():
+        try:
+            upgrade(store)
+            sync_tasks(store, settings)
+            return True
+        except StoreAwayError as error:
+            log.warning("store away at the start", error=str(error)[:200])
+            stopping.wait(STORE_RETRY_S)
+    return False
+
+
+def redactor(settings: Settings) -> Redact:
+    """How a pair's answers become what may be kept: as their exchange's own were, by the task's rules."""
+    secret = load_secret(settings.data)
+
+    def redact(task: TaskSettings, request: dict[str, Any], answer: Answer, exchange_id: str) -> Answer:
+        return Redactor(task.redaction, secret).redact(request, answer, exchange_id).answer
+
+    return redact
+
+
+def _ship(shipper: Shipper, tasks: Tasks) -> int:
+    shipper.tasks = tasks()
+    return shipper.ship_once()
+
+
+def _pair(pairer: Pairer, tasks: Tasks) -> int:
+    pairer.refresh(tasks())
+    return 0
+
+
+def _sweeping(store: Store, tasks: Tasks) -> Callable[[], int]:
+    sweeper = Sweeper(store)
+    return lambda: sweeper.sweep(tasks())
+
+
+def _tick(store: Store, clock: Callable[[], float], holder: str, pairer: Pairer, observer: Observer) -> int:
+    observer.flush(store)
+    found = tick(store, clock, holder, dict(pairer.obstacles))
+    for verdict in found.verdicts:
+        log.info("verdict", kind=verdict.kind, reason=verdict.reason, share=verdict.share, sentence=verdict.sentence)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(enter("stillhouse worker", run, None))
