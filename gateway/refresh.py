@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 import structlog
 from pydantic import ValidationError
+from sqlalchemy.exc import SQLAlchemyError
 
 from capture.db import Store
 from capture.errors import StillhouseError
@@ -60,7 +61,7 @@ class SnapshotKeeper:
             if self._rounds % LATENCY_EVERY == 0:
                 self._latencies = load_latencies(self._store, list(self.current.rollouts))
             self.current = load(self._store, self._settings, secrets, self._latencies, self._clock())
-        except (StillhouseError, ValidationError) as error:
+        except (StillhouseError, SQLAlchemyError, ValidationError) as error:
             self._failed(error)
             return
         self._rounds += 1

@@ -1,0 +1,88 @@
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from capture.errors import OperationError
+from capture.spool import SpoolDepth
+from gateway.metrics import Numbers, counted, exposition, histograms, measured, without_gauges
+from gateway.metrics_server import MetricsFolder, MetricsServer
+from gateway.relay.counters import Counters
+from gateway.tally import Tally
+
+
+def numbers_of(requests: int, lag_ms: float = 1.0, first_ms: float = 3.0) -> Numbers:
+    counters, tally = Counters(), Tally()
+    for _ in range(requests):
+        counters.request("chat.completions", 200, "teacher")
+        counters.first_ms.add(first_ms)
+    counters.error("upstream_unreachable")
+    counters.in_flight = 2
+    tally.add("triage", "student", None)
+    tally.add("triage", None, "n")
+    samples = counted(counters, tally, [(("triage", "seen"), requests)])
+    return Numbers((*samples, *measured(counters, SpoolDepth(10, 1), lag_ms, 0.5, False)), histograms(counters))
+
+
+def lines(*processes: Numbers) -> set[str]:
+    return set(exposition(processes).decode().splitlines())
+
+
+def test_processes_are_summed_and_the_worst_of_the_worst_is_shown() -> None:
+    found = lines(numbers_of(3, lag_ms=1), numbers_of(4, lag_ms=7))
+    assert {
+        'stillhouse_requests_total{arm="teacher",route="chat.completions",status="2xx"} 7.0',
+        'stillhouse_errors_total{cause="upstream_unreachable"} 2.0',
+        'stillhouse_assignments_total{assignment="student",task="triage"} 2.0',
+        'stillhouse_not_student_total{reason="n",task="triage"} 2.0',
+        'stillhouse_capture_total{outcome="seen",task="triage"} 7.0',
+        "stillhouse_in_flight 4.0",
+        "stillhouse_spool_bytes 20.0",
+        "stillhouse_event_loop_lag_ms 7.0",
+        'stillhouse_first_byte_ms_bucket{le="2.0"} 0.0',
+        'stillhouse_first_byte_ms_bucket{le="5.0"} 7.0',
+        'stillhouse_first_byte_ms_bucket{le="+Inf"} 7.0',
+        "stillhouse_first_byte_ms_sum 21.0",
+    } <= found
+
+
+def test_a_slow_one_is_in_the_last_bucket_alone() -> None:
+    found = lines(numbers_of(1, first_ms=1e9))
+    assert 'stillhouse_first_byte_ms_bucket{le="60000.0"} 0.0' in found
+    assert 'stillhouse_first_byte_ms_bucket{le="+Inf"} 1.0' in found
+
+
+def test_without_a_process_there_are_names_alone() -> None:
+    assert "stillhouse_first_byte_ms_count 0.0" in lines()
+
+
+def test_of_a_process_that_ended_the_counters_stay() -> None:
+    found = lines(without_gauges(numbers_of(3)))
+    assert "stillhouse_in_flight 2.0" not in found
+    assert 'stillhouse_requests_total{arm="teacher",route="chat.completions",status="2xx"} 3.0' in found
+
+
+def test_the_folder_tells_the_living_from_the_dead(tmp_path: Path) -> None:
+    folder = MetricsFolder(tmp_path / "run")
+    (folder.folder / "999999999.numbers").write_bytes(msgspec.msgpack.encode(numbers_of(2)))
+    (folder.folder / "1.numbers").write_bytes(msgspec.msgpack.encode(numbers_of(3)))
+    (folder.folder / "2.numbers").write_bytes(b"torn")
+    found = lines(*folder.read())
+    assert "stillhouse_in_flight 2.0" in found
+    assert 'stillhouse_capture_total{outcome="seen",task="triage"} 5.0' in found
+    folder.close()
+    assert not folder.folder.exists()
+
+
+def test_the_port_serves_them_and_nothing_else() -> None:
+    with MetricsServer(0, lambda: [numbers_of(1)]) as server:
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics", timeout=10) as reply:
+            assert reply.headers["content-type"].startswith("text/plain")
+            assert b"stillhouse_in_flight 2.0" in reply.read()
+        with pytest.raises(urllib.error.HTTPError, match="404") as refused:
+            urllib.request.urlopen(f"http://127.0.0.1:{server.port}/", timeout=10)
+        refused.value.close()
+        with pytest.raises(OperationError, match="metrics_port"):
+            MetricsServer(server.port, list)

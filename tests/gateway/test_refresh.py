@@ -1,0 +1,94 @@
+from pathlib import Path
+
+from capture.db import Store, open_store
+from capture.settings import Settings
+from gateway.refresh import SnapshotKeeper
+from tests.factories.rollouts import add_rollout, add_student, tick
+from tests.factories.routing import NOW, Time, settings_of
+from tests.factories.store import new_store
+
+
+def keeper_of(store: Store, settings: Settings, **environ: str) -> SnapshotKeeper:
+    return SnapshotKeeper(store, settings, Time(), environ)
+
+
+def test_before_the_first_look_the_file_is_what_is_known(tmp_path: Path) -> None:
+    store = new_store(tmp_path)
+    keeper = keeper_of(store, settings_of(tmp_path))
+    assert set(keeper.current.tasks) == {"triage", "extract"}
+    assert (keeper.current.from_store, keeper.degraded) == (False, False)
+    keeper.stop()
+    store.close()
+
+
+def test_what_changes_in_the_store_is_seen(tmp_path: Path) -> None:
+    store = new_store(tmp_path)
+    keeper = keeper_of(store, settings_of(tmp_path))
+    keeper.refresh()
+    add_student(store, "http://127.0.0.1:9600/v1")
+    add_rollout(store)
+    tick(store, NOW)
+    keeper.refresh()
+    assert [rollout.share for rollout in keeper.current.rollouts["triage"]] == [0.25]
+    store.close()
+
+
+def test_the_last_good_snapshot_stays_while_the_store_is_away(tmp_path: Path) -> None:
+    store = new_store(tmp_path)
+    add_student(store, "http://127.0.0.1:9600/v1")
+    add_rollout(store)
+    keeper = keeper_of(store, settings_of(tmp_path))
+    keeper.refresh()
+    good = keeper.current
+    store.close()
+    database = tmp_path / "test.db"
+    database.rename(tmp_path / "away.db")
+    database.mkdir()
+    keeper.refresh()
+    assert keeper.current is good
+    assert keeper.degraded
+    database.rmdir()
+    (tmp_path / "away.db").rename(database)
+    keeper.refresh()
+    assert not keeper.degraded
+    assert keeper.current is not good
+    store.close()
+
+
+def test_a_store_without_tables_is_away(tmp_path: Path) -> None:
+    store = open_store(f"sqlite:///{tmp_path / 'empty.db'}")
+    keeper = keeper_of(store, settings_of(tmp_path))
+    keeper.refresh()
+    assert keeper.degraded
+    assert "triage" in keeper.current.tasks
+    store.close()
+
+
+def test_secrets_are_read_again_each_time(tmp_path: Path) -> None:
+    store = new_store(tmp_path)
+    file = tmp_path / "key"
+    file.write_text("first\n")
+    config = f"""
+[upstreams.a]
+base_url = "http://127.0.0.1:1/v1"
+auth = "key"
+api_key_file = "{file}"
+"""
+    keeper = keeper_of(store, settings_of(tmp_path, config))
+    assert keeper.current.secrets == {"a": "first"}
+    file.write_text("second")
+    keeper.refresh()
+    assert keeper.current.secrets == {"a": "second"}
+    file.unlink()
+    keeper.refresh()
+    assert keeper.current.secrets == {"a": "second"}
+    store.close()
+
+
+def test_the_thread_looks_by_itself_and_ends(tmp_path: Path) -> None:
+    store = new_store(tmp_path)
+    keeper = keeper_of(store, settings_of(tmp_path))
+    keeper.start()
+    assert keeper.current.from_store
+    keeper.stop()
+    store.close()
