@@ -67,7 +67,7 @@ def main() -> None:
         )
         for name, title, icon, text in PAGES
     ]
-    chosen = st.navigation(pages)
+    chosen = st.navigation({"Stillhouse": pages})
     with page.guarded():
         chosen.run()
 

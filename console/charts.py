@@ -11,13 +11,13 @@ from console.reads.rollouts import Point
 STUDENT, TEACHER, BASE, HARM, QUIET = "#2f9e6e", "#4c78c8", "#9a8f80", "#d1495b", "#8a8f98"
 HEIGHT = 260
 
-Chart = alt.Chart | alt.LayerChart
+Chart = alt.Chart | alt.LayerChart | alt.FacetChart
 
 
 def loss(points: Sequence[tuple[int, float]]) -> Chart:
     """Training loss by optimiser step."""
-    data = alt.Data(values=[{"step": step, "loss": value} for step, value in points])
-    return (
+    data = alt.InlineData(values=[{"step": step, "loss": value} for step, value in points])
+    chart: alt.Chart = (
         alt.Chart(data, title="Training loss", height=HEIGHT)
         .mark_line(color=STUDENT, point=len(points) < 60)
         .encode(
@@ -26,17 +26,15 @@ def loss(points: Sequence[tuple[int, float]]) -> Chart:
             tooltip=[alt.Tooltip("step:Q", title="Step"), alt.Tooltip("loss:Q", title="Loss", format=".4f")],
         )
     )
+    return chart
 
 
 def confidence(points: Sequence[Point], grader: str, margin: float, alpha: float) -> Chart:
     """A gate's confidence sequence over pairs, with zero and the margin drawn; all in percentage points."""
-    values = [
-        {"pairs": p.pairs, "mean": 100 * p.mean, "low": 100 * p.low, "high": 100 * p.high}
-        for p in points
-    ]
+    values = [{"pairs": p.pairs, "mean": 100 * p.mean, "low": 100 * p.low, "high": 100 * p.high} for p in points]
     y_range = _window(values, margin)
     scale = alt.Scale(domain=list(y_range), clamp=True)
-    frame = alt.Chart(alt.Data(values=values))
+    frame = alt.Chart(alt.InlineData(values=values))
     x = alt.X("pairs:Q", title="Pairs counted", axis=alt.Axis(format="d", tickMinStep=1))
     tooltip = [
         alt.Tooltip("pairs:Q", title="Pairs"),
@@ -48,9 +46,9 @@ def confidence(points: Sequence[Point], grader: str, margin: float, alpha: float
         x=x, y=alt.Y("low:Q", title="Student − teacher (points)", scale=scale), y2="high:Q", tooltip=tooltip
     )
     mean = frame.mark_line(color=STUDENT).encode(x=x, y=alt.Y("mean:Q", scale=scale), tooltip=tooltip)
-    lines = _line(0, "equal to the teacher", QUIET) + _line(-100 * margin, f"margin −{100 * margin:.3g}", HARM)
+    lines = (*_line(0, "equal to the teacher", QUIET), *_line(-100 * margin, f"margin −{100 * margin:.3g}", HARM))
     title = f"{grader}: difference to the teacher, each bound at α {alpha:.2g}"
-    return alt.layer(band, mean, lines).properties(title=title, height=HEIGHT + 40)
+    return alt.layer(band, mean, *lines).properties(title=title, height=HEIGHT + 40)
 
 
 def _window(values: Sequence[Mapping[str, float]], margin: float) -> tuple[float, float]:
@@ -64,20 +62,20 @@ def _window(values: Sequence[Mapping[str, float]], margin: float) -> tuple[float
     return max(-100.0, low - air), min(100.0, high + air)
 
 
-def _line(at: float, text: str, colour: str) -> alt.LayerChart:
-    data = alt.Data(values=[{"at": at, "text": text}])
+def _line(at: float, text: str, colour: str) -> Sequence[alt.Chart]:
+    data = alt.InlineData(values=[{"at": at, "text": text}])
     rule = alt.Chart(data).mark_rule(color=colour, strokeDash=[5, 4]).encode(y="at:Q")
     label = (
         alt.Chart(data)
         .mark_text(align="right", dx=-4, dy=-7, color=colour, fontWeight=600)
         .encode(y="at:Q", x=alt.value("width"), text="text:N")
     )
-    return alt.layer(rule, label)
+    return rule, label
 
 
 def forest(rows: Sequence[Mapping[str, Any]], title: str, x_title: str, marks: Mapping[str, float]) -> Chart:
-    """Intervals under one another: rows of {name, group, mean, low, high} in percent or points; `marks` are drawn as lines."""
-    frame = alt.Chart(alt.Data(values=list(rows)))
+    """Intervals under one another: rows of {name, group, mean, low, high}, and `marks` as upright lines by name."""
+    frame = alt.Chart(alt.InlineData(values=list(rows)))
     order = list(dict.fromkeys(row["name"] for row in rows))
     y = alt.Y("name:N", title=None, sort=order, axis=alt.Axis(labelLimit=260))
     colour = alt.Color("group:N", title=None, legend=alt.Legend(orient="top"))
@@ -100,7 +98,7 @@ def forest(rows: Sequence[Mapping[str, Any]], title: str, x_title: str, marks: M
     dots = frame.mark_point(filled=True, size=70).encode(x="mean:Q", y=y, yOffset=offset, color=colour, tooltip=tooltip)
     layers: list[Any] = [bars, dots]
     for name, at in marks.items():
-        data = alt.Data(values=[{"at": at, "what": name}])
+        data = alt.InlineData(values=[{"at": at, "what": name}])
         rule = alt.Chart(data).mark_rule(strokeDash=[5, 4], color=HARM if at else QUIET)
         layers.append(rule.encode(x="at:Q", tooltip=alt.Tooltip("what:N", title="")))
     step = 26 * max(1, len({row["group"] for row in rows}))
@@ -114,8 +112,8 @@ def confusion(cells: Mapping[str, Mapping[str, int]], title: str, truth: str, sa
         for right, row in cells.items()
         for answer, number in row.items()
     ]
-    labels = sorted({value["truth"] for value in values} | {value["said"] for value in values})
-    frame = alt.Chart(alt.Data(values=values))
+    labels = sorted({*cells, *(answer for row in cells.values() for answer in row)})
+    frame = alt.Chart(alt.InlineData(values=values))
     x = alt.X("said:N", title=said, sort=labels, axis=alt.Axis(labelAngle=-40, labelLimit=140))
     y = alt.Y("truth:N", title=truth, sort=labels, axis=alt.Axis(labelLimit=140))
     tooltip = [
@@ -136,8 +134,8 @@ def confusion(cells: Mapping[str, Mapping[str, int]], title: str, truth: str, sa
 
 def shares(points: Sequence[tuple[datetime, float, str]]) -> Chart:
     """The student's share over time, a step at each verdict."""
-    data = alt.Data(values=[{"at": at.isoformat(), "share": share, "what": what} for at, share, what in points])
-    return (
+    data = alt.InlineData(values=[{"at": at.isoformat(), "share": share, "what": what} for at, share, what in points])
+    chart: alt.Chart = (
         alt.Chart(data, title="Student share by verdict", height=HEIGHT)
         .mark_line(color=STUDENT, interpolate="step-after", point=True)
         .encode(
@@ -150,6 +148,7 @@ def shares(points: Sequence[tuple[datetime, float, str]]) -> Chart:
             ],
         )
     )
+    return chart
 
 
 def _whole() -> alt.Scale:
@@ -158,7 +157,7 @@ def _whole() -> alt.Scale:
 
 def bars(counts: Mapping[str, int], title: str, unit: str) -> Chart:
     """Counts by name, the largest first."""
-    data = alt.Data(values=[{"name": name, "count": number} for name, number in counts.items()])
+    data = alt.InlineData(values=[{"name": name, "count": number} for name, number in counts.items()])
     frame = alt.Chart(data, title=title, height=max(90, 30 * len(counts) + 40))
     y = alt.Y("name:N", title=None, sort="-x", axis=alt.Axis(labelLimit=220))
     x = alt.X("count:Q", title=unit, axis=alt.Axis(format="d", tickMinStep=1))

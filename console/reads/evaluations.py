@@ -1,18 +1,20 @@
-"""Owns what pages and commands show of evaluations: their list, their reports, and answers to look at."""
+"""Owns what pages and commands show of evaluations: their list and their reports."""
 
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from sqlalchemy import select
 
 from capture.db import Store
 from capture.errors import NotFoundError
-from students.tables import evaluation_answers, evaluations
+from students.report import Report
+from students.tables import evaluations
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One row of evaluations; `report` is students.evaluation.Report, JSON-ready, empty until it succeeded."""
+    """One row of evaluations; `report` is None until it succeeded."""
 
     id: str
     task: str
@@ -20,7 +22,7 @@ class Evaluation:
     students: tuple[str, ...]
     state: str
     progress: dict[str, Any]
-    report: dict[str, Any]
+    report: Report | None
     error: str | None
     created_at: float
     ended_at: float | None
@@ -28,18 +30,6 @@ class Evaluation:
     @property
     def moving(self) -> bool:
         return self.state in ("queued", "running")
-
-
-@dataclass(frozen=True)
-class AnswerRow:
-    """What a student (or the teacher) answered to one request of a holdout."""
-
-    exchange_id: str
-    student_id: str
-    output: str
-    error: str | None
-    duration_ms: float
-    scores: dict[str, float]
 
 
 def list_evaluations(store: Store, task: str | None = None, limit: int = 50) -> list[Evaluation]:
@@ -51,6 +41,11 @@ def list_evaluations(store: Store, task: str | None = None, limit: int = 50) -> 
         return [_evaluation(row) for row in connection.execute(query)]
 
 
+def evaluations_of(store: Store, student_id: str, task: str) -> list[Evaluation]:
+    """Those among a task's newest fifty that this student was part of, newest first."""
+    return [found for found in list_evaluations(store, task) if student_id in found.students]
+
+
 def load_evaluation(store: Store, evaluation_id: str) -> Evaluation:
     """Raises NotFoundError."""
     with store.read() as connection:
@@ -60,22 +55,7 @@ def load_evaluation(store: Store, evaluation_id: str) -> Evaluation:
     return _evaluation(row)
 
 
-def answers_of(store: Store, dataset_id: str, student_id: str, limit: int = 2000) -> list[AnswerRow]:
-    """A student's answers to a dataset's holdout."""
-    columns = [evaluation_answers.c[name] for name in AnswerRow.__dataclass_fields__]
-    chosen = select(*columns).where(
-        evaluation_answers.c.dataset_id == dataset_id, evaluation_answers.c.student_id == student_id
-    )
-    with store.read() as connection:
-        return [AnswerRow(*row) for row in connection.execute(chosen.limit(limit))]
-
-
-def worst_answers(store: Store, dataset_id: str, student_id: str, grader: str, limit: int = 20) -> list[AnswerRow]:
-    """The answers that `grader` gave least, worst first; answers that erred are the worst of all."""
-    found = [row for row in answers_of(store, dataset_id, student_id) if row.error or row.scores.get(grader, 1.0) < 1.0]
-    return sorted(found, key=lambda row: (row.error is None, row.scores.get(grader, 0.0)))[:limit]
-
-
 def _evaluation(row: Any) -> Evaluation:
     values = dict(row._mapping)
-    return Evaluation(**{**values, "students": tuple(values["students"])})
+    report = msgspec.convert(values["report"], Report) if values["report"] else None
+    return Evaluation(**{**values, "students": tuple(values["students"]), "report": report})

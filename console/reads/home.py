@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Table, func, select
 
 from capture.db import Store
 from capture.tables import counters, datasets, exchanges, reviews
@@ -133,9 +133,8 @@ def _waiting(connection: Connection, task: str, rollout: Rollout | None) -> list
     return found
 
 
-def _newest_state(connection: Connection, table: type | object, task: str) -> str | None:
-    columns = table.c  # type: ignore[attr-defined]
-    newest = select(columns.state).where(columns.task == task).order_by(columns.created_at.desc()).limit(1)
+def _newest_state(connection: Connection, table: Table, task: str) -> str | None:
+    newest = select(table.c.state).where(table.c.task == task).order_by(table.c.created_at.desc()).limit(1)
     return connection.scalar(newest)
 
 

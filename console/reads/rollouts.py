@@ -1,4 +1,4 @@
-"""Owns what a rollout's pages show of its evidence: what the tests say now, how they came there, and the pairs behind."""
+"""Owns what pages show of a rollout's evidence: what the tests say now, how they came there, the pairs behind."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -85,7 +85,7 @@ def pair_counts(store: Store, rollout_id: str) -> dict[str, int]:
     """How many pairs are in which state."""
     counted = select(pairs.c.state, func.count()).where(pairs.c.rollout_id == rollout_id).group_by(pairs.c.state)
     with store.read() as connection:
-        return {state: number for state, number in connection.execute(counted).tuples()}
+        return dict(connection.execute(counted).tuples().all())
 
 
 def worst_pairs(store: Store, rollout_id: str, grader: str, limit: int = 20) -> list[PairRow]:

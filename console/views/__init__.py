@@ -1,1 +1,1 @@
-"""The console's pages: one file each, run by Streamlit, reading through console.reads and acting through console.verbs."""
+"""The console's pages: one file each, run by Streamlit; they read through console.reads and act through its verbs."""

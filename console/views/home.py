@@ -22,7 +22,7 @@ def rows() -> None:
     if not found:
         _connect(loose)
         return
-    for row in found:
+    for row in sorted(found, key=lambda row: -row.recent.count):
         _task(row)
     if loose:
         st.caption(f"{capped(loose)} exchanges belong to no task; a rule on the page Tasks can claim such traffic.")
@@ -31,7 +31,7 @@ def rows() -> None:
 def _task(row: reads.TaskRow) -> None:
     with st.container(border=True, key=f"task-{row.name}"):
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.subheader(plain(row.name), anchor=False)
+            st.subheader(plain(row.name), anchor=False, width="content")
             st.caption(f"teacher {plain(row.teacher)}")
             st.space("stretch")
             query = {"task": row.name}
@@ -45,19 +45,20 @@ def _task(row: reads.TaskRow) -> None:
 
 def _figures(row: reads.TaskRow) -> None:
     recent = row.recent
-    with st.container(horizontal=True, gap="medium"):
+    with st.container(horizontal=True, gap="small"):
         _figure("Stored", count(row.stored), f"{capped(recent.count)} in the last day", "Exchanges in the store.")
         unpriced = f"; {capped(recent.unpriced)} of unknown price" if recent.unpriced else ""
         _figure("Spend, last day", money(recent.cost_usd), f"all arms{unpriced}", _over(recent))
-        fallbacks = f"{recent.fallback:,} fallbacks" if recent.fallback else _stage(row)
-        _figure("Student share", percent(recent.share), fallbacks, _over(recent))
+        _figure("Student share", percent(recent.share), _stage(row), _over(recent))
         quality, bounds = _quality(row)
-        _figure("Quality against teacher", quality, bounds, "Student minus teacher in points, with its interval.")
-        _figure("Saved, last day", money(recent.saved_usd), "estimate", "What the teacher would have charged on average.")
+        _figure("Against teacher", quality, bounds, "Student minus teacher in percentage points, with its bounds.")
+        _figure(
+            "Saved, last day", money(recent.saved_usd), "estimate", "What the teacher would have charged on average."
+        )
 
 
 def _figure(label: str, value: str, below: str, text: str) -> None:
-    with st.container(width=180, gap=None):
+    with st.container(width=136, gap=None):
         st.metric(label, value, help=text)
         st.caption(plain(below))
 
@@ -70,15 +71,17 @@ def _stage(row: reads.TaskRow) -> str:
     if row.rollout is None:
         return "no rollout yet"
     state = row.rollout.state.replace("_", " ")
-    return f"{state}, {stage_name(row.rollout.share)}" if row.rollout.state in ("running", "paused") else state
+    stage = f", {stage_name(row.rollout.share)}" if row.rollout.state in ("running", "paused") else ""
+    fallbacks = f"; {row.recent.fallback:,} fell back" if row.recent.fallback else ""
+    return f"rollout {state}{stage}{fallbacks}"
 
 
 def _quality(row: reads.TaskRow) -> tuple[str, str]:
     reading = row.gate.reading if row.gate else None
     if row.gate is None or reading is None:
         return NONE, "no pair scored yet"
-    bounds = f"from {points(reading.low)} to {points(reading.high)}, {reading.count:,} pairs, {row.gate.grader}"
-    return points(reading.mean), bounds
+    bounds = f"{points(reading.low)} to {points(reading.high)} in {row.gate.grader}, {reading.count:,} pairs"
+    return f"{points(reading.mean)} pt", bounds
 
 
 def _connect(loose: int) -> None:

@@ -39,16 +39,16 @@ def zone() -> tzinfo:
 
 
 @st.cache_data(ttl=FRESH_S, max_entries=1000, show_spinner=False)
-def _answer(_read: Callable[..., T], name: str, url: str, args: tuple[Any, ...], _store: Store) -> T:  # noqa: ARG001
-    return _read(_store, *args)
+def _answer(key: tuple[str, ...], _read: Callable[..., T], _store: Store, _args: tuple[Any, ...]) -> T:  # noqa: ARG001
+    return _read(_store, *_args)
 
 
 def ask(read: Callable[Concatenate[Store, P], T], *args: P.args, **nothing: P.kwargs) -> T:
-    """What `read(store, *args)` says, at most FRESH_S seconds old. Arguments and answers are plain data."""
+    """What `read(store, *args)` says, at most FRESH_S seconds old. Arguments are told apart by their repr."""
     assert not nothing, "reads are asked by position"
     store = desk().store
-    name = f"{read.__module__}.{read.__qualname__}"
-    return cast(T, _answer(read, name, str(store.engine.url), args, store))
+    key = (str(store.engine.url), read.__module__, read.__qualname__, repr(args))
+    return _answer(key, read, store, args)
 
 
 def forget() -> None:

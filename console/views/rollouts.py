@@ -150,7 +150,9 @@ def _needs(policy: Policy, evidence: Evidence) -> list[tuple[bool, str]]:
         needs.append((proven, f"{claim}: {'proven' if proven else 'not yet proven'} at α {policy.alpha:.2g}"))
     if evidence.fallback_rate is not None:
         most = policy.most_fallbacks
-        needs.append((evidence.fallback_rate <= most, f"{percent(evidence.fallback_rate)} fallbacks, {percent(most)} allowed"))
+        needs.append(
+            (evidence.fallback_rate <= most, f"{percent(evidence.fallback_rate)} fallbacks, {percent(most)} allowed")
+        )
     return needs
 
 
@@ -250,7 +252,9 @@ def _start(task: str | None) -> None:
 def _start_form(student: registry.Student, policy: RolloutSettings) -> None:
     with st.form("start", border=False):
         left, middle, right = st.columns(3)
-        margin = left.number_input("Margin (points)", 0.1, 50.0, policy.margin * 100, 0.5, help="How much worse it may be.")
+        margin = left.number_input(
+            "Margin (points)", 0.1, 50.0, policy.margin * 100, 0.5, help="How much worse it may be."
+        )
         alpha = middle.number_input("α", 0.001, 0.5, policy.alpha, 0.01, format="%.3f", help="Chance of a false proof.")
         pairs = right.number_input("Pairs at each stage, at least", 1, 100_000, policy.minimum_pairs)
         ladder = st.text_input("Ladder (percent, after shadow)", ", ".join(f"{s * 100:g}" for s in policy.shares))

@@ -123,7 +123,9 @@ def _lineage(student: registry.Student) -> None:
     with st.container(horizontal=True):
         if student.fine_tune_id:
             query = {"fine_tune": student.fine_tune_id}
-            st.page_link("views/students.py", label="Its fine-tune", icon=":material/model_training:", query_params=query)
+            st.page_link(
+                "views/students.py", label="Its fine-tune", icon=":material/model_training:", query_params=query
+            )
         if student.dataset_id:
             query = {"dataset": student.dataset_id}
             st.page_link("views/datasets.py", label="Its dataset", icon=":material/dataset:", query_params=query)

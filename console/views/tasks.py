@@ -9,7 +9,7 @@ from capture.settings import TaskSettings
 from console import verbs
 from console.reads import tasks as reads
 from console.views import page
-from console.views.words import count, plain, short, when
+from console.views.words import count, short, when
 
 NEW = {
     "kind": "extraction",

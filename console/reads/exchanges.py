@@ -1,0 +1,55 @@
+"""Owns what an opened exchange shows beside itself: its pairs, and the datasets that it went into."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import select
+
+from capture.db import Store
+from capture.tables import dataset_rows, datasets
+from students.pairs import read_output
+from students.tables import pairs
+
+MOST_DATASETS = 20
+
+
+@dataclass(frozen=True)
+class PairTexts:
+    """Both sides' answers to one request; `student` None: it erred."""
+
+    teacher: str
+    student: str | None
+    error: str | None
+    differences: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Membership:
+    """One dataset that an exchange is in."""
+
+    id: str
+    task: str
+    version: int
+    split: str
+
+
+def pairs_of(store: Store, exchange_id: str) -> list[PairTexts]:
+    columns = (pairs.c.teacher_output, pairs.c.student_output, pairs.c.student_error, pairs.c.differences)
+    with store.read() as connection:
+        found = connection.execute(select(*columns).where(pairs.c.exchange_id == exchange_id)).tuples().all()
+    return [
+        PairTexts(_text(teacher), None if student is None else _text(student), error, dict(differences))
+        for teacher, student, error, differences in found
+    ]
+
+
+def _text(output: str) -> str:
+    return read_output(output).text
+
+
+def datasets_with(store: Store, exchange_id: str) -> list[Membership]:
+    """Newest version first."""
+    columns = (datasets.c.id, datasets.c.task, datasets.c.version, dataset_rows.c.split)
+    joined = select(*columns).join(dataset_rows, dataset_rows.c.dataset_id == datasets.c.id)
+    chosen = joined.where(dataset_rows.c.exchange_id == exchange_id).order_by(datasets.c.version.desc())
+    with store.read() as connection:
+        return [Membership(*row) for row in connection.execute(chosen.limit(MOST_DATASETS)).tuples()]

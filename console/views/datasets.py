@@ -1,0 +1,289 @@
+"""Datasets: build one, read its card, its rows and its versions, export it."""
+
+import tempfile
+from collections.abc import Mapping
+from datetime import date, datetime, time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import streamlit as st
+
+from capture import datasets
+from capture.errors import StillhouseError
+from console import charts, verbs
+from console.access import Desk
+from console.reads import datasets as reads
+from console.reads import tasks as task_reads
+from console.views import conversation, page
+from console.views.words import NONE, count, plain, short, when
+
+STATES = {"queued": "gray", "building": "blue", "ready": "green", "failed": "red"}
+FORMS = {"openai-sft": "jsonl", "openai-dpo": "jsonl", "parquet": "parquet"}
+MOST_LABELS = 30
+
+
+def show() -> None:
+    st.title("Datasets")
+    chosen = page.query("dataset")
+    if chosen is not None:
+        st.page_link("views/datasets.py", label="All datasets", icon=":material/arrow_back:")
+        opened(page.ask(datasets.resolve, chosen))
+        return
+    names = page.task_names()
+    if names:
+        _build(names)
+    listed(page.query("task"))
+
+
+@page.live(3)
+def listed(task: str | None) -> None:
+    found = page.ask(datasets.list_datasets, task)
+    if not found:
+        text = (
+            "A dataset is a frozen, versioned selection of a task's exchanges: duplicates out, low scores out, and a "
+            "holdout that no student ever learns from."
+        )
+        page.empty("No dataset yet", text, "dataset")
+        if not page.task_names():
+            st.page_link("views/tasks.py", label="It needs a task first", icon=":material/label:")
+        return
+    for card in found:
+        with st.container(border=True, horizontal=True, vertical_alignment="center"):
+            _badge(card)
+            st.markdown(f"**{plain(card.name)}**")
+            if card.state == "ready":
+                train, holdout = card.rows.get("train", 0), card.rows.get("holdout", 0)
+                st.markdown(f"{train:,} to train, {holdout:,} held out")
+            st.caption(when(card.created_at, page.zone()))
+            query = {"dataset": card.id}
+            st.page_link("views/datasets.py", label="Open", icon=":material/open_in_full:", query_params=query)
+
+
+def _badge(card: datasets.Card) -> None:
+    colour: Any = STATES.get(card.state, "gray")
+    st.badge(card.state, color=colour)
+
+
+def opened(dataset_id: str) -> None:
+    """One dataset; while it is being built the page looks again by itself."""
+    card = page.ask(datasets.load_card, dataset_id)
+    st.subheader(plain(card.name), anchor=False)
+    _state(card.id)
+    if card.state != "ready":
+        return
+    _figures(card)
+    _acts(card)
+    _drops(card)
+    _contents(card)
+    _rows(card.id)
+    _versions(card)
+    with st.expander("The whole card", key="card"):
+        st.json(msgspec.to_builtins(card), expanded=1)
+
+
+@page.live(2)
+def _state(dataset_id: str) -> None:
+    card = page.ask(datasets.load_card, dataset_id)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        _badge(card)
+        st.caption(f"asked for {when(card.created_at, page.zone())}")
+        if card.hash:
+            st.caption(f"sha256 {card.hash}")
+    if card.error:
+        st.error(plain(card.error), icon=":material/error:")
+    moving = card.state in ("queued", "building")
+    if moving:
+        st.caption("The worker builds it; this page shows it when it is ready.")
+    was = st.session_state.get("dataset-moving")
+    st.session_state["dataset-moving"] = dataset_id if moving else None
+    if was == dataset_id and not moving:
+        st.rerun(scope="app")
+
+
+def _figures(card: datasets.Card) -> None:
+    train = card.tokens.get("train")
+    facts = {
+        "To train": count(card.rows.get("train", 0)),
+        "Held out": count(card.rows.get("holdout", 0)),
+        "With a truth": count(sum(card.with_truth.values())),
+        "Corrected by people": count(card.sources.get("correction", 0)),
+        "Tokens to train": NONE if train is None else count(train.input + train.output),
+    }
+    with st.container(horizontal=True, gap="medium"):
+        for label, value in facts.items():
+            st.metric(label, value, width=175)
+    if card.erased:
+        st.caption(f"{card.erased:,} rows were erased since.")
+    if card.since:
+        zone = page.zone()
+        st.caption(f"Exchanges from {when(card.since, zone)} to {when(card.until, zone)}.")
+
+
+def _acts(card: datasets.Card) -> None:
+    with st.container(horizontal=True, vertical_alignment="center"):
+        query = {"dataset": card.id, "task": card.task}
+        label, icon = "Train a student on it", ":material/model_training:"
+        st.page_link("views/students.py", label=label, icon=icon, query_params=query)
+        with st.popover("Export", icon=":material/download:"):
+            form = st.selectbox("Form", list(FORMS), key="export-form")
+            name = f"{card.task}-{card.version}.{FORMS[form]}"
+            desk = page.desk()
+            st.download_button(
+                "Download the train split",
+                data=lambda: _exported(desk, card.id, form, name),
+                file_name=name,
+                icon=":material/download:",
+                key="export",
+            )
+        for identity, name in page.ask(reads.learners, card.id):
+            query = {"student": identity}
+            st.page_link("views/students.py", label=plain(name), icon=":material/school:", query_params=query)
+
+
+def _exported(desk: Desk, dataset_id: str, form: str, name: str) -> bytes:
+    with tempfile.TemporaryDirectory(prefix="stillhouse-export-") as folder:
+        file = Path(folder) / name
+        verbs.export_dataset(desk, dataset_id, form, file)
+        return file.read_bytes()
+
+
+def _drops(card: datasets.Card) -> None:
+    st.markdown("#### What was left out")
+    looked = card.considered.get("train", 0)
+    if not card.drops:
+        st.caption(f"Nothing: all {looked:,} exchanges that were looked at passed.")
+        return
+    left, right = st.columns([3, 2])
+    named = {reason.replace("_", " "): number for reason, number in card.drops.items()}
+    title = f"Left out of {looked:,} exchanges, by reason"
+    left.altair_chart(charts.bars(named, title, "Exchanges"), key="drops", alt=title)
+    held = card.holdout_drops
+    right.dataframe(
+        {
+            "Reason": [*named, *(f"{reason.replace('_', ' ')} (holdout)" for reason in held)],
+            "Exchanges": [*named.values(), *held.values()],
+        },
+        hide_index=True,
+        height="content",
+        alt="Counts of what was left out",
+    )
+
+
+def _contents(card: datasets.Card) -> None:
+    left, right = st.columns(2)
+    labels = _most({name or "(none)": number for name, number in card.labels.get("train", {}).items()})
+    if labels and set(labels) != {"(none)"}:
+        left.altair_chart(charts.bars(labels, "Labels to train on", "Rows"), key="labels", alt="Labels")
+    versions = _most({short(name) or "(none)": n for name, n in card.prompt_versions.get("train", {}).items()})
+    if versions:
+        chart = charts.bars(versions, "Prompt versions to train on", "Rows")
+        right.altair_chart(chart, key="versions", alt="Prompt versions")
+
+
+def _most(counts: Mapping[str, int]) -> dict[str, int]:
+    return dict(sorted(counts.items(), key=lambda pair: -pair[1])[:MOST_LABELS])
+
+
+def _rows(dataset_id: str) -> None:
+    st.markdown("#### Rows")
+    after = st.session_state.get("rows-after", {}).get(dataset_id, -1)
+    found = page.ask(reads.train_rows, dataset_id, after)
+    st.caption("Of the train split; the holdout stays sealed.")
+    for position, row in found.rows:
+        user = next((str(one.get("content")) for one in reversed(row.request.get("messages", []))), "")
+        label = f"{position} · {plain(user[:90])} → {plain(row.text[:60])}"
+        with st.expander(label, key=f"row-{position}"):
+            conversation.request(row.request)
+            conversation.message(row.target, f"row-{position}")
+            if row.source == "correction":
+                st.caption("This answer was corrected by a person.")
+            query = {"exchange": row.exchange_id}
+            st.page_link("views/traffic.py", label="The exchange", icon=":material/forum:", query_params=query)
+    with st.container(horizontal=True):
+        if st.button("First rows", disabled=after < 0, key="rows-first"):
+            st.session_state["rows-after"] = {}
+            st.rerun()
+        if st.button("More rows", disabled=found.last is None, key="rows-more"):
+            st.session_state["rows-after"] = {dataset_id: found.last}
+            st.rerun()
+
+
+def _versions(card: datasets.Card) -> None:
+    others = [one for one in page.ask(datasets.list_datasets, card.task) if one.id != card.id and one.state == "ready"]
+    if not others:
+        return
+    st.markdown("#### Against another version")
+    names = {one.id: one for one in others}
+    chosen = st.selectbox("Version", list(names), format_func=lambda one: names[one].name, key="diff-with")
+    other = names[chosen]
+    figures = {"Rows to train": "train", "Rows held out": "holdout"}
+    reasons = sorted({*card.drops, *other.drops})
+    st.dataframe(
+        {
+            "Figure": [*figures, *(f"left out: {reason.replace('_', ' ')}" for reason in reasons)],
+            other.name: [*(other.rows.get(s, 0) for s in figures.values()), *(other.drops.get(r, 0) for r in reasons)],
+            card.name: [*(card.rows.get(s, 0) for s in figures.values()), *(card.drops.get(r, 0) for r in reasons)],
+        },
+        hide_index=True,
+        height="content",
+        alt=f"{other.name} and {card.name} side by side",
+    )
+
+
+def _build(names: list[str]) -> None:
+    wanted = page.query("task")
+    with st.expander("Build a dataset", icon=":material/add:"):
+        at = names.index(wanted) if wanted in names else 0
+        task = st.selectbox("Task", names, index=at, key="build-task")
+        settings = verbs.task_of(page.desk(), task)
+        with st.form("build", border=False):
+            filters = _filters(list(task_reads.graders_of(settings)))
+            if st.form_submit_button("Build", type="primary", icon=":material/dataset:"):
+                with page.acting("The build is queued; the worker takes it from here"):
+                    verbs.build_dataset(page.desk(), task, filters())
+
+
+def _filters(graders: list[str]) -> Any:
+    """The form's fields; returns what makes Filters of them once it is submitted."""
+    left, middle, right = st.columns(3)
+    kinds = {"not_rejected": "all but the rejected", "approved": "only accepted or corrected"}
+    reviews: Any = left.selectbox("Reviews", list(kinds), format_func=lambda one: kinds[one])
+    rules = {"any": "does not matter", "agree": "not against a known truth", "required": "known, and met"}
+    truth: Any = middle.selectbox("Truth", list(rules), format_func=lambda one: rules[one])
+    most = right.number_input("Rows to train, at most (0: all)", 0, 10_000_000, 0)
+    since = left.date_input("From", None)
+    until = middle.date_input("Until", None)
+    near = right.number_input(
+        "Near-duplicates from similarity", 0.0, 1.0, 0.85, 0.01, help="Of word shingles; 1: only exact."
+    )
+    lowest = {name: left.number_input(f"Lowest {name}", 0.0, 1.0, 0.0, 0.05, key=f"lowest-{name}") for name in graders}
+    balance = middle.number_input("Most rows of a label, as a multiple of the rarest (0: any)", 0.0, 1000.0, 0.0)
+    seed = right.number_input("Seed", 0, 2**31 - 1, 0)
+
+    def made() -> datasets.Filters:
+        scores = {name: value for name, value in lowest.items() if value > 0}
+        if near == 0:
+            raise StillhouseError("near-duplicates: the similarity must be above 0")
+        return datasets.Filters(
+            minimum_score=scores or None,
+            reviews=reviews,
+            truth=truth,
+            since=_midnight(since),
+            until=_midnight(until),
+            near_duplicate=near,
+            max_rows=most or None,
+            balance=balance or None,
+            seed=seed,
+        )
+
+    return made
+
+
+def _midnight(day: date | None) -> float | None:
+    """The start of a day in the reader's zone, in Unix seconds."""
+    return None if day is None else datetime.combine(day, time(), page.zone()).timestamp()
+
+
+if __name__ == "__main__":
+    show()

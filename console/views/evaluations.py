@@ -1,0 +1,237 @@
+"""Evaluations, as the page Students shows them: start one, and read students, base and teacher side by side."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import streamlit as st
+
+from capture import datasets
+from console import charts, verbs
+from console.reads import evaluations as reads
+from console.views import page
+from console.views.words import NONE, interval, milliseconds, money, plain, score, when
+from students import registry
+from students.report import Arm, Figure, Report
+from students.sentences import points
+
+STATES = {"queued": "gray", "running": "blue", "succeeded": "green", "failed": "red"}
+LEAST_SHOWN = 12
+"""Slices of a name beyond this many values are those with the most rows."""
+
+
+def starting(task: str | None) -> None:
+    """The form that evaluates students on a dataset's holdout."""
+    able = [student for student in page.ask(registry.list_students, task) if student.kind != "base"]
+    ready = [card for card in page.ask(datasets.list_datasets, task) if card.state == "ready"]
+    if not able or not ready:
+        return
+    with st.expander("Start an evaluation", icon=":material/add:"):
+        labels = {card.id: f"{card.task}@{card.version}" for card in ready}
+        dataset = st.selectbox("Holdout of", list(labels), format_func=lambda one: labels[one], key="evaluate-dataset")
+        of_task = next(card.task for card in ready if card.id == dataset)
+        names = {student.id: student.name for student in able if student.task == of_task}
+        chosen = st.multiselect(
+            "Students",
+            list(names),
+            format_func=lambda one: names[one],
+            default=list(names)[:1],
+            key="evaluate-students",
+        )
+        base = st.checkbox("Also their untuned base", value=True, key="evaluate-base")
+        if st.button("Start evaluation", type="primary", icon=":material/balance:", key="evaluate"):
+            with page.acting("The evaluation is queued; the worker takes it from here"):
+                verbs.evaluate(page.desk(), dataset, chosen, base)
+
+
+@page.live(5)
+def listed(task: str | None) -> None:
+    found = page.ask(reads.list_evaluations, task)
+    if found:
+        st.subheader("Evaluations", anchor=False)
+        _cards(found)
+
+
+def of_student(student: registry.Student) -> None:
+    st.markdown("#### Evaluations")
+    found = page.ask(reads.evaluations_of, student.id, student.task)
+    if found:
+        _cards(found)
+    else:
+        st.caption("It has not been evaluated yet; a rollout asks for that.")
+
+
+def _cards(found: Sequence[reads.Evaluation]) -> None:
+    for one in found:
+        with st.container(border=True, horizontal=True, vertical_alignment="center"):
+            _badge(one)
+            st.markdown(f"**{plain(one.task)}**")
+            if one.report:
+                st.markdown(plain(_headline(one.report)))
+            st.caption(when(one.created_at, page.zone()))
+            query = {"evaluation": one.id}
+            st.page_link("views/students.py", label="Open", icon=":material/open_in_full:", query_params=query)
+
+
+def _headline(report: Report) -> str:
+    """The first grader's scores in a line: "category: teacher 92.0 %, student 91.0 %, base 12.0 %"."""
+    grader = next(iter(report.graders), None)
+    if grader is None:
+        return f"{report.rows} rows"
+    said = [f"{arm.role} {score(arm.scores[grader].mean)}" for arm in report.arms if grader in arm.scores]
+    return f"{grader}: {', '.join(said)}"
+
+
+def _badge(one: reads.Evaluation) -> None:
+    colour: Any = STATES.get(one.state, "gray")
+    st.badge(one.state, color=colour)
+
+
+@page.live(3)
+def opened(evaluation_id: str) -> None:
+    """One evaluation: the report, or how far it is."""
+    one = page.ask(reads.load_evaluation, evaluation_id)
+    st.subheader(f"Evaluation of {plain(one.task)}", anchor=False)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        _badge(one)
+        st.caption(when(one.created_at, page.zone()))
+        query = {"dataset": one.dataset_id}
+        st.page_link("views/datasets.py", label="Its dataset", icon=":material/dataset:", query_params=query)
+    if one.error:
+        st.error(plain(one.error), icon=":material/error:")
+    done, total = one.progress.get("done", 0), one.progress.get("total")
+    if one.moving:
+        text = f"{done:,} of {total:,} answers" if total else "waits for the worker"
+        st.progress(min(1.0, done / total) if total else 0.0, text=text)
+    if one.report:
+        _report(one.report)
+
+
+def _report(report: Report) -> None:
+    st.caption(
+        f"{report.rows:,} rows of the sealed holdout, {report.rows_with_truth:,} with a known truth; looked at "
+        f"{report.looks} {'time' if report.looks == 1 else 'times'}. Intervals are 95 %."
+    )
+    for note in report.notes:
+        st.info(plain(note), icon=":material/info:")
+    _scores(report)
+    _costs(report)
+    _slices(report)
+    students = [arm for arm in report.arms if arm.role == "student"]
+    if students:
+        _closer(students)
+
+
+def _scores(report: Report) -> None:
+    st.markdown("#### Scores")
+    rows = [
+        {"name": grader, "group": _called(arm), **_percent(figure)}
+        for grader in report.graders
+        for arm in report.arms
+        if (figure := arm.scores.get(grader))
+    ]
+    if not rows:
+        st.caption("No grader could judge a row.")
+        return
+    chart = charts.forest(rows, "Score by grader, with 95 % intervals", "Score (%)", {})
+    st.altair_chart(chart, key="scores", alt="Scores by grader")
+    table: dict[str, list[str]] = {"Grader": list(report.graders), "Against": list(report.graders.values())}
+    for arm in report.arms:
+        table[_called(arm)] = [_figure(arm.scores.get(grader)) for grader in report.graders]
+    for arm in report.arms:
+        if arm.role == "student":
+            table[f"{_called(arm)} − teacher (points)"] = [_gap(arm.differences.get(name)) for name in report.graders]
+    st.dataframe(table, hide_index=True, alt="Scores by grader and arm")
+
+
+def _called(arm: Arm) -> str:
+    """Roles where they suffice: a name is long, and the teacher and the base are one each."""
+    return arm.role if arm.role != "student" else f"student …{arm.name[-8:]}"
+
+
+def _percent(figure: Figure) -> dict[str, float]:
+    return {"mean": 100 * figure.mean, "low": 100 * figure.low, "high": 100 * figure.high}
+
+
+def _figure(figure: Figure | None) -> str:
+    return NONE if figure is None else f"{score(figure.mean)} ({interval(figure.low, figure.high)})"
+
+
+def _gap(figure: Figure | None) -> str:
+    return NONE if figure is None else f"{points(figure.mean)} ({points(figure.low)} to {points(figure.high)})"
+
+
+def _costs(report: Report) -> None:
+    arms = report.arms
+    st.dataframe(
+        {
+            "Arm": [_called(arm) for arm in arms],
+            "Name": [arm.name for arm in arms],
+            "Rows": [arm.rows for arm in arms],
+            "Errors": [arm.errors for arm in arms],
+            "Latency, median": [milliseconds(arm.latency_p50_ms) for arm in arms],
+            "Latency, 95 %": [milliseconds(arm.latency_p95_ms) for arm in arms],
+            "Cost": [money(arm.cost_usd) for arm in arms],
+        },
+        hide_index=True,
+        alt="Rows, errors, latency and cost by arm",
+    )
+
+
+def _slices(report: Report) -> None:
+    names = sorted({name for arm in report.arms if arm.role != "teacher" for name in arm.slices})
+    graders = list(report.graders)
+    if not names or not graders:
+        return
+    st.markdown("#### Slices")
+    with st.container(horizontal=True):
+        name = st.selectbox("Slice by", names, key="slice-name", width=220)
+        grader = st.selectbox("Grader", graders, key="slice-grader", width=220)
+    rows = [
+        {"name": f"{value} ({figure.n})", "group": _called(arm), **_percent(figure)}
+        for arm in report.arms
+        if arm.role == "student"
+        for value, figure in _largest(arm.slices.get(name, {}), grader)
+    ]
+    if not rows:
+        st.caption("No pair of answers in these slices has a difference by this grader.")
+        return
+    title = f"{grader} by {name}: student − teacher, with 95 % intervals (rows)"
+    chart = charts.forest(rows, title, "Difference (points)", {"equal to the teacher": 0.0})
+    st.altair_chart(chart, key="slices", alt=title)
+
+
+def _largest(values: Mapping[str, Mapping[str, Figure]], grader: str) -> list[tuple[str, Figure]]:
+    found = [(value, figures[grader]) for value, figures in values.items() if grader in figures]
+    return sorted(found, key=lambda pair: -pair[1].n)[:LEAST_SHOWN]
+
+
+def _closer(students: Sequence[Arm]) -> None:
+    arm = students[0]
+    if len(students) > 1:
+        names = {one.student_id: one for one in students}
+        chosen = st.selectbox("Look closer at", list(names), format_func=lambda one: names[one].name, key="closer")
+        arm = names[chosen]
+    if len(arm.confusion) > 1:
+        chart = charts.confusion(arm.confusion, "Labels: what was right, and what the student said", "Right", "Said")
+        st.altair_chart(chart, key="confusion", alt="Confusion table")
+    _worst(arm)
+
+
+def _worst(arm: Arm) -> None:
+    st.markdown("#### Worst answers")
+    if not arm.worst:
+        st.caption("None: the student lost to the teacher nowhere.")
+        return
+    for number, worst in enumerate(arm.worst):
+        label = f"{plain(worst.grader)} {points(worst.difference)} · {plain(worst.output[:80])}"
+        with st.expander(label, key=f"worst-{number}"):
+            columns = st.columns(3 if worst.reference is not None else 2)
+            for column, title, text in zip(columns, ("Student", "Teacher", "Right"), _texts(worst), strict=False):
+                column.caption(title)
+                column.code(text, language=None, wrap_lines=True)
+            query = {"exchange": worst.exchange_id}
+            st.page_link("views/traffic.py", label="The exchange", icon=":material/forum:", query_params=query)
+
+
+def _texts(worst: Any) -> list[str]:
+    return [text or "(empty)" for text in (worst.output, worst.teacher, worst.reference) if text is not None]

@@ -1,0 +1,488 @@
+"""A store with something of everything, as a console would find it after some weeks: for pages and their screenshots."""
+
+import random
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from sqlalchemy import insert, update
+
+from capture import datasets, feedback, keys, reviews
+from capture.db import Store
+from capture.settings import Settings, TaskSettings, load
+from capture.tables import audit, bodies, counters, exchanges, prompt_versions, scores, tombstones
+from capture.tasks import sync_tasks
+from capture.traffic import id_at
+from students import registry, report, rollouts
+from students.observing import Mark
+from students.policy import policy_of
+from students.standing import Pair, standing_of
+from students.tables import (
+    evaluations,
+    fine_tune_events,
+    fine_tunes,
+    leases,
+    pairs,
+    student_servers,
+    verdicts,
+)
+from students.tables import rollouts as rollout_table
+from students.verdicts import decide
+from tests.factories.store import answer_of, exchange_row, request_of
+
+LABELS = ("billing", "bug", "account", "shipping", "refund", "feature")
+TEXTS = {
+    "billing": "I was charged twice for invoice {n}, please have a look",
+    "bug": "The app crashes with code {n} whenever I open the settings",
+    "account": "I cannot log in since yesterday, my user number is {n}",
+    "shipping": "Wo bleibt mein Paket mit der Nummer {n}? Es ist seit Tagen unterwegs",
+    "refund": "Ich möchte die Bestellung {n} zurückgeben und mein Geld zurück",
+    "feature": "Could you add an export of report {n} to a spreadsheet",
+}
+HOSTILE = (
+    '<script>alert("captured")</script> ![tracker](http://127.0.0.1:9/pixel.png) **bold** [link](http://127.0.0.1:9/) '
+    "$x^2$ :red[not red] =HYPERLINK(1)"
+)
+SYSTEM = "You sort support tickets.\nAnswer with JSON: category, priority, summary."
+SECOND_SYSTEM = SYSTEM + "\nA summary has at most twelve words."
+DAY_S = 86_400.0
+
+CONFIG = """
+[gateway]
+default_upstream = "stand-in"
+
+[upstreams.stand-in]
+base_url = "http://127.0.0.1:9/v1"
+auth = "key"
+api_key_env = "STAND_IN_KEY"
+training_allowed = true
+
+[tasks.triage]
+kind = "classification"
+match = { model = "gpt-4.1", metadata = { app = "triage" } }
+teacher = { upstream = "stand-in", model = "gpt-4.1" }
+label = "/category"
+
+[tasks.triage.graders.category]
+type = "json_fields"
+against = "truth"
+fields = { category = 1.0 }
+
+[tasks.triage.graders.summary]
+type = "text_similarity"
+field = "/summary"
+
+[tasks.triage.rollout]
+margin = 0.05
+minimum_pairs = 60
+gates = ["category"]
+
+[tasks.digest]
+kind = "text"
+match = { metadata = { app = "digest" } }
+teacher = { upstream = "stand-in", model = "gpt-4.1-mini" }
+"""
+
+
+@dataclass(frozen=True)
+class World:
+    """Ids of what was made, for deep links."""
+
+    exchange: str
+    hostile: str
+    dataset: str
+    fine_tune: str
+    running_fine_tune: str
+    student: str
+    evaluation: str
+    rollout: str
+    rolled_back: str
+
+
+def write_config(folder: Path) -> Path:
+    """The stillhouse.toml that the full store belongs to."""
+    file = folder / "stillhouse.toml"
+    file.write_text(CONFIG, encoding="utf-8")
+    return file
+
+
+def fill(store: Store, folder: Path, now: float | None = None) -> World:
+    """Fills an empty store; `folder` holds the configuration and the data. Repeatable but for ids and times."""
+    settings = load(write_config(folder), {}, data=folder)
+    return _Maker(store, settings, time.time() if now is None else now).make()
+
+
+class _Maker:
+    def __init__(self, store: Store, settings: Settings, now: float) -> None:
+        self.store, self.settings, self.now = store, settings, now
+        self.task: TaskSettings = settings.tasks["triage"]
+        self.random = random.Random(4)  # noqa: S311
+        self.ids: list[str] = []
+
+    def clock(self) -> float:
+        return self.now
+
+    def make(self) -> World:
+        sync_tasks(self.store, self.settings, self.clock)
+        self._exchanges()
+        self._prompts()
+        hostile = self._hostile()
+        self._said()
+        dataset = self._datasets()
+        fine_tune, student = self._trained(dataset)
+        running = self._training(dataset)
+        evaluation = self._evaluation(dataset, student)
+        rolled_back = self._rolled_back(student)
+        rollout = self._rollout(student)
+        self._operations()
+        return World(self.ids[-1], hostile, dataset, fine_tune, running, student, evaluation, rollout, rolled_back)
+
+    def _exchange(self, number: int, at: float, **overrides: Any) -> str:
+        label = LABELS[number % len(LABELS)]
+        text = TEXTS[label].format(n=self.random.randrange(10_000, 99_999))
+        answer = msgspec.json.encode({"category": label, "priority": "normal", "summary": text[:40]}).decode()
+        values: dict[str, Any] = {
+            "id": f"{id_at(at)}7{number:019x}",
+            "started_at": at,
+            "session": f"session-{number % 37}",
+            "user": f"user-{number % 23}",
+            "fingerprint": "fp-" + ("b" if number % 3 else "a") * 61,
+            "first_ms": 90.0 + number % 40,
+            "duration_ms": 420.0 + 7 * (number % 90),
+            "upstream": "stand-in",
+            "metadata": {"app": "triage"},
+            "label": label,
+            "holdout": number % 8 == 0,
+            "cost_usd": 0.0021,
+            "input_tokens": 180 + number % 30,
+            "output_tokens": 34,
+            "stream": number % 2 == 0,
+            "preview": f"{text}\n{answer}",
+            "score_wanted": 0,
+        } | overrides
+        given = {"request": request_of(text, SECOND_SYSTEM if number % 3 else SYSTEM), "answer": answer_of(answer)}
+        row = exchange_row(text=text, **(given | values))
+        with self.store.write() as connection:
+            connection.execute(insert(exchanges), row["exchange"])
+            connection.execute(insert(bodies), row["bodies"])
+        self.ids.append(values["id"])
+        return str(values["id"])
+
+    def _exchanges(self) -> None:
+        for number in range(180):
+            age_s = (180 - number) * 1400.0
+            late: dict[str, Any] = {}
+            if number > 130 and number % 4 == 0:
+                late = {"arm": "student", "assignment": "student", "served_model": "ft:smollm2", "cost_usd": 0.0}
+            if number == 150:
+                late = {"arm": "fallback", "assignment": "student", "reason": "no content by the deadline"}
+            if number == 140:
+                late = {"status": 502, "complete": False, "cause": "upstream_broke_off"}
+            self._exchange(number, self.now - age_s, **late)
+        for number in range(3):
+            self._exchange(500 + number, self.now - 50.0 - number, task=None, metadata={}, fingerprint=None, label=None)
+
+    def _hostile(self) -> str:
+        parts = [
+            {"type": "text", "text": HOSTILE},
+            {"type": "image_url", "image_url": {"url": "http://127.0.0.1:9/pixel.png"}},
+        ]
+        request = {"model": "gpt-4.1", "messages": [{"role": "user", "content": parts}]}
+        answer = answer_of(HOSTILE)
+        late = {"preview": f"{HOSTILE}\n{HOSTILE}", "session": HOSTILE, "label": "bug"}
+        return self._exchange(400, self.now - 20.0, request=request, answer=answer, **late)
+
+    def _prompts(self) -> None:
+        rows = [
+            {
+                "task": "triage",
+                "fingerprint": "fp-" + letter * 61,
+                "template": template,
+                "first_seen": self.now - age * DAY_S,
+                "last_seen": self.now - seen,
+                "exchanges": number,
+            }
+            for letter, template, age, seen, number in (
+                ("a", SYSTEM, 20, 4000, 60),
+                ("b", SECOND_SYSTEM, 6, 30, 120),
+            )
+        ]
+        with self.store.write() as connection:
+            connection.execute(insert(prompt_versions), rows)
+
+    def _said(self) -> None:
+        named = []
+        for number, identity in enumerate(self.ids[:170]):
+            named.append(_score(identity, "category", 0.0 if number % 13 == 0 else 1.0, self.now))
+            named.append(_score(identity, "summary", 0.6 + 0.4 * self.random.random(), self.now))
+        with self.store.write() as connection:
+            connection.execute(insert(scores), named)
+        for identity in self.ids[:6]:
+            given = feedback.Feedback(id=identity, kind="truth", value={"category": "billing"})
+            feedback.record(self.store, given, None, self.clock, lambda _, value: value)
+        for number, verdict in enumerate(("accept", "accept", "reject")):
+            reviews.review(self.store, self.ids[number], verdict, None, "mara", self.clock)  # type: ignore[arg-type]
+        reviews.review(self.store, self.ids[3], "correct", '{"category": "bug"}', "mara", self.clock)
+
+    def _datasets(self) -> str:
+        made = ""
+        for filters in (datasets.Filters(), datasets.Filters(minimum_score={"category": 0.5})):
+            made = datasets.queue_build(self.store, "triage", filters, self.clock)
+            datasets.build(self.store, made, {"triage": self.task}, self.settings.upstreams, self.clock)
+        datasets.queue_build(self.store, "triage", datasets.Filters(), self.clock)
+        return made
+
+    def _fine_tune(self, dataset: str, **values: Any) -> str:
+        row = {
+            "task": "triage",
+            "dataset_id": dataset,
+            "base": "smollm2-135m-instruct",
+            "trainer": "local",
+            "settings": self.task.training.model_dump(mode="json"),
+            "cancel_asked": False,
+            "created_at": self.now - 7200,
+            "started_at": self.now - 7100,
+        } | values
+        with self.store.write() as connection:
+            connection.execute(insert(fine_tunes).values(row))
+        return str(row["id"])
+
+    def _events(self, fine_tune: str, steps: int) -> None:
+        rows = [_event(fine_tune, 0, self.now - 7100, "Training started: 120 rows, 3 epochs.", {})]
+        for step in range(1, steps + 1):
+            loss = 2.4 / (1 + step / 9) + 0.08 + 0.05 * self.random.random()
+            data = {"step": step, "loss": loss}
+            rows.append(_event(fine_tune, step, self.now - 7100 + step, f"Step {step}: loss {loss:.3f}", data))
+        with self.store.write() as connection:
+            connection.execute(insert(fine_tune_events), rows)
+
+    def _trained(self, dataset: str) -> tuple[str, str]:
+        progress = {"step": 60, "total_steps": 60, "loss": 0.21, "tokens_per_s": 284.0}
+        done = {"state": "succeeded", "progress": progress, "ended_at": self.now - 6700, "trained_tokens": 81_234}
+        fine_tune = self._fine_tune(dataset, id="ftjob-done", **done)
+        self._events(fine_tune, 60)
+        student = registry.register_local(
+            self.store,
+            registry.Training(
+                fine_tune_id=fine_tune,
+                task="triage",
+                base="smollm2-135m-instruct",
+                dataset_id=dataset,
+                folder="students/st_1",
+                weights_hash="5f1c" * 16,
+                view=self.task.view,
+                fingerprints=["fp-" + "a" * 61],
+                tools=False,
+            ),
+            self.clock,
+        )
+        server = {"state": "ready", "url": "http://127.0.0.1:9600/v1", "capacity_per_s": 5.4, "pid": 1}
+        with self.store.write() as connection:
+            connection.execute(update(fine_tunes).where(fine_tunes.c.id == fine_tune).values(student_id=student.id))
+            seen = {"student_id": student.id, "wanted_at": self.now - 6000, "seen_at": self.now - 2}
+            connection.execute(insert(student_servers).values(**seen, **server))
+        registry.ensure_base(self.store, "triage", student.base, self.task.view, self.clock)
+        return fine_tune, student.id
+
+    def _training(self, dataset: str) -> str:
+        progress = {"step": 21, "total_steps": 90, "loss": 0.83, "tokens_per_s": 271.0, "seconds_left": 212}
+        fine_tune = self._fine_tune(dataset, id="ftjob-running", state="running", progress=progress)
+        self._events(fine_tune, 21)
+        return fine_tune
+
+    def _evaluation(self, dataset: str, student: str) -> str:
+        found = registry.load_student(self.store, student)
+        arms = [
+            self._arm("teacher", "gpt-4.1", "teacher", 0.08),
+            self._arm(student, found.name, "student", 0.1),
+            self._arm("st_base", "base:smollm2-135m-instruct:triage", "base", 0.85),
+        ]
+        made = report.Report(
+            dataset_id=dataset,
+            dataset_hash="ab" * 32,
+            rows=120,
+            rows_with_truth=120,
+            graders={"category": "truth", "summary": "teacher"},
+            arms=arms,
+            looks=2,
+            notes=["The teacher was not asked twice (no worker key), so its agreement with itself is unknown."],
+        )
+        row = {
+            "id": "ev_done",
+            "task": "triage",
+            "dataset_id": dataset,
+            "students": [student],
+            "state": "succeeded",
+            "progress": {"done": 240, "total": 240},
+            "report": msgspec.to_builtins(made),
+            "created_at": self.now - 6000,
+            "ended_at": self.now - 5800,
+        }
+        moving = row | {"id": "ev_running", "state": "running", "report": {}, "ended_at": None}
+        moving |= {"progress": {"done": 31, "total": 240}, "created_at": self.now - 60}
+        with self.store.write() as connection:
+            connection.execute(insert(evaluations), [row, moving])
+        return "ev_done"
+
+    def _arm(self, identity: str, name: str, role: report.Role, wrong: float) -> report.Arm:
+        answered = []
+        for number in range(120):
+            label = LABELS[number % len(LABELS)]
+            missed = self.random.random() < wrong
+            said = LABELS[self.random.randrange(len(LABELS))] if missed else label
+            right, summary = float(said == label), 0.5 + 0.5 * self.random.random()
+            answered.append(
+                report.Answered(
+                    exchange_id=self.ids[number],
+                    conversation=f"c{number % 60}",
+                    slices={"language": "de" if label in ("shipping", "refund") else "en", "label": label},
+                    scores={"category": right, "summary": summary},
+                    differences={} if role == "teacher" else {"category": right - float(self.random.random() > 0.08)},
+                    duration_ms=180.0 if role != "teacher" else 640.0,
+                    cost_usd=0.0021 if role == "teacher" else 0.0,
+                    output=f'{{"category": "{said}"}}' if number != 7 else HOSTILE,
+                    teacher=f'{{"category": "{label}"}}',
+                    reference=f'{{"category": "{label}"}}',
+                    label=said,
+                    true_label=label,
+                )
+            )
+        return report.summarise(identity, name, role, answered)
+
+    def _start(self, student: str, age_s: float) -> rollouts.Rollout:
+        asked = rollouts.Start("triage", student, "mara")
+        return rollouts.start(self.store, asked, self.task, lambda: self.now - age_s)
+
+    def _rolled_back(self, student: str) -> str:
+        rollout = self._start(student, 9 * 3600.0)
+        self._walk(rollout, wrong=0.3, pairs_a_stage=70, stages=3, began=9 * 3600.0)
+        return rollout.id
+
+    def _rollout(self, student: str) -> str:
+        rollout = self._start(student, 4 * 3600.0)
+        self._walk(rollout, wrong=0.09, pairs_a_stage=90, stages=3, began=4 * 3600.0)
+        return rollout.id
+
+    def _walk(self, rollout: rollouts.Rollout, *, wrong: float, pairs_a_stage: int, stages: int, began: float) -> None:
+        """Plays pairs through the real tests and writes what the controller would write."""
+        standing = standing_of(policy_of(rollout.policy, rollout.policy.gates), rollout.evidence)
+        at, stage, rows, said = self.now - began, 0, [], []
+        state = "running"
+        for number in range(pairs_a_stage * stages):
+            at += began / (pairs_a_stage * stages + 1)
+            row = self._pair(rollout.id, number, stage, at, wrong)
+            rows.append(row)
+            standing.add_pair(Pair(row["session"], row["differences"], row["slices"]))
+            standing.add_marks(Mark.STUDENT_GOOD if number % 9 else Mark.FALLBACK_GOOD, at)
+            standing.add_marks(Mark.TEACHER_GOOD, at)
+            if (number + 1) % 10:
+                continue
+            verdict = decide(standing.tally.policy, stage, standing.evidence(1.0, 5.4))
+            news = not said or (said[-1]["kind"], said[-1]["reason"]) != (verdict.kind, verdict.reason)
+            if news or verdict.kind == "advance":
+                said.append(_verdict(rollout.id, number, at, verdict))
+            if verdict.kind == "roll_back":
+                state = "rolled_back"
+                break
+            if verdict.kind == "advance" and stage < stages:
+                stage = verdict.stage
+                standing.enter(stage)
+        self._keep(rollout, (standing, stage, state, at), rows, said)
+
+    def _keep(self, rollout: rollouts.Rollout, stand: Any, rows: list[dict[str, Any]], said: list[Any]) -> None:
+        standing, stage, state, at = stand
+        over = state == "rolled_back"
+        values = {
+            "evidence": standing.to_state(),
+            "stage": stage,
+            "state": state,
+            "share": 0.0 if over else standing.tally.policy.shares[stage],
+            "stage_at": at - 1800.0,
+            "ended_at": at if over else None,
+            "reason": said[-1]["reason"],
+        }
+        with self.store.write() as connection:
+            connection.execute(insert(pairs), rows)
+            connection.execute(insert(verdicts), said)
+            connection.execute(update(rollout_table).where(rollout_table.c.id == rollout.id).values(values))
+
+    def _pair(self, rollout: str, number: int, stage: int, at: float, wrong: float) -> dict[str, Any]:
+        label = LABELS[number % len(LABELS)]
+        student, teacher = float(self.random.random() > wrong), float(self.random.random() > 0.08)
+        said = label if student else "bug" if label != "bug" else "billing"
+        return {
+            "id": f"{rollout}-{number:06d}",
+            "rollout_id": rollout,
+            "exchange_id": self.ids[number % len(self.ids)],
+            "session": f"s{number}",
+            "day": "2026-11-24",
+            "slices": {"language": "de" if label in ("shipping", "refund") else "en"},
+            "stage": stage,
+            "probability": 1.0,
+            "teacher_output": f'{{"category": "{label}", "summary": "a customer writes"}}',
+            "student_output": f'{{"category": "{said}", "summary": "the customer writes"}}',
+            "differences": {"category": student - teacher, "summary": self.random.uniform(-0.1, 0.08)},
+            "student_scores": {"category": student},
+            "teacher_scores": {"category": teacher},
+            "state": "consumed",
+            "served": number % 4 == 0,
+            "created_at": at,
+        }
+
+    def _operations(self) -> None:
+        for task, named in (("triage", {"stored": 181, "sampled_out": 6, "seen": 190, "dropped:spool_full": 3}),):
+            rows = [{"task": task, "name": name, "value": value} for name, value in named.items()]
+            with self.store.write() as connection:
+                connection.execute(insert(counters), rows)
+        keys.create(self.store, self.settings.data, "support app", ["triage"], None, self.clock)
+        _, retired = keys.create(self.store, self.settings.data, "old importer", (), None, self.clock)
+        keys.revoke(self.store, retired.id, self.clock)
+        lease = {"name": "rollouts", "holder": "worker-1", "token": 1, "expires_at": self.now + 10}
+        done = [
+            {"id": f"au{n:03d}", "at": self.now - 60 * (120 - n), "who": "mara", "action": action, "subject": f"x{n}"}
+            for n, action in enumerate(("reviews.add", "datasets.build", "students.train", "rollouts.start") * 30)
+        ]
+        erased = {"exchange_id": "gone", "task": "triage", "who": "mara", "erased_at": self.now}
+        with self.store.write() as connection:
+            connection.execute(insert(leases).values(**lease, ticked_at=self.now - 1))
+            connection.execute(insert(audit), [{**row, "detail": {"verdict": "accept"}} for row in done])
+            connection.execute(insert(tombstones).values(erased))
+
+
+def _score(identity: str, grader: str, value: float, at: float) -> dict[str, Any]:
+    return {
+        "exchange_id": identity,
+        "grader": grader,
+        "version": "v1",
+        "input_hash": "h",
+        "value": value,
+        "scored_at": at,
+    }
+
+
+def _event(fine_tune: str, number: int, at: float, message: str, data: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "id": f"{fine_tune}-{number:06d}",
+        "fine_tune_id": fine_tune,
+        "at": at,
+        "level": "info",
+        "message": message,
+        "data": data,
+    }
+
+
+def _verdict(rollout: str, number: int, at: float, verdict: Any) -> dict[str, Any]:
+    return {
+        "id": f"{rollout}-v{number:06d}",
+        "rollout_id": rollout,
+        "at": at,
+        "kind": verdict.kind,
+        "stage": verdict.stage,
+        "share": verdict.share,
+        "reason": verdict.reason,
+        "sentence": verdict.sentence,
+        "numbers": verdict.numbers,
+        "who": "controller",
+    }
