@@ -41,7 +41,6 @@ _MASKS = (
     (re.compile(r"\b(?=[0-9a-f]*\d)[0-9a-f]{8,}\b", re.IGNORECASE), "<id>"),
     (re.compile(r"\d+(?:[.,:/]\d+)*"), "#"),
 )
-_SPACE = re.compile(r"\s+")
 
 
 def system_prompt(request: Json) -> str:
@@ -82,7 +81,7 @@ def masked(text: str) -> str:
     """`text` with e-mails, ids, dates and numbers replaced by their kind, and spaces evened out."""
     for pattern, kind in _MASKS:
         text = pattern.sub(kind, text)
-    return _SPACE.sub(" ", text).strip()
+    return " ".join(text.split())
 
 
 def variable_text(request: Json) -> str:
@@ -90,7 +89,7 @@ def variable_text(request: Json) -> str:
 
     Images, audio and files stand in it as `[image]`, `[audio]`, `[file]` with a hash of their content.
     """
-    return _SPACE.sub(" ", last_user_text(request)).strip().casefold()
+    return " ".join(last_user_text(request).split()).casefold()
 
 
 def last_user_text(request: Json) -> str:

@@ -28,7 +28,8 @@ _ESCAPE = r"(?<=\\[nrt])"  # an escape sequence in quoted text or code ends wher
 _WORD = rf"(?:(?<![A-Za-z0-9_])|{_ESCAPE})"
 _NUMBER = rf"(?:(?<![\w.-])|{_ESCAPE})"
 
-_SEVEN_DIGITS = re.compile(r"\d(?:\W{0,3}\d){6}")  # what cards, accounts, phones and most ids have
+_SIX_DIGITS = re.compile(r"\d(?:\W{0,3}\d){5}")  # what every national id has
+_SEVEN_DIGITS = re.compile(r"\d(?:\W{0,3}\d){6}")  # what cards, accounts and phones have
 
 _LOCAL = re.compile(rf"(?:(?<![\w.+%-])|{_ESCAPE})[\w.!#$%&'*+/=?^`{{|}}~-]*[\w+/=?^~-]$")
 _DOMAIN = re.compile(r"(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.)+[^\W\d_]{2,24}(?![\w-])")
@@ -61,7 +62,7 @@ def cards(text: str) -> Iterator[Span]:
         return
     for match in _CARD.finditer(text):
         digits = digits_of(match.group())
-        if digits[0] in "23456" and luhn_digit(digits[:-1]) == digits[-1] and len(set(digits)) > 2:
+        if digits[0] in "23456" and luhn_digit(digits[:-1]) == digits[-1] and len(set(digits)) > 1:
             yield Span(match.start(), match.end(), "card")
 
 
@@ -120,8 +121,9 @@ def phones(text: str) -> Iterator[Span]:
     for match in _PHONE.finditer(text):
         found = match.group()
         start = match.start()
-        if found.count("(") != found.count(")"):
-            continue
+        while found.startswith("(") and found.count("(") > found.count(")"):  # the bracket is the sentence's
+            found = found[1:]
+            start += 1
         if _is_phone(found, text[max(0, start - 40) : start]):
             yield Span(start, match.end(), "phone")
 
@@ -260,7 +262,7 @@ _CPF = re.compile(r"(?<![\w.])\d{3}\.\d{3}\.\d{3}-\d\d(?!\w)")
 
 def national_ids(text: str) -> Iterator[Span]:
     """US SSN, British NINO; where checks pass, Spanish DNI, French NIR, Polish PESEL, German tax id, Brazilian CPF."""
-    if not _SEVEN_DIGITS.search(text):
+    if not _SIX_DIGITS.search(text):
         return
     tests: tuple[tuple[re.Pattern[str], Callable[[str], bool]], ...] = (
         (_US_SSN, lambda _: True),

@@ -7,6 +7,7 @@ other exchange, so that nobody can be followed through the store.
 import hashlib
 import os
 import re
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -34,9 +35,10 @@ _FRAME = frozenset(
     | {"encrypted_content", "b64_json", "file_data"}
 )
 _FREE = frozenset({"metadata"})  # its keys are the app's own
-_LITERAL = re.compile(r'("(?:[^"\\]|\\.)*")(\s*:|)', re.DOTALL)
+_LITERAL = re.compile(r'("[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z))(\s*:|)', re.DOTALL)
 _CACHED_TEXTS = 512
 _CACHED_CHARACTERS = 16_000
+_SWEPT_VALUES = 500  # a body made of nothing but values must not take hours
 _SHORTEST_REPEATED = 6  # shorter values are not looked for outside the place where they were recognised
 
 
@@ -68,6 +70,7 @@ class Redactor:
         work = _Work(self._spans, self._secret, exchange_id)
         bodies: list[Any] = [work.walked(body) for body in (request, answer.raw, answer.error)]
         if work.stand_ins:
+            work.sort()
             bodies = [work.swept(body) for body in bodies]
         return Redacted(bodies[0], answer_from(bodies[1], bodies[2]), work.count)
 
@@ -102,9 +105,12 @@ class Redactor:
         found: list[Span] = []
         for find in self._finders:
             for span in find(text):
-                if span.end > span.start and all(span.end <= other.start or span.start >= other.end for other in found):
-                    found.append(span)
-        return tuple(sorted(found, key=lambda span: span.start))
+                at = bisect_right(found, span.start, key=lambda other: other.start)
+                behind = at == 0 or found[at - 1].end <= span.start
+                ahead = at == len(found) or span.end <= found[at].start
+                if behind and ahead and span.end > span.start:
+                    found.insert(at, span)
+        return tuple(found)
 
 
 class _Work:
@@ -113,6 +119,7 @@ class _Work:
     def __init__(self, spans: Callable[[str], tuple[Span, ...]], secret: bytes, exchange_id: str) -> None:
         self.count = 0
         self.stand_ins: dict[str, str] = {}
+        self._repeated: list[str] = []
         self._spans = spans
         self._secret = secret
         self._exchange_id = exchange_id
@@ -135,14 +142,19 @@ class _Work:
             for key, item in value.items()
         }
 
+    def sort(self) -> None:
+        """Ends the search: what `swept` looks for, the longest first."""
+        long = [value for value in self.stand_ins if len(value) >= _SHORTEST_REPEATED]
+        self._repeated = sorted(long[:_SWEPT_VALUES], key=len, reverse=True)
+
     def swept(self, value: Any) -> Any:
         """Replaces what was found anywhere, also where its surroundings did not give it away.
 
         Log-probabilities, which spell the text out token by token, go.
         """
         if isinstance(value, str):
-            for found in sorted(self.stand_ins, key=len, reverse=True):
-                if len(found) >= _SHORTEST_REPEATED and found in value:
+            for found in self._repeated:
+                if found in value:
                     self.count += value.count(found)
                     value = value.replace(found, self.stand_ins[found])
             return value

@@ -1,6 +1,7 @@
 """Assembly: what a stream says is what the unary call would have said; whatever comes, nothing raises."""
 
 import gzip
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -21,7 +22,7 @@ def chunk(delta: dict[str, Any], index: int = 0, finish: str | None = None, **mo
 
 def cut_up(text: str, cuts: list[int]) -> list[str]:
     edges = [0, *sorted(cut % (len(text) + 1) for cut in cuts), len(text)]
-    return [text[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return [text[a:b] for a, b in pairwise(edges)]
 
 
 def test_a_unary_answer() -> None:
@@ -236,28 +237,15 @@ def test_errors_of_the_responses_stream() -> None:
     assert answer.error == {"code": "server_error", "message": "no"}
 
 
+KEYS = (
+    "choices delta index message tool_calls function content error usage output item type response output_index id role"
+)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-5, 5) | st.text(max_size=5),
     lambda children: (
         st.lists(children, max_size=3)
         | st.dictionaries(
-            st.sampled_from(
-                [
-                    "choices",
-                    "delta",
-                    "index",
-                    "message",
-                    "tool_calls",
-                    "function",
-                    "content",
-                    "error",
-                    "usage",
-                    "output",
-                ]
-                + ["item", "type", "response", "output_index", "id", "role", "logprobs", "refusal", "prompt_tokens"]
-            ),
-            children,
-            max_size=4,
+            st.sampled_from([*KEYS.split(), "logprobs", "refusal", "prompt_tokens"]), children, max_size=4
         )
     ),
     max_leaves=20,
@@ -276,7 +264,7 @@ def test_no_shape_of_json_raises(payloads: list[Any], route: str, unary: bool) -
             {"type": "response.output_item.done", "output_index": 0, "item": payload, "delta": payload}
             for payload in payloads
         ]
-        assemble(streamed(stream_of(payloads + typed), route=route))
+        assemble(streamed(stream_of([*payloads, *typed]), route=route))
 
 
 @given(data=st.binary(max_size=200), kind=st.sampled_from(["", "application/json", "text/event-stream", "x"]))

@@ -1,5 +1,7 @@
 """Event streams: the same events in any split, with every way to end a line."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,7 +35,7 @@ def test_any_split_gives_the_same_events(cuts: list[int]) -> None:
     parser = EventParser()
     found: list[Event] = []
     edges = [0, *sorted(cuts), len(STREAM)]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         found += parser.feed(STREAM[start:end])
     assert found + parser.close() == EVENTS
 
@@ -53,5 +55,5 @@ def test_an_event_whose_blank_line_never_came_is_kept(ending: str) -> None:
 def test_noise_is_parsed_alike_in_any_split(data: bytes, cuts: list[int]) -> None:
     parser = EventParser()
     edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
-    found = [event for a, b in zip(edges, edges[1:], strict=False) for event in parser.feed(data[a:b])]
+    found = [event for a, b in pairwise(edges) for event in parser.feed(data[a:b])]
     assert found + parser.close() == parse(data)

@@ -1,0 +1,351 @@
+"""Redaction: nothing planted survives, stand-ins have the form and pass the checks, and what is harmless stays."""
+
+import ipaddress
+import random
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from capture.assemble import answer_from
+from capture.errors import ConfigError, DiskError
+from capture.recognisers import FINDERS, digits_of, iban_remainder, is_cpf, is_dni, is_pesel, luhn_digit
+from capture.redact import SECRET_FILE, Redactor, load_secret
+from capture.settings import RedactionSettings
+from capture.surrogates import surrogate
+from tests.factories.exchanges import chat_request, completion
+
+SECRET = b"k" * 32
+ALL = RedactionSettings(kinds=tuple(FINDERS))
+REDACTOR = Redactor(ALL, SECRET)
+IBANS = ("DE89370400440532013000", "GB82WEST12345698765432", "FR1420041010050500013M02606", "NL91ABNA0417164300")
+
+
+def redact(text: str, exchange_id: str = "e1") -> str:
+    return str(REDACTOR.redact_value(exchange_id, text))
+
+
+def card(draws: random.Random) -> str:
+    body = draws.choice("3456") + "".join(draws.choices("0123456789", k=14))
+    digits = body + luhn_digit(body)
+    return draws.choice([digits, " ".join(re.findall("....", digits)), "-".join(re.findall("....", digits))])
+
+
+def iban(draws: random.Random) -> str:
+    model = draws.choice(IBANS)
+    body = "".join(draws.choice("0123456789") if c.isdigit() else c for c in model[4:])
+    check = 98 - iban_remainder(f"{model[:2]}00{body}")
+    whole = f"{model[:2]}{check:02d}{body}"
+    return draws.choice([whole, " ".join(re.findall(".{1,4}", whole))])
+
+
+def email(draws: random.Random) -> str:
+    name = draws.choice(["jane.doe", "j_smith", "o'neil", "max+tag", "a", "Ünal"]) + str(draws.randint(0, 99))
+    return f"{name}@{draws.choice(['corp.io', 'mail.company.co.uk', 'uni-köln.de', 'x.museum'])}"
+
+
+def phone(draws: random.Random) -> str:
+    number = "".join(draws.choices("123456789", k=9))
+    return draws.choice(
+        [
+            f"+49 30 {number[:7]}",
+            f"+1-415-555-{number[:4]}",
+            f"(415) 555-{number[:4]}",
+            f"+44 20 7946 {number[:4]}",
+            f"0171 {number[:8]}",
+            f"+33 6 {number[:2]} {number[2:4]} {number[4:6]} {number[6:8]}",
+        ]
+    )
+
+
+def ip(draws: random.Random) -> str:
+    four = ".".join(str(draws.randint(1, 254)) for _ in range(4))
+    six = ":".join(f"{draws.randint(0x1000, 0xFFFF):x}" for _ in range(8))
+    return draws.choice([four, six, f"fe80::{draws.randint(1, 0xFFFF):x}:{draws.randint(1, 0xFFFF):x}"])
+
+
+def secret(draws: random.Random) -> str:
+    def some(count: int, letters: str = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789") -> str:
+        return "".join(draws.choices(letters, k=count - 1)) + "7"
+
+    capitals = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+    return draws.choice(
+        [
+            f"sk-proj-{some(40)}",
+            f"ghp_{some(36)}",
+            f"AKIA{some(16, capitals)}",
+            f"eyJhbGciOiJIUzI1NiJ9.{some(40)}.{some(43)}",
+            f"xoxb-{some(12, '0123456789')}-{some(24)}",
+            f"AIza{some(35)}",
+            some(40),
+        ]
+    )
+
+
+def national_id(draws: random.Random) -> str:
+    number = draws.randint(10_000_000, 99_999_999)
+    return draws.choice(
+        [
+            f"{draws.randint(1, 665):03d}-{draws.randint(1, 99):02d}-{draws.randint(1, 9999):04d}",
+            f"{number}{'TRWAGMYFPDXBNJZSQVHLCKE'[number % 23]}",
+            f"AB {draws.randint(10, 99)} {draws.randint(10, 99)} {draws.randint(10, 99)} C",
+        ]
+    )
+
+
+MAKERS = {
+    "email": email,
+    "phone": phone,
+    "card": card,
+    "iban": iban,
+    "ip": ip,
+    "secret": secret,
+    "national_id": national_id,
+}
+
+FRAMES = ("{}", "Please use {} for this.", "({})", "contact: {}, thanks", '{{"value": "{}"}}', "see\n{}\nbelow", "<{}>")
+
+HARMLESS = (
+    "Order 4929381 of 2026-11-24 10:30:00 for 1,234.56 EUR",
+    "Invoice 2026-000123456789, part no. 12345678901234",
+    "The card number 1234 5678 9012 3456 is an example that fails its check",
+    "Version 1.2.3.4 and release 10.0.0.1 of the tool",
+    "at 10:30:45 and 23:59:59.123, ratio 16:9, score 3:2",
+    "commit 9fceb02d0ae598e95dc970b74767f19372d61af8 fixes it",
+    "id 123e4567-e89b-12d3-a456-426614174000",
+    "sha256 e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+    "user@localhost and @handle and foo@bar",
+    "the price is 1200-1500 dollars, call 911",
+    "lat 52.520008, lon 13.404954",
+    "x = 3.14159265358979323846",
+    "std::vector<int> and a::b::c",
+    "a-very-long-hyphenated-identifier-without-any-secret-in-it",
+    "SOME_VERY_LONG_CONSTANT_NAME_IN_THE_SOURCE_CODE",
+    "The token is expired, and the password is wrong.",
+    "ISBN 978-3-16-148410-0",
+    "tracking number 1Z9991110300000000",
+    "Unix time 1780000000 and 1780000000123",
+    "127.0.0.1 and 0.0.0.0",
+    "DE00370400440532013000 is no account",
+    "from 01/02/2026 to 2026/03/04",
+    "Line 1\nLine 22\nLine 333 4444 55555",
+)
+
+
+@pytest.mark.parametrize("kind", list(MAKERS))
+def test_recall_on_planted_values(kind: str) -> None:
+    draws = random.Random(kind)
+    missed: list[str] = []
+    for _ in range(150):
+        value = MAKERS[kind](draws)
+        text = draws.choice(FRAMES).format(value)
+        redacted = redact(text)
+        if value in redacted:
+            missed.append(text)
+    assert len(missed) <= (0 if kind in ("card", "iban", "email") else 7), missed
+
+
+@pytest.mark.parametrize("text", HARMLESS)
+def test_harmless_strings_stay(text: str) -> None:
+    assert redact(text) == text
+
+
+def test_precision_over_generated_hard_negatives() -> None:
+    draws = random.Random(3)
+    wrong: list[tuple[str, str]] = []
+    for _ in range(500):
+        digits = "".join(draws.choices("0123456789", k=16))
+        if luhn_digit(digits[:-1]) == digits[-1]:
+            continue
+        texts = (
+            f"order {digits}",
+            f"took {draws.random() * 1000:.6f} s",
+            f"{draws.randint(2000, 2030)}-{draws.randint(1, 12):02d}-{draws.randint(1, 28):02d}T10:00:00Z",
+            f"v{draws.randint(0, 9)}.{draws.randint(0, 99)}.{draws.randint(0, 99)}",
+            f"{draws.getrandbits(160):040x}",
+            f"pages {draws.randint(1, 500)}-{draws.randint(500, 900)}",
+        )
+        wrong += [(text, redact(text)) for text in texts if redact(text) != text]
+    assert len(wrong) <= 3000 * 0.01, wrong[:10]
+
+
+@settings(max_examples=200, deadline=None)
+@given(seed=st.integers(0, 10**9), kind=st.sampled_from(list(MAKERS)), scope=st.text(max_size=5))
+def test_stand_ins_have_the_form_and_pass_the_checks(seed: int, kind: str, scope: str) -> None:
+    value = MAKERS[kind](random.Random(seed))
+    made = surrogate(kind, value, SECRET, scope)
+    assert made != value
+    assert made == surrogate(kind, value, SECRET, scope)
+    shape = re.sub(r"\d", "9", re.sub(r"[a-z]", "a", re.sub(r"[A-Z]", "A", made)))
+    if kind in ("card", "iban", "phone", "national_id"):
+        assert shape == re.sub(r"\d", "9", re.sub(r"[a-z]", "a", re.sub(r"[A-Z]", "A", value)))
+    if kind == "card":
+        assert luhn_digit(digits_of(made)[:-1]) == digits_of(made)[-1]
+        assert made[0] == value[0]
+    elif kind == "iban":
+        assert made[:2] == value[:2]
+        assert iban_remainder(made.replace(" ", "")) == 1
+    elif kind == "email":
+        assert re.search(r"@example\.(com|org|net)$", made)
+    elif kind == "ip":
+        networks = ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32")
+        assert any(ipaddress.ip_address(made) in ipaddress.ip_network(network) for network in networks)
+    elif kind == "secret":
+        assert len(made) == len(value)
+        assert made[:4] == value[:4]
+
+
+@pytest.mark.parametrize(
+    ("value", "check"), [("12345678Z", is_dni), ("44051401359", is_pesel), ("390.533.447-05", is_cpf)]
+)
+def test_ids_with_checks_get_stand_ins_that_pass_them(value: str, check: Any) -> None:
+    assert check(value)
+    made = surrogate("national_id", value, SECRET, "e1")
+    assert made != value
+    assert check(made)
+
+
+def test_one_value_has_one_stand_in_in_request_and_answer_and_another_elsewhere() -> None:
+    request = chat_request("I am jane@corp.io, card 4111 1111 1111 1111.", user="jane@corp.io")
+    answer = answer_from(completion("Dear jane@corp.io, 4111111111111111 is yours. JANE@CORP.IO"))
+    redacted = REDACTOR.redact(request, answer, "e1")
+    asked, said = redacted.request["messages"][1]["content"], redacted.answer.text
+    (mail,) = set(re.findall(r"[a-z]+@example\.\w+", asked))
+    assert mail in said
+    assert redacted.request["user"] == mail
+    assert digits_of(asked) in digits_of(said)
+    assert "1111 1111" not in asked
+    assert redacted.count >= 5
+    other = REDACTOR.redact(request, answer, "e2")
+    assert mail not in str(other.request)
+    assert request["user"] == "jane@corp.io"
+
+
+def test_a_value_known_by_its_surroundings_is_replaced_where_it_stands_bare() -> None:
+    request = chat_request("My password is hunter2!x and my phone: 5551234567.")
+    answer = answer_from(completion("hunter2!x will do, 5551234567"))
+    redacted = REDACTOR.redact(request, answer, "e1")
+    assert "hunter2!x" not in str(redacted)
+    assert "5551234567" not in str(redacted)
+
+
+def test_the_frame_stays() -> None:
+    request = chat_request(
+        "hello", model="sk-" + "a1" * 20, metadata={"jane@corp.io": "max@corp.io", "phone": "5551234567"}
+    )
+    answer = answer_from(completion("hi", id="chatcmpl-4111111111111111"))
+    redacted = REDACTOR.redact(request, answer, "e1")
+    assert redacted.request["model"] == request["model"]
+    assert redacted.answer.completion_id == "chatcmpl-4111111111111111"
+    assert "corp.io" not in str(redacted.request)
+    assert "5551234567" not in str(redacted.request)
+    assert redacted.request["messages"] == request["messages"]
+
+
+def test_tool_arguments_stay_json_and_escapes_hide_nothing() -> None:
+    arguments = '{"mail": "line\\njane\\u0040corp.io", "url": "https:\\/\\/u:pa55w0rd@host\\/", "n": 4111111111111111}'
+    call = {"id": "call_1", "type": "function", "function": {"name": "send", "arguments": arguments}}
+    message = {"role": "assistant", "content": None, "tool_calls": [call]}
+    answer = answer_from(completion(choices=[{"index": 0, "message": message, "finish_reason": "tool_calls"}]))
+    redacted = REDACTOR.redact(chat_request(), answer, "e1").answer
+    found = msgspec.json.decode(redacted.message["tool_calls"][0]["function"]["arguments"])
+    assert re.fullmatch(r"line\n[a-z]+@example\.\w+", found["mail"])
+    assert "pa55w0rd" not in found["url"]
+    assert str(found["n"]) != "4111111111111111"
+    assert luhn_digit(str(found["n"])[:-1]) == str(found["n"])[-1]
+
+
+def test_log_probabilities_go_when_anything_was_replaced() -> None:
+    choice = completion("jane@corp.io")["choices"][0] | {"logprobs": {"content": [{"token": "jane"}]}}
+    body = completion(choices=[choice])
+    assert REDACTOR.redact({}, answer_from(body), "e1").answer.choices[0]["logprobs"] is None
+    choice["message"]["content"] = "nothing here"
+    assert REDACTOR.redact({}, answer_from(body), "e1").answer.choices[0]["logprobs"] is not None
+
+
+PLACES = (
+    "messages.0.content",
+    "messages.1.content.0.text",
+    "user",
+    "metadata.k",
+    "tools.0.function.description",
+    "raw",
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    seed=st.integers(0, 10**9),
+    kind=st.sampled_from(["email", "card", "iban", "secret"]),
+    before=st.text(st.sampled_from(" abc.,\n\"'{}[]:()ü"), max_size=10),
+    after=st.text(st.sampled_from(" abc,\n\"'{}[]:()ü"), max_size=10),
+)
+def test_no_planted_secret_survives_anywhere(seed: int, kind: str, before: str, after: str) -> None:
+    value = MAKERS[kind](random.Random(seed))
+    text = f"{before} {value} {after}"
+    request = {
+        "model": "gpt-4.1",
+        "messages": [
+            {"role": "system", "content": text},
+            {"role": "user", "content": [{"type": "text", "text": text}, {"type": "input_text", "text": value}]},
+        ],
+        "user": value,
+        "metadata": {"k": text, value: "x"},
+        "tools": [{"type": "function", "function": {"name": "f", "description": text}}],
+        "stillhouse_raw": text,
+        "extra": [[{"deep": text}]],
+    }
+    answer = answer_from(completion(text), {"message": f"bad value {value}"})
+    redacted = REDACTOR.redact(request, answer, "e1")
+    assert value not in str(redacted)
+    assert text not in str(redacted)
+
+
+def test_masked_texts_are_equal_when_only_values_differ() -> None:
+    assert (
+        REDACTOR.masked("cancel for jane@corp.io") == REDACTOR.masked("cancel for max@firm.de") == "cancel for <email>"
+    )
+
+
+def test_names_that_tell_who_somebody_is_become_pseudonyms() -> None:
+    assert REDACTOR.pseudonym("session-42") == "session-42"
+    assert REDACTOR.pseudonym("jane@corp.io") == REDACTOR.pseudonym("jane@corp.io")
+    assert re.fullmatch(r"anon-[0-9a-f]{16}", REDACTOR.pseudonym("jane@corp.io"))
+    assert Redactor(ALL, b"x" * 32).pseudonym("jane@corp.io") != REDACTOR.pseudonym("jane@corp.io")
+
+
+def test_a_task_s_own_patterns_and_kinds() -> None:
+    own = Redactor(RedactionSettings(kinds=(), patterns={"customer": r"customer (K-\d+)"}), SECRET)
+    redacted = own.redact_value("e1", "customer K-12345, jane@corp.io")
+    assert re.fullmatch(r"customer [A-Z]-\d{5}, jane@corp\.io", redacted)
+    assert "12345" not in redacted
+    off = Redactor(RedactionSettings(enabled=False), SECRET)
+    assert off.redact_value("e1", "jane@corp.io") == "jane@corp.io"
+    assert off.redact(chat_request("jane@corp.io"), answer_from({}), "e1").count == 0
+    with pytest.raises(ConfigError, match=r"redaction\.kinds: iris"):
+        Redactor(RedactionSettings(kinds=("iris",)), SECRET)
+    with pytest.raises(ConfigError, match=r"redaction\.patterns\.bad"):
+        Redactor(RedactionSettings(patterns={"bad": "("}), SECRET)
+
+
+@pytest.mark.parametrize(
+    "piece", ["a", "1", "1 ", "a@", "a.", ":", "a:", "sk-", "eyJ.", "-", "/", "DE89", "password: ", '"\\']
+)
+def test_hostile_texts_take_linear_time(piece: str) -> None:
+    redact(piece * (200_000 // len(piece)))
+
+
+def test_the_key_is_made_once_and_private(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    first = load_secret(folder)
+    assert len(first) == 32
+    assert load_secret(folder) == first
+    assert (folder / SECRET_FILE).stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in folder.iterdir()] == [SECRET_FILE]
+    (folder / SECRET_FILE).write_bytes(b"short")
+    with pytest.raises(DiskError, match="not 32 bytes"):
+        load_secret(folder)

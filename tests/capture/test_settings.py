@@ -1,0 +1,121 @@
+"""Settings: the file, overridden by the environment; what is wrong stops the start with one line."""
+
+from pathlib import Path
+
+import pytest
+
+from capture.errors import ConfigError
+from capture.settings import find_config, load, secret
+
+SMALLEST = """
+[gateway]
+default_upstream = "openai"
+
+[upstreams.openai]
+base_url = "https://api.openai.com/v1"
+auth = "forward"
+worker_key_env = "OPENAI_API_KEY"
+training_allowed = true
+
+[tasks.triage]
+match = { model = "gpt-4.1", metadata = { app = "triage" } }
+teacher = { upstream = "openai", model = "gpt-4.1" }
+"""
+
+
+def written(folder: Path, text: str) -> Path:
+    file = folder / "stillhouse.toml"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def test_the_smallest_file_of_the_design_loads(tmp_path: Path) -> None:
+    settings = load(written(tmp_path, SMALLEST), {})
+    assert settings.tasks["triage"].match.metadata == {"app": "triage"}
+    assert settings.upstreams["openai"].training_allowed
+    assert settings.gateway.port == 8080
+    assert settings.gateway.host == "127.0.0.1"
+    assert settings.store_url == "sqlite:///data/stillhouse.db"
+    assert settings.spool_folder == Path("data/spool")
+
+
+def test_no_file_is_all_defaults() -> None:
+    assert load(None, {}).tasks == {}
+
+
+def test_the_environment_goes_before_the_file_and_the_option_before_both(tmp_path: Path) -> None:
+    file = written(tmp_path, SMALLEST)
+    environ = {
+        "STILLHOUSE_GATEWAY__PORT": "9000",
+        "STILLHOUSE_DATA": "/somewhere",
+        "DATABASE_URL": "postgresql://host/db",
+        "UNRELATED": "x",
+    }
+    settings = load(file, environ)
+    assert settings.gateway.port == 9000
+    assert settings.gateway.default_upstream == "openai"
+    assert settings.data == Path("/somewhere")
+    assert settings.store_url == "postgresql://host/db"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[gateway]\nprot = 1", "gateway.prot"),
+        ("[gateway]\nport = 70000", "gateway.port"),
+        ("[tasks.x]\nteacher = { upstream = 'nope', model = 'm' }", "not under [upstreams]"),
+        ("[gateway]\ndefault_upstream = 'nope'", "not under [upstreams]"),
+        ("[gateway]\nhost = '0.0.0.0'", "is public"),
+        ("[upstreams.a]\nbase_url = 'ftp://x'", "must look like https://host/v1"),
+        ("[upstreams.a]\nbase_url = 'https://x/v1'\nauth = 'key'", "needs api_key_env or api_key_file"),
+        ("not toml at all", "not valid TOML"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, text: str, message: str) -> None:
+    file = written(tmp_path, text)
+    with pytest.raises(ConfigError) as caught:
+        load(file, {})
+    assert message in str(caught.value)
+    assert str(file) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_says_how_to_get_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="`stillhouse init` writes one"):
+        load(tmp_path / "none.toml", {})
+
+
+def test_where_the_file_is_looked_for(tmp_path: Path) -> None:
+    assert find_config(None, {}, tmp_path) is None
+    file = written(tmp_path, SMALLEST)
+    assert find_config(None, {}, tmp_path) == file
+    assert find_config(None, {"STILLHOUSE_CONFIG": "/other.toml"}, tmp_path) == Path("/other.toml")
+    assert find_config(Path("/mine.toml"), {"STILLHOUSE_CONFIG": "/other.toml"}, tmp_path) == Path("/mine.toml")
+
+
+def test_secrets_come_from_environment_or_file(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_text("from-file\n", encoding="utf-8")
+    text = f"""
+[upstreams.a]
+base_url = "https://x/v1"
+auth = "key"
+api_key_env = "A_KEY"
+worker_key_env = "W_KEY"
+[upstreams.b]
+base_url = "https://x/v1"
+auth = "key"
+api_key_file = "{key}"
+"""
+    upstreams = load(written(tmp_path, text), {}).upstreams
+    environ = {"A_KEY": "a", "W_KEY": "w"}
+    assert secret(upstreams["a"], environ) == "a"
+    assert secret(upstreams["a"], environ, worker=True) == "w"
+    assert secret(upstreams["a"], {}) is None
+    assert secret(upstreams["b"], {}) == "from-file"
+    assert secret(upstreams["b"], {}, worker=True) is None
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(ValueError):
+        load(None, {}).gateway.port = 1  # type: ignore[misc]
