@@ -154,8 +154,7 @@ class RelayProtocol(HttpToolsProtocol):
             self._deadline = self.loop.time() + self._limits.head_timeout_s
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._in_head:  # else it is a trailer: dropped
-            self.headers.append((name.lower(), value))
+        self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         if self._dead:
@@ -163,12 +162,13 @@ class RelayProtocol(HttpToolsProtocol):
         self._in_head = False
         if self.parser.should_upgrade():
             self._refuse_parsing(_UPGRADE)
-        if self._head_is_too_large():
+        headers, self.headers = self.headers, []  # what still comes into the new list are trailers: dropped
+        if self._head_is_too_large(headers):
             self._refuse_parsing(_HEAD_TOO_LARGE)
         version = self.parser.get_http_version()
         try:
             path, target = framing.path_of(self.url)
-            asked = framing.request_framing(version, self.headers)
+            asked = framing.request_framing(version, headers)
         except MalformedError as malformed:
             self._refuse_parsing(Refusal(400, f"Malformed request: {malformed}.", code="bad_http"))
         method = self.parser.get_method().decode()
@@ -178,9 +178,9 @@ class RelayProtocol(HttpToolsProtocol):
         surface = self._context.router.surface(method, path)
         if surface is Surface.LOCAL:
             self._parsing = None
-            self._begin_local(asked.expects_continue)
+            self._begin_local(headers, asked.expects_continue)
             return
-        head = RequestHead(method, target, framing.end_to_end(self.headers, asked.named))
+        head = RequestHead(method, target, framing.end_to_end(headers, asked.named))
         relayed = Relayed(self._context, self, head, surface, asked)
         relayed.http11 = version == "1.1"
         relayed.keep_alive = relayed.http11 and self.parser.should_keep_alive() and not self._draining
@@ -189,13 +189,13 @@ class RelayProtocol(HttpToolsProtocol):
             self._refuse_parsing(_BODY_TOO_LARGE)
         self._stand_in_line(relayed)
 
-    def _head_is_too_large(self) -> bool:
+    def _head_is_too_large(self, headers: list[tuple[bytes, bytes]]) -> bool:
         limits = self._limits
-        if len(self.headers) > limits.headers:
+        if len(headers) > limits.headers:
             return True
         if max(self._head_read, 0) + self._reading <= limits.head_bytes:
             return False
-        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in headers)
         return size > limits.head_bytes
 
     def _body_limit(self, surface: Surface) -> int:
@@ -228,8 +228,8 @@ class RelayProtocol(HttpToolsProtocol):
 
     # the app's requests
 
-    def _begin_local(self, expects_continue: bool) -> None:
-        url, headers = self.url, self.headers
+    def _begin_local(self, headers: list[tuple[bytes, bytes]], expects_continue: bool) -> None:
+        url = self.url
         super().on_message_begin()
         self.url = url
         self.headers.extend(headers)
@@ -237,6 +237,7 @@ class RelayProtocol(HttpToolsProtocol):
         self.cycle = None  # type: ignore[assignment]
         self._in_local_body = True
         super().on_headers_complete()
+        self.headers = []
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         """uvicorn would start it at once; here it waits for its turn."""

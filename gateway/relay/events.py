@@ -5,6 +5,8 @@ from typing import Any
 import msgspec
 
 _KEPT_OF_A_LINE = 96  # enough to tell every terminal event by its line's beginning
+_PLAIN = b'data: {"'  # how nearly every line begins: worth no closer look,
+_SUSPECT = (b'data: {"error', b'data: {"type')  # unless it begins so
 _TERMINAL_NAMES = frozenset({b"response.completed", b"response.failed", b"response.incomplete", b"error"})
 
 
@@ -26,17 +28,14 @@ class TerminalScanner:
         self._after_cr = False
 
     def feed(self, data: bytes) -> int:
-        probe = self._line + data if self._line else data
-        if not self._holding and not _may_be_terminal(probe):
-            self._skip(data, probe)
-            return len(data)
-        return self._walk(data)
-
-    def _skip(self, data: bytes, probe: bytes) -> None:
-        """Remembers how an uninteresting piece ends."""
-        last = max(probe.rfind(b"\n"), probe.rfind(b"\r"))
-        self._line = probe[last + 1 : last + 1 + _KEPT_OF_A_LINE]
-        self._after_cr = data.endswith(b"\r") or (self._after_cr and not data)
+        if self._line or self._holding or self._after_cr or b"\r" in data:
+            return self._walk(data)
+        lines = data.split(b"\n")
+        for line in lines:
+            if line and (not line.startswith(_PLAIN) or line.startswith(_SUSPECT)):
+                return self._walk(data)
+        self._line = lines[-1][:_KEPT_OF_A_LINE]
+        return len(data)
 
     def _walk(self, data: bytes) -> int:
         allowed = 0 if self._holding else len(data)
@@ -67,16 +66,6 @@ class TerminalScanner:
         elif complete and line.startswith(b"event:"):
             self._holding = self._holding or line[6:].strip() in _TERMINAL_NAMES
         return False
-
-
-def _may_be_terminal(probe: bytes) -> bool:
-    return (
-        b"[DONE]" in probe
-        or b"error" in probe
-        or b"response.completed" in probe
-        or b"response.failed" in probe
-        or b"response.incomplete" in probe
-    )
 
 
 def _is_terminal_payload(payload: bytes) -> bool:

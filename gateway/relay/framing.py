@@ -28,6 +28,7 @@ _NOT_SENT_ON = HOP_BY_HOP | {b"host", b"content-length", b"expect"}
 _NOT_SENT_BACK = HOP_BY_HOP | {b"content-length", b"x-stillhouse-id", b"x-stillhouse-arm", b"x-stillhouse-model"}
 _LOOKED_AT = _NOT_SENT_BACK | {b"content-type", b"content-encoding"}
 _USUAL_CONNECTION = frozenset({b"keep-alive", b"close", b"Keep-Alive", b"Close"})
+_FRAMING = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection", b"expect"})
 _STATUS_LINES = {s.value: b"HTTP/1.1 %d %s\r\n" % (s.value, s.phrase.encode()) for s in HTTPStatus}
 
 LAST_CHUNK = b"0\r\n\r\n"
@@ -95,6 +96,8 @@ def request_framing(version: str, headers: list[tuple[bytes, bytes]]) -> Request
     """
     framing = RequestFraming()
     for name, value in headers:
+        if name not in _FRAMING:
+            continue
         if name == b"host":
             framing.hosts += 1
         elif name == b"content-length":
@@ -154,22 +157,38 @@ class ResponseHead:
     content_encoding: bytes
 
 
-def response_head(status: int, reason: bytes, headers: list[tuple[bytes, bytes]]) -> ResponseHead:
-    """Raises MalformedError for transfer codings beside chunked: their bytes would reach the client mislabelled."""
-    head = ResponseHead(status, reason, b"", None, False, b"", b"")
+def head_block(raw: bytes, interim: int) -> bytes:
+    """The final response's head, without its blank line, out of what came: `interim` 1xx heads stand before it."""
+    start = 0
+    for _ in range(interim):
+        start = raw.index(b"\r\n\r\n", start) + 4
+    while raw.startswith(b"\r\n", start):
+        start += 2
+    return raw[start : raw.index(b"\r\n\r\n", start)]
+
+
+def response_head(status: int, block: bytes) -> ResponseHead:
+    """Reads a head that llhttp has accepted (so that each header is one line).
+
+    Raises MalformedError for transfer codings beside chunked: their bytes would reach the client mislabelled.
+    """
+    first, *lines = block.split(b"\r\n")
+    head = ResponseHead(status, first[13:], b"", None, False, b"", b"")
     kept: list[bytes] = []
     named: frozenset[bytes] = frozenset()
-    for name, value in headers:
-        key = name.lower()
+    for line in lines:
+        key = line.partition(b":")[0].lower()
         if key not in _LOOKED_AT:
-            kept.append(b"%b: %b\r\n" % (name, value))
-        elif key == b"connection" and value not in _USUAL_CONNECTION:
-            named |= _tokens(value)
-        elif not _note(head, key, value):
-            kept.append(b"%b: %b\r\n" % (name, value))
-    if named:
+            kept.append(line)
+        elif key == b"connection":
+            named |= _tokens(line[11:])
+        elif not _note(head, key, line[len(key) + 1 :].strip(b" \t")):
+            kept.append(line)
+    if len(named) > 1 or named - _USUAL_CONNECTION:
         kept = [line for line in kept if line.partition(b":")[0].lower() not in named]
-    head.lines = b"".join(kept)
+    if kept:
+        kept.append(b"")
+        head.lines = b"\r\n".join(kept)
     return head
 
 

@@ -43,14 +43,12 @@ class UpstreamConnection(asyncio.Protocol):
         "_ended",
         "_extra",
         "_head",
-        "_head_bytes",
         "_head_done",
-        "_headers",
         "_interim",
         "_keep_alive",
         "_parser",
         "_pieces",
-        "_reason",
+        "_raw_head",
         "call",
         "idle_since",
         "key",
@@ -72,13 +70,11 @@ class UpstreamConnection(asyncio.Protocol):
         self._reset()
 
     def _reset(self) -> None:
-        self._headers: list[tuple[bytes, bytes]] = []
+        self._raw_head = b""  # everything until the head was complete
         self._pieces: list[bytes] = []
-        self._reason = b""
         self._head: ResponseHead | None = None
         self._head_done = False
-        self._head_bytes = 0
-        self._interim = False
+        self._interim = 0  # 1xx heads so far
         self._ended = False
         self._extra = False
         self._keep_alive = False
@@ -130,7 +126,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self._closing_body and exc is None:
             call.received(None, b"", True)
         else:
-            call.lost(Cause.BROKE_OFF, not self._head_done and not self._head_bytes)
+            call.lost(Cause.BROKE_OFF, not self._head_done and not self._raw_head)
 
     def pause_writing(self) -> None:
         self.write_paused = True
@@ -164,12 +160,12 @@ class UpstreamConnection(asyncio.Protocol):
     def _parse(self, data: bytes) -> bool:
         """Whether the bytes broke the protocol."""
         if not self._head_done:
-            self._head_bytes += len(data)
+            self._raw_head = self._raw_head + data if self._raw_head else data
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             return True
-        return not self._head_done and self._head_bytes > _MAX_HEAD_BYTES
+        return not self._head_done and len(self._raw_head) > _MAX_HEAD_BYTES
 
     def _release(self, broken: bool) -> None:
         self.call = None
@@ -185,26 +181,17 @@ class UpstreamConnection(asyncio.Protocol):
         if self._ended:
             self._extra = True
 
-    def on_status(self, reason: bytes) -> None:
-        if not self._head_done:
-            self._reason += reason
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._head_done:
-            self._headers.append((name, value))
-
     def on_headers_complete(self) -> None:
         if self._head_done:
             return
         status = self._parser.get_status_code()
         if status < 200:
-            self._interim = True
-            self._headers.clear()
-            self._reason = b""
+            self._interim += 1
             return
         if self._parser.get_http_version() not in ("1.1", "1.0"):
             raise framing.MalformedError("the upstream speaks another HTTP")
-        head = framing.response_head(status, self._reason, self._headers)
+        head = framing.response_head(status, framing.head_block(self._raw_head, self._interim))
+        self._raw_head = b""
         self._head_done = True
         self._head = head
         self._keep_alive = self._parser.should_keep_alive()
@@ -220,10 +207,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._pieces.append(body)
 
     def on_message_complete(self) -> None:
-        if self._interim and not self._head_done:
-            self._interim = False
-            return
-        self._ended = True
+        self._ended = self._head_done
 
 
 async def connect(owner: Owner, key: tuple[str, int, bool], tls: object | None, timeout_s: float) -> UpstreamConnection:

@@ -16,6 +16,10 @@ TOKEN = st.text("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-
 VALUE = st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=40).map(str.encode)
 
 
+def block(headers: list[tuple[bytes, bytes]], start: bytes = b"HTTP/1.1 200 OK") -> bytes:
+    return b"\r\n".join([start, *[b"%b: %b" % header for header in headers]])
+
+
 class Parsed:
     """What llhttp makes of bytes: an independent reader of what we wrote."""
 
@@ -110,18 +114,19 @@ def test_a_header_that_breaks_out_of_its_line_is_refused(bad: bytes) -> None:
 def test_response_head_keeps_order_and_spelling_but_not_one_hop_headers() -> None:
     head = framing.response_head(
         200,
-        b"OK",
-        [
-            (b"Content-Type", b"text/event-stream"),
-            (b"Connection", b"close, X-Hop"),
-            (b"X-Hop", b"1"),
-            (b"X-Request-ID", b"r"),
-            (b"Set-Cookie", b"a"),
-            (b"set-cookie", b"b"),
-            (b"Content-Encoding", b"GZIP"),
-            (b"Transfer-Encoding", b"chunked"),
-            (b"x-stillhouse-arm", b"forged"),
-        ],
+        block(
+            [
+                (b"Content-Type", b"text/event-stream"),
+                (b"Connection", b"close, X-Hop"),
+                (b"X-Hop", b"1"),
+                (b"X-Request-ID", b"r"),
+                (b"Set-Cookie", b"a"),
+                (b"set-cookie", b"b"),
+                (b"Content-Encoding", b"GZIP"),
+                (b"Transfer-Encoding", b"chunked"),
+                (b"x-stillhouse-arm", b"forged"),
+            ]
+        ),
     )
     assert head.lines == (
         b"Content-Type: text/event-stream\r\nX-Request-ID: r\r\n"
@@ -132,7 +137,7 @@ def test_response_head_keeps_order_and_spelling_but_not_one_hop_headers() -> Non
 
 def test_response_head_refuses_foreign_transfer_codings() -> None:
     with pytest.raises(MalformedError):
-        framing.response_head(200, b"OK", [(b"Transfer-Encoding", b"gzip, chunked")])
+        framing.response_head(200, block([(b"Transfer-Encoding", b"gzip, chunked")]))
 
 
 @pytest.mark.parametrize(
@@ -148,18 +153,18 @@ def test_response_head_refuses_foreign_transfer_codings() -> None:
 )
 def test_ending(method: str, status: int, length: int | None, http11: bool, ending: Ending) -> None:
     lines = [] if length is None else [(b"content-length", b"%d" % length)]
-    assert framing.ending_of(method, framing.response_head(status, b"", lines), http11) is ending
+    assert framing.ending_of(method, framing.response_head(status, block(lines)), http11) is ending
 
 
 def test_response_start_keeps_an_unusual_reason_and_says_close() -> None:
-    head = framing.response_head(299, b"Fine Enough", [(b"content-length", b"3")])
+    head = framing.response_head(299, block([(b"content-length", b"3")], b"HTTP/1.1 299 Fine Enough"))
     start = framing.response_start(head, Ending.LENGTH, b"x-own: 1\r\n", keep_alive=False)
     assert start == b"HTTP/1.1 299 Fine Enough\r\nx-own: 1\r\ncontent-length: 3\r\nconnection: close\r\n\r\n"
 
 
 @given(st.lists(st.binary(min_size=1, max_size=300), max_size=8))
 def test_chunks_are_read_back_the_same(pieces: list[bytes]) -> None:
-    head = framing.response_head(200, b"OK", [])
+    head = framing.response_head(200, block([]))
     raw = framing.response_start(head, Ending.CHUNKED, b"", keep_alive=True)
     raw += b"".join(map(framing.chunk, pieces)) + framing.LAST_CHUNK
     parsed = Parsed()
@@ -173,3 +178,11 @@ def test_a_refusal_is_one_whole_response() -> None:
         b"HTTP/1.1 429 Too Many Requests\r\ncontent-type: application/json\r\ncontent-length: 2\r\n"
         b"retry-after: 1\r\n\r\n{}"
     )
+
+
+def test_the_final_head_is_found_behind_interim_ones_and_blank_lines() -> None:
+    raw = (
+        b"\r\nHTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 X\r\nlink: a\r\n\r\nHTTP/1.1 200 OK\r\na: b\r\n\r\nbody\r\n\r\n"
+    )
+    assert framing.head_block(raw, 2) == b"HTTP/1.1 200 OK\r\na: b"
+    assert framing.head_block(b"\r\n\r\nHTTP/1.1 200\r\n\r\n", 0) == b"HTTP/1.1 200"

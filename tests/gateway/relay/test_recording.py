@@ -39,7 +39,8 @@ def recording(spool: MemorySpool, copy_bytes: int = 1000) -> Recording:
 
 
 def head(content_type: bytes = b"text/event-stream", encoding: bytes = b"") -> framing.ResponseHead:
-    return framing.response_head(200, b"OK", [(b"content-type", content_type), (b"content-encoding", encoding)])
+    block = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ncontent-encoding: %b" % (content_type, encoding)
+    return framing.response_head(200, block)
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow])
