@@ -1,7 +1,6 @@
 """The controller: evidence counted once under a fence, verdicts carried out, nothing moved on nothing."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -48,8 +47,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = open_store(f"sqlite:///{tmp_path / 'stillhouse.db'}")
+def store(database_url: str) -> Iterator[Store]:
+    store = open_store(database_url)
     metadata.create_all(store.engine)
     yield store
     store.close()

