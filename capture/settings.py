@@ -173,6 +173,7 @@ class RolloutSettings(_Frozen):
     minimum_hours: float = 0
     undecided_after_pairs: int = 5000
     pair_share: float = Field(1.0, gt=0, le=1)  # part of the eligible traffic that is paired
+    watch_share: float = Field(0.1, gt=0, le=1)  # the same at full, where pairs cost for ever
     deadline_s: float | None = None
     wait_for_person_before: tuple[float, ...] = ()
     spend_cap_usd: float | None = None  # a day, for background calls

@@ -30,8 +30,8 @@ class Ledger:
 
     `would_have_cost_usd`: all answers at the teacher's mean cost; None while no teacher's answer has a known price.
     `saved_usd` is that less everything spent since, background calls and training included; None where a part of it is
-    unknown. `break_even_at` is the date (Unix seconds) at which the savings of late will have paid for the rest; None if
-    unknown or never.
+    unknown. `break_even_at` is the date (Unix seconds) at which the savings of late will have paid for the rest; None
+    if unknown or never.
     """
 
     task: str

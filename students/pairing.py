@@ -89,11 +89,16 @@ def candidate(watching: Watched, exchange: Exchange, request: dict[str, Any], an
     if reason not in (None, "unknown_prompt_version"):
         return "ineligible"
     rollout = watching.rollout
-    share = rollout.policy.pair_share
+    share = paired_share(rollout)
     if share < 1 and uniform("pair", f"{rollout.id}\0{exchange.id}") >= share:
         return "not_sampled"
     ours = exchange.arm == Arm.STUDENT and exchange.rollout == rollout.id
     return Candidate(watching, "canary" if ours else "shadow", exchange, request, answer, reason is not None)
+
+
+def paired_share(rollout: Rollout) -> float:
+    """The part of the eligible traffic that is paired now: common to all requests, so evidence need not know it."""
+    return rollout.policy.watch_share if rollout.state == "full" else rollout.policy.pair_share
 
 
 class Pairer:
@@ -281,7 +286,7 @@ class Pairer:
             day=found.day,
             slices={**slices, **({UNPROVEN: "prompt"} if found.unproven else {})},
             stage=watching.rollout.stage,
-            probability=watching.rollout.policy.pair_share * watching.task.sampling.rate,
+            probability=paired_share(watching.rollout) * watching.task.sampling.rate,
             teacher=self._kept(found, teacher),
             second=None if second is None else self._kept(found, second),
             student=None if output is None else self._kept(found, output),

@@ -60,7 +60,8 @@ TICKETS = World(
     response_format=tickets.RESPONSE_FORMAT,
     teacher=stand_in,
     training='base = "smollm2-135m-instruct"\nepochs = 3',
-    rollout="shares = [0.1, 0.5, 0.95]\nmargin = 0.1\nalpha = 0.05\nminimum_pairs = 30\nminimum_sessions = 20",
+    rollout="shares = [0.1, 0.5, 0.95]\nmargin = 0.1\nalpha = 0.05\nminimum_pairs = 30\nminimum_sessions = 20\n"
+    "watch_share = 1.0",
 )
 
 

@@ -327,6 +327,17 @@ def test_the_sampled_share_is_a_keyed_hash(store: Store) -> None:
     assert {row.probability for row in scene.rows()} == {0.3}
 
 
+def test_at_full_a_smaller_share_is_watched(store: Store) -> None:
+    with ChatServer(lambda _: '{"category": "card"}') as student, ChatServer(lambda _: "") as teacher:
+        scene = Scene(store, teacher, student, task_of(TRUTH_GRADER, watch_share=0.2))
+        for _ in range(2):
+            promote(store, scene.rollout.id, "tester", "a test", clock)
+        offers = [(exchange(f"session {n}"), request_of("hello"), saying("card")) for n in range(200)]
+        counts = scene.pairer.counts
+        scene.ask_all(offers, lambda: counts["paired:shadow"] + counts["not_sampled"] == 200)
+    assert 20 <= counts["paired:shadow"] <= 65
+
+
 def test_a_full_queue_drops_and_counts(store: Store) -> None:
     with ChatServer(lambda _: "") as student, ChatServer(lambda _: "") as teacher:
         scene = Scene(store, teacher, student, task_of(TRUTH_GRADER))
