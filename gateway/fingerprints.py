@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from capture.tasks import fingerprint
-from gateway.head import BodyHead, MalformedBodyError, decode_whole
+from gateway.head import BodyHead, MalformedBodyError, decode_leniently
 
 _SYSTEM = ("system", "developer")
 _REMEMBERED = 4096
@@ -33,7 +33,7 @@ class Fingerprints:
         if found is not None:
             return found
         try:
-            made = fingerprint(decode_whole(body))
+            made = fingerprint(decode_leniently(body))
         except MalformedBodyError:
             return None
         if parts is not None and sum(map(len, parts)) <= _REMEMBERED_BYTES:

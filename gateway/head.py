@@ -54,27 +54,43 @@ def read_head(body: bytes) -> BodyHead:
         return _read_leniently(body)
 
 
-def _read_leniently(body: bytes) -> BodyHead:
-    try:
-        value = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise MalformedBodyError(str(error)) from error
-    if not isinstance(value, dict):
-        raise MalformedBodyError("not a JSON object")
-    known = {name: value[name] for name in BodyHead.__struct_fields__ if name in value}
-    known.update((name, msgspec.Raw(json.dumps(value[name]).encode())) for name in _RAW if name in value)
-    return BodyHead(**known)
-
-
 def decode_whole(body: bytes) -> dict[str, Any]:
-    """The whole body as an object, for what looks closely (eligibility, views). Raises MalformedBodyError."""
+    """The whole body as an object, for who looks closely (eligibility, views).
+
+    Raises MalformedBodyError, also for what only lenient readers take.
+    """
     try:
         value = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
-        try:
-            value = json.loads(body)
-        except (ValueError, RecursionError) as error:
-            raise MalformedBodyError(str(error)) from error
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise MalformedBodyError(str(error)) from error
+    return _object(value)
+
+
+def decode_leniently(body: bytes) -> dict[str, Any]:
+    """The same, lone surrogates and NaN let through. Raises MalformedBodyError."""
+    try:
+        return _object(json.loads(body))
+    except (ValueError, RecursionError) as error:
+        raise MalformedBodyError(str(error)) from error
+
+
+def _read_leniently(body: bytes) -> BodyHead:
+    value = decode_leniently(body)
+    known = {name: _clean(value[name]) for name in BodyHead.__struct_fields__ if name in value and name not in _RAW}
+    raw = {name: msgspec.Raw(json.dumps(value[name]).encode()) for name in _RAW if name in value}
+    return BodyHead(**known, **raw)
+
+
+def _clean(value: Any) -> Any:
+    """Lone surrogates replaced: what is noted of a request must be text that can be written."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {_clean(name): _clean(one) for name, one in value.items()}
+    return value
+
+
+def _object(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise MalformedBodyError("not a JSON object")
     return value

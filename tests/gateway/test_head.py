@@ -3,7 +3,7 @@ import zlib
 
 import pytest
 
-from gateway.head import MalformedBodyError, decode_whole, decompress, read_head
+from gateway.head import MalformedBodyError, decode_leniently, decode_whole, decompress, read_head
 
 LIMIT = 1000
 
@@ -18,7 +18,7 @@ def test_what_routing_looks_at_is_read_and_the_rest_stays_bytes() -> None:
     "body", [b"", b"{", b"[]", b'"x"', b"null", b'{"a":}', b'{"a":1}}', b"\xff\xfe", b"[" * 100_000]
 )
 def test_what_is_no_json_object_is_malformed(body: bytes) -> None:
-    for read in (read_head, decode_whole):
+    for read in (read_head, decode_whole, decode_leniently):
         with pytest.raises(MalformedBodyError):
             read(body)
 
@@ -36,7 +36,14 @@ def test_odd_types_are_left_for_the_upstream_to_judge() -> None:
 def test_lone_surrogates_and_nan_are_left_for_the_upstream_to_judge() -> None:
     body = b'{"model":"m","temperature":NaN,"messages":[{"role":"user","content":"\\ud83d"}]}'
     assert read_head(body).model_name == "m"
-    assert decode_whole(body)["messages"][0]["content"] == "\ud83d"
+    assert decode_leniently(body)["messages"][0]["content"] == "\ud83d"
+    with pytest.raises(MalformedBodyError):
+        decode_whole(body)
+
+
+def test_what_is_noted_of_such_a_body_can_be_written() -> None:
+    head = read_head(b'{"model":"m\\ud83d","user":"\\ud83d","metadata":{"\\ud83d":"\\ud83d"}}')
+    assert (head.model, head.user, head.metadata) == ("m?", "?", {"?": "?"})
 
 
 @pytest.mark.parametrize("encoding", [b"", b"identity"])

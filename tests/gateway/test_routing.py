@@ -300,6 +300,16 @@ def test_a_scoped_key_reaches_the_students_of_its_tasks_alone(snapshot: Snapshot
     assert refused(router_of(routed, keys=other), chat(model=student.name), x_stillhouse_key="sh-token").status == 403
 
 
+def test_a_body_that_only_lenient_readers_take_stays_with_the_teacher(snapshot: Snapshot) -> None:
+    router = router_of(with_rollouts(snapshot, rollout_of()))
+    body = (
+        b'{"model":"gpt-4.1","store":true,"metadata":{"app":"triage"},"messages":[{"role":"user","content":"\\ud83d"}]}'
+    )
+    plan = planned(router, body)
+    assert (plan.leg.body, plan.student, plan.reason, plan.task) == (body, None, "shape", "triage")
+    assert plan.fingerprint is not None
+
+
 def test_a_task_without_a_rollout_costs_no_second_decode(snapshot: Snapshot) -> None:
     plan = planned(router_of(snapshot), chat(model="triage"))
     assert (plan.rollout, plan.assignment, plan.reason, plan.student) == (None, None, None, None)
