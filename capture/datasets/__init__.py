@@ -6,6 +6,7 @@ from capture.datasets.compare import Diff, diff
 from capture.datasets.export import export
 from capture.datasets.filters import Filters
 from capture.datasets.freeze import build, queue_build
+from capture.datasets.intake import import_rows
 from capture.datasets.row import Row
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "build",
     "diff",
     "export",
+    "import_rows",
     "list_datasets",
     "load_card",
     "queue_build",

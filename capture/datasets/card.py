@@ -10,6 +10,7 @@ from capture.datasets.filters import Candidate
 from capture.datasets.row import Row
 
 SAMPLES = 3
+IMPORTED = "(imported)"
 
 State = Literal["queued", "building", "ready", "failed"]
 Split = Literal["train", "holdout"]
@@ -74,13 +75,14 @@ class Tally:
     times: list[float] = field(default_factory=list)
     samples: list[Row] = field(default_factory=list)
 
-    def add(self, split: Split, row: Row, candidate: Candidate) -> None:
+    def add(self, split: Split, row: Row, candidate: Candidate | None) -> None:
+        """`candidate` is None for an imported row: who answered it is not known here."""
         self._count("rows", split)
         self._count(f"labels:{split}", row.label or "")
         self._count(f"prompt_versions:{split}", row.fingerprint or "")
-        self._count("upstreams", candidate.upstream)
-        self._count("models", candidate.served_model)
-        self._count("arms", candidate.arm)
+        self._count("upstreams", candidate.upstream if candidate else IMPORTED)
+        self._count("models", candidate.served_model if candidate else IMPORTED)
+        self._count("arms", candidate.arm if candidate else IMPORTED)
         self._count("tools", "rows" if row.request.get("tools") else "")
         if row.truth is not None:
             self._count("with_truth", split)
@@ -94,8 +96,8 @@ class Tally:
     def _count(self, what: str, which: str) -> None:
         self.counts.setdefault(what, Counter())[which] += 1
 
-    def _count_tokens(self, tokens: Tokens, candidate: Candidate) -> None:
-        if candidate.input_tokens is None or candidate.output_tokens is None:
+    def _count_tokens(self, tokens: Tokens, candidate: Candidate | None) -> None:
+        if candidate is None or candidate.input_tokens is None or candidate.output_tokens is None:
             tokens.unknown += 1
             return
         tokens.input += candidate.input_tokens

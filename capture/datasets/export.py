@@ -11,7 +11,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet
 
-from capture.datasets.card import Card, Split
+from capture.datasets.card import IMPORTED, Card, Split
 from capture.datasets.catalog import load_card, rows
 from capture.datasets.row import Row, encode_row
 from capture.db import Store
@@ -67,7 +67,7 @@ def export(store: Store, dataset_id: str, form: str, path: Path, settings: Setti
 
 
 def _check_terms(card: Card, settings: Settings) -> None:
-    for name in card.upstreams:
+    for name in card.upstreams.keys() - {IMPORTED}:
         upstream = settings.upstreams.get(name)
         if upstream is None or not upstream.training_allowed:
             raise RefusedError(f"{card.name} holds answers of upstream {name!r}, whose terms do not allow training")

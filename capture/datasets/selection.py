@@ -10,7 +10,7 @@ from capture.datasets.balance import Pick, capped, rank
 from capture.datasets.conversation import UnusableError, chat_request, target_of
 from capture.datasets.duplicates import NearIndex, signatures
 from capture.datasets.filters import Candidate, Filters, Known, Terms, answered, reason_against
-from capture.datasets.row import decode_row
+from capture.datasets.row import Row, decode_row
 from capture.datasets.sources import Found
 from capture.db import Store
 from capture.exchange import Answer
@@ -35,7 +35,7 @@ class Selection:
 
 
 @dataclass
-class _Seal:
+class Seal:
     """What no training row may be, belong to, or be much like: the task's holdouts, this one and those before."""
 
     ids: set[str]
@@ -48,6 +48,21 @@ class _Seal:
             return "holdout_conversation"
         return "near_holdout" if candidate.content_hash in self.hashes else None
 
+    def reason_against_row(self, row: Row) -> str | None:
+        """The same for a row that comes from elsewhere."""
+        if row.exchange_id in self.ids or row.conversation in self.conversations:
+            return "holdout_conversation"
+        (signature,) = signatures([variable_text(row.request)])
+        return "near_holdout" if self.texts.has_near(signature) else None
+
+
+def seal_of(store: Store, task: str, threshold: float) -> Seal:
+    """The seal of a task as it stands, over captured exchanges and earlier datasets."""
+    seal = Seal(set(), set(), set(), NearIndex(threshold))
+    _choose_holdout(store, task, Filters(), Selection(), seal)
+    _seal_earlier(store, task, seal)
+    return seal
+
 
 def select_rows(store: Store, task: str, filters: Filters, terms: Terms, threshold: float) -> Selection:
     """Streams the task's exchanges twice in batches; memory holds ids, hashes and signatures, no bodies.
@@ -55,14 +70,14 @@ def select_rows(store: Store, task: str, filters: Filters, terms: Terms, thresho
     `filters.until` bounds both splits; `threshold` is the similarity from which on texts are near-duplicates.
     """
     selection = Selection()
-    seal = _Seal(set(), set(), set(), NearIndex(threshold))
+    seal = Seal(set(), set(), set(), NearIndex(threshold))
     _choose_holdout(store, task, filters, selection, seal)
     _seal_earlier(store, task, seal)
     _choose_train(_Train(store, filters, terms, selection, seal, NearIndex(threshold)), task)
     return selection
 
 
-def _seal_earlier(store: Store, task: str, seal: _Seal) -> None:
+def _seal_earlier(store: Store, task: str, seal: Seal) -> None:
     for batch in sources.once_held_out(store, task):
         rows = [row for row in map(decode_row, batch) if row.exchange_id not in seal.ids]
         seal.ids.update(row.exchange_id for row in rows)
@@ -71,7 +86,7 @@ def _seal_earlier(store: Store, task: str, seal: _Seal) -> None:
             seal.texts.add(signature)
 
 
-def _choose_holdout(store: Store, task: str, filters: Filters, selection: Selection, seal: _Seal) -> None:
+def _choose_holdout(store: Store, task: str, filters: Filters, selection: Selection, seal: Seal) -> None:
     """Every whole answer of the teacher's on the holdout side, each content once; too many: some by chance."""
     until = filters.until or float("inf")
     for batch in sources.candidates(store, task, until, holdout=True):
@@ -94,7 +109,7 @@ def _choose_holdout(store: Store, task: str, filters: Filters, selection: Select
 _NOTHING = Known()
 
 
-def _new_holdout(batch: Sequence[Candidate], selection: Selection, seal: _Seal) -> list[Candidate]:
+def _new_holdout(batch: Sequence[Candidate], selection: Selection, seal: Seal) -> list[Candidate]:
     fresh = []
     for candidate in batch:
         reason = answered(candidate) or ("duplicate" if candidate.content_hash in seal.hashes else None)
@@ -114,7 +129,7 @@ class _Train:
     filters: Filters
     terms: Terms
     selection: Selection
-    seal: _Seal
+    seal: Seal
     texts: NearIndex
     hashes: set[str] = field(default_factory=set)
 

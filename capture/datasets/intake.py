@@ -1,0 +1,212 @@
+"""Rows from files: what `export` wrote, and OpenAI's supervised lines, as a dataset of a task."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow.parquet
+from sqlalchemy import Connection, func, insert, select
+
+from capture.datasets.card import Card, Split, Tally
+from capture.datasets.catalog import load_card
+from capture.datasets.conversation import UnusableError, chat_request, target_of
+from capture.datasets.export import HF_NAMES, SPLITS
+from capture.datasets.filters import Filters
+from capture.datasets.row import Row, decode_row, encode_row
+from capture.datasets.selection import Seal, seal_of
+from capture.db import Store
+from capture.errors import DiskError, RefusedError
+from capture.exchange import Answer
+from capture.ids import new_id
+from capture.prompts import fingerprint, hashed, variable_text
+from capture.rows import label_of
+from capture.sampling import is_holdout
+from capture.settings import TaskSettings
+from capture.tables import dataset_rows, datasets
+
+BATCH = 500
+
+Found = Iterator[tuple[Split, Row] | str]
+"""A row and its split, or the reason why a line is none."""
+
+
+def import_rows(
+    store: Store, task: str, form: str, path: Path, settings: TaskSettings, clock: Callable[[], float]
+) -> Card:
+    """Makes the task's next dataset of a file's rows, at once and whole, and returns its card.
+
+    `openai-sft`: lines are put on a side as exchanges are when captured. `jsonl`, `parquet`, `huggingface`: as `export`
+    wrote them, and the rows come out as they went in. Rows for training that belong to a holdout of the task's are left
+    out, as are lines that are no rows; both are counted. Whether the terms of whoever answered allow training, the
+    importer must know. Raises RefusedError for another form and for too few rows, DiskError for an unreadable file.
+    """
+    if form not in FORMS:
+        raise RefusedError(f"there is no import form {form!r}; there are {', '.join(FORMS)}")
+    seal = seal_of(store, task, settings.dataset.near_duplicate)
+    try:
+        with store.write() as connection:
+            dataset_id = _make(connection, task, clock())
+            intake = _Intake(connection, dataset_id, seal)
+            for split in SPLITS:
+                intake.take(split, FORMS[form](path, settings))
+            _close(intake, settings.dataset.minimum_rows, clock())
+    except (OSError, UnicodeDecodeError, pyarrow.ArrowException) as error:
+        raise DiskError(f"{path} cannot be read: {error}") from error
+    return load_card(store, dataset_id)
+
+
+def _make(connection: Connection, task: str, now: float) -> str:
+    newest = connection.scalar(select(func.max(datasets.c.version)).where(datasets.c.task == task)) or 0
+    row: dict[str, Any] = {
+        "id": new_id("ds_"),
+        "task": task,
+        "version": newest + 1,
+        "state": "building",
+        "card": {},
+        "created_at": now,
+    }
+    connection.execute(insert(datasets).values(**row, filters=msgspec.to_builtins(Filters(until=now))))
+    return str(row["id"])
+
+
+@dataclass
+class _Intake:
+    """A file's rows on their way in."""
+
+    connection: Connection
+    dataset_id: str
+    seal: Seal
+    tally: Tally = field(default_factory=Tally)
+    digest: Any = field(default_factory=hashlib.sha256)
+    position: int = 0
+    known: set[str] = field(default_factory=set)
+    drops: Counter[str] = field(default_factory=Counter)
+    considered: Counter[str] = field(default_factory=Counter)
+
+    def take(self, split: Split, found: Found) -> None:
+        """Takes the rows of one split; what cannot be one is counted with the train split, once."""
+        lines: list[dict[str, Any]] = []
+        for one in found:
+            if isinstance(one, str):
+                self.drops[one] += split == "train"
+            elif one[0] == split and self._is_new(split, one[1]):
+                lines.append(self._line(split, one[1]))
+            if len(lines) == BATCH:
+                self.connection.execute(insert(dataset_rows), lines)
+                lines = []
+        if lines:
+            self.connection.execute(insert(dataset_rows), lines)
+
+    def _is_new(self, split: Split, row: Row) -> bool:
+        self.considered[split] += 1
+        reason = "duplicate" if row.exchange_id in self.known else None
+        if split == "train":
+            reason = reason or self.seal.reason_against_row(row)
+        if reason:
+            self.drops[reason] += 1
+            return False
+        self.known.add(row.exchange_id)
+        return True
+
+    def _line(self, split: Split, row: Row) -> dict[str, Any]:
+        data = encode_row(row)
+        self.digest.update(f"{split} {len(data)}\n".encode() + data)
+        self.tally.add(split, row, None)
+        self.position += 1
+        place = {"dataset_id": self.dataset_id, "position": self.position - 1, "split": split}
+        return {**place, "exchange_id": row.exchange_id, "row": data}
+
+
+def _close(intake: _Intake, minimum: int, now: float) -> None:
+    contents = intake.tally.contents()
+    contents.considered, contents.drops = dict(intake.considered), dict(sorted(intake.drops.items()))
+    if contents.rows["train"] < max(1, minimum):
+        reasons = ", ".join(f"{reason} {count}" for reason, count in intake.drops.most_common()) or "none"
+        raise RefusedError(f"only {contents.rows['train']} training rows, {minimum} are needed; left out: {reasons}")
+    ready = {
+        "state": "ready",
+        "hash": intake.digest.hexdigest(),
+        "card": msgspec.to_builtins(contents),
+        "ready_at": now,
+    }
+    intake.connection.execute(datasets.update().where(datasets.c.id == intake.dataset_id).values(**ready))
+
+
+def _sft(path: Path, settings: TaskSettings) -> Found:
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            if line.strip():
+                yield _sft_row(line, settings)
+
+
+def _sft_row(line: str, settings: TaskSettings) -> tuple[Split, Row] | str:
+    try:
+        given = json.loads(line)
+        messages = given["messages"]
+        request = chat_request({**given, "messages": messages[:-1]})
+        if messages[-1]["role"] != "assistant":
+            return "no_answer"
+        target = target_of(messages[-1])
+    except UnusableError as error:
+        return error.reason
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return "bad_line"
+    conversation = hashed("text", variable_text(request))
+    row = Row(
+        exchange_id=hashlib.sha256(msgspec.json.encode([request, target], order="sorted")).hexdigest()[:32],
+        request=request,
+        target=target,
+        label=label_of(Answer(message=target), settings.label),
+        fingerprint=fingerprint(request),
+        conversation=conversation,
+        started_at=0.0,
+    )
+    return ("holdout" if is_holdout(conversation, settings.dataset) else "train"), row
+
+
+def _jsonl(path: Path, _: TaskSettings) -> Found:
+    with path.open(encoding="utf-8", newline="\n") as file:
+        for line in file:
+            try:
+                given = json.loads(line)
+                yield _checked(given.pop("split"), msgspec.convert(given, Row))
+            except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
+                yield "bad_line"
+
+
+def _checked(split: str, row: Row) -> tuple[Split, Row] | str:
+    try:
+        chat_request(row.request)
+        target_of(row.target)
+    except UnusableError as error:
+        return error.reason
+    return ("train" if split == "train" else "holdout", row) if split in SPLITS else "bad_line"
+
+
+def _parquet(path: Path, _: TaskSettings) -> Found:
+    with pyarrow.parquet.ParquetFile(path) as file:
+        for batch in file.iter_batches(BATCH, columns=["split", "row"]):
+            for record in batch.to_pylist():
+                try:
+                    yield _checked(record["split"], decode_row(record["row"].encode()))
+                except (msgspec.MsgspecError, AttributeError):
+                    yield "bad_line"
+
+
+def _folder(path: Path, settings: TaskSettings) -> Found:
+    for name in HF_NAMES.values():
+        for file in sorted((path / "data").glob(f"{name}-*.parquet")):
+            yield from _parquet(file, settings)
+
+
+FORMS: dict[str, Callable[[Path, TaskSettings], Found]] = {
+    "openai-sft": _sft,
+    "jsonl": _jsonl,
+    "parquet": _parquet,
+    "huggingface": _folder,
+}

@@ -1,0 +1,141 @@
+"""Imports: what was exported comes back whole; other files are checked line by line; the seal holds."""
+
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from capture import datasets
+from capture.datasets import Filters
+from capture.db import Store
+from capture.errors import DiskError, RefusedError
+from capture.settings import DatasetSettings, Settings
+from tests.factories.datasets import LATER, UPSTREAMS, task_of
+from tests.factories.store import add_exchange, answer_with, new_store
+
+SETTINGS = Settings(upstreams=UPSTREAMS)
+FORMS = ("jsonl", "parquet", "huggingface")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = new_store(tmp_path)
+    yield store
+    store.close()
+
+
+def build(store: Store) -> datasets.Card:
+    dataset_id = datasets.queue_build(store, "triage", Filters(near_duplicate=1.0), lambda: LATER)
+    return datasets.build(store, dataset_id, {"triage": task_of()}, UPSTREAMS, lambda: LATER)
+
+
+def take(store: Store, form: str, path: Path, task: str = "triage", **more: Any) -> datasets.Card:
+    return datasets.import_rows(store, task, form, path, task_of(**more), lambda: LATER)
+
+
+texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=30)
+said = st.fixed_dictionaries({"text": texts, "answer": texts.filter(str.strip), "holdout": st.booleans()})
+
+
+@settings(max_examples=15, deadline=None)
+@given(exchanges=st.lists(said, min_size=1, max_size=6), form=st.sampled_from(FORMS))
+def test_nothing_is_lost_on_the_way_out_and_in(exchanges: list[dict[str, Any]], form: str) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        store = new_store(folder)
+        add_exchange(store)
+        for one in exchanges:
+            add_exchange(store, **one)
+        card = build(store)
+        count = datasets.export(store, card.id, form, folder / "out", SETTINGS)
+        back = take(store, form, folder / "out", task="another")
+        assert sum(back.rows.values()) == count
+        assert back.hash == card.hash
+        assert list(datasets.rows(store, back.id)) == list(datasets.rows(store, card.id))
+        store.close()
+
+
+def test_openai_lines(store: Store, tmp_path: Path) -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "find", "arguments": "{}"}}
+    add_exchange(
+        store, text="a question", answer=answer_with({"role": "assistant", "content": None, "tool_calls": [call]})
+    )
+    add_exchange(store, text="quite another thing", answer='{"category": "login"}')
+    datasets.export(store, build(store).id, "openai-sft", tmp_path / "sft.jsonl", SETTINGS)
+    dataset = DatasetSettings(minimum_rows=1, holdout=0.0001)
+    card = take(store, "openai-sft", tmp_path / "sft.jsonl", task="another", dataset=dataset)
+    first, second = datasets.rows(store, card.id, "train")
+    assert first.target["tool_calls"] == [call]
+    assert (second.label, second.text) == ("login", '{"category": "login"}')
+    assert card.upstreams == {"(imported)": 2}
+    assert datasets.export(store, card.id, "jsonl", tmp_path / "again.jsonl", SETTINGS) == 2
+
+
+def test_lines_that_are_no_rows_are_counted(store: Store, tmp_path: Path) -> None:
+    good = {"messages": [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "yes"}]}
+    bad: list[Any] = [
+        {"messages": [{"role": "user", "content": "hello"}, {"role": "user", "content": "?"}]},
+        {"messages": [{"role": "user", "content": "hello"}, {"role": "assistant", "content": ""}]},
+        {"messages": []},
+        {"messages": "x"},
+        [],
+        3,
+    ]
+    path = tmp_path / "lines.jsonl"
+    path.write_text("\n".join(["{broken", *map(json.dumps, [good, good, *bad])]) + "\n\n")
+    dataset = DatasetSettings(minimum_rows=1, holdout=0.0001)
+    card = take(store, "openai-sft", path, dataset=dataset)
+    assert card.rows == {"train": 1, "holdout": 0}
+    assert card.drops == {"bad_line": 3, "duplicate": 1, "empty": 1, "no_answer": 1, "no_messages": 2}
+
+
+def test_a_row_of_the_holdout_does_not_come_back_as_training(store: Store, tmp_path: Path) -> None:
+    add_exchange(store, text="free of everything")
+    held = add_exchange(store, text="a text that is held out", holdout=True)
+    card = build(store)
+    datasets.export(store, card.id, "jsonl", tmp_path / "rows.jsonl", SETTINGS)
+    swapped = (tmp_path / "rows.jsonl").read_text().replace('"split":"holdout"', '"split":"train"')
+    (tmp_path / "swapped.jsonl").write_text(swapped)
+    back = take(store, "jsonl", tmp_path / "swapped.jsonl")
+    assert held not in [row.exchange_id for row in datasets.rows(store, back.id)]
+    assert back.drops == {"holdout_conversation": 1}
+    disguised = swapped.replace(held, "f" * 32).replace('"conversation":"', '"conversation":"x')
+    (tmp_path / "disguised.jsonl").write_text(disguised)
+    assert take(store, "jsonl", tmp_path / "disguised.jsonl").drops == {"near_holdout": 1}
+
+
+def test_a_file_of_ours_that_was_tampered_with(store: Store, tmp_path: Path) -> None:
+    add_exchange(store)
+    datasets.export(store, build(store).id, "jsonl", tmp_path / "rows.jsonl", SETTINGS)
+    line = (tmp_path / "rows.jsonl").read_text()
+    other = line.replace('"exchange_id":"', '"exchange_id":"x')
+    broken = [
+        other.replace('"split":"train"', '"split":"test"'),
+        other.replace('"messages"', '"turns"'),
+        "[]\n",
+        "{}\n",
+    ]
+    (tmp_path / "broken.jsonl").write_text(line + "".join(broken))
+    card = take(store, "jsonl", tmp_path / "broken.jsonl", task="another")
+    assert card.rows == {"train": 1, "holdout": 0}
+    assert card.drops == {"bad_line": 3, "no_messages": 1}
+
+
+def test_what_is_refused_leaves_nothing(store: Store, tmp_path: Path) -> None:
+    empty = tmp_path / "empty.jsonl"
+    empty.write_text("")
+    (tmp_path / "no.parquet").write_text("this is no Parquet file")
+    with pytest.raises(RefusedError, match="no import form"):
+        take(store, "csv", empty)
+    with pytest.raises(RefusedError, match="only 0 training rows"):
+        take(store, "jsonl", empty)
+    with pytest.raises(DiskError, match="cannot be read"):
+        take(store, "jsonl", tmp_path / "nowhere.jsonl")
+    with pytest.raises(DiskError, match="cannot be read"):
+        take(store, "parquet", tmp_path / "no.parquet")
+    assert datasets.list_datasets(store) == []
