@@ -9,11 +9,13 @@ from sqlalchemy import Connection, Row, delete, select, update
 
 from capture.db import Store
 from capture.errors import OperationError
+from capture.exchange import Assignment
 from capture.ids import new_id
+from capture.tables import exchanges, feedback
 from students.leases import Lease, acquire, fence, mark_tick
 from students.policy import policy_of
 from students.registry import LIVE_STATES
-from students.rollouts import Rollout, rollout_of, supersede
+from students.rollouts import ERRORS, Rollout, rollout_of, supersede
 from students.standing import Pair, Standing, standing_of
 from students.tables import observations, pairs, rollouts, student_servers, students, verdicts
 from students.verdicts import Verdict, decide
@@ -22,11 +24,13 @@ LEASE = "rollouts"
 LEASE_S = 10.0
 MOST_PAIRS = 200
 MOST_OBSERVATIONS = 100
+MOST_SCORES = 200
 """What one turn of one rollout takes in: a tick's cost does not depend on the history."""
 
 WANTING = ("no_evidence", "grader_missing", "minimum_not_met", "undecided")
 """Reasons for a hold that more pairs would mend."""
 
+SETTLED_S = 5.0
 RETIRE_AFTER_S = 30.0
 """How long a student is still served after its rollout's end, so that streams under way can finish."""
 
@@ -51,6 +55,7 @@ class _Look:
     rollout: Rollout
     pairs: Sequence[Row[Any]]
     observations: Sequence[Row[Any]]
+    said: Sequence[Row[Any]]
     capacity_per_s: float | None
     last: tuple[str, str, int] | None
 
@@ -70,7 +75,7 @@ def tick(
         return Tick(leading=False)
     consumed, found = 0, []
     for rollout_id in _live(store):
-        look = _look(store, rollout_id)
+        look = _look(store, rollout_id, clock())
         if look is not None:
             try:
                 verdict = _turn(store, look, lease, clock(), obstacles.get(rollout_id))
@@ -90,7 +95,7 @@ def _live(store: Store) -> list[str]:
         return list(connection.execute(query).scalars())
 
 
-def _look(store: Store, rollout_id: str) -> _Look | None:
+def _look(store: Store, rollout_id: str, now: float) -> _Look | None:
     with store.read() as connection:
         row = connection.execute(select(rollouts).where(rollouts.c.id == rollout_id)).one()
         if row.state not in LIVE_STATES:
@@ -102,9 +107,29 @@ def _look(store: Store, rollout_id: str) -> _Look | None:
             rollout=rollout_of(row),
             pairs=connection.execute(select(pairs).where(scored).order_by(pairs.c.id).limit(MOST_PAIRS)).all(),
             observations=connection.execute(seen.limit(MOST_OBSERVATIONS)).all(),
+            said=_said(connection, rollout_of(row), now),
             capacity_per_s=connection.execute(capacity).scalar(),
             last=_last_decision(connection, rollout_id),
         )
+
+
+def _said(connection: Connection, rollout: Rollout, now: float) -> Sequence[Row[Any]]:
+    """New scores that people gave this rollout's exchanges, where a guardrail of its policy is named like them.
+
+    By the time of their writing, a few seconds late, so that none is passed over that commits after a later one.
+    """
+    names = [name for name in rollout.policy.guardrails if name != ERRORS]
+    if not names:
+        return ()
+    since, after = rollout.evidence.get("said_until") or (rollout.created_at, "")
+    columns = (feedback.c.id, feedback.c.name, feedback.c.value, feedback.c.created_at, exchanges.c.assignment)
+    later = (feedback.c.created_at > since) | ((feedback.c.created_at == since) & (feedback.c.id > after))
+    new = later & (feedback.c.created_at <= now - SETTLED_S)
+    of_rollout = (exchanges.c.rollout == rollout.id) & exchanges.c.assignment.is_not(None)
+    query = select(*columns).join(exchanges, exchanges.c.id == feedback.c.exchange_id)
+    query = query.where(new, feedback.c.kind == "score", feedback.c.name.in_(names), of_rollout)
+    ordered = query.order_by(feedback.c.created_at, feedback.c.id).limit(MOST_SCORES)
+    return list(connection.execute(ordered))
 
 
 def _last_decision(connection: Connection, rollout_id: str) -> tuple[str, str, int] | None:
@@ -143,6 +168,9 @@ def _counted(look: _Look, now: float) -> Standing:
         standing.enter(rollout.stage)
     for row in look.pairs:
         standing.add_pair(Pair(row.session, row.differences, row.slices))
+    for row in look.said:
+        standing.add_score(row.name, row.assignment == Assignment.STUDENT, float(row.value))
+        standing.said_until = [row.created_at, row.id]
     standing.add_marks("".join(row.marks for row in look.observations), now)
     return standing
 

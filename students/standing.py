@@ -7,10 +7,10 @@ from typing import Any
 
 from students.observing import Mark
 from students.policy import Policy
+from students.rollouts import ERRORS
 from students.slices import UNPROVEN
 from students.tally import Evidence, Tally
 
-ERRORS = "errors"
 MOST_PROMPTS = 20
 RATE_WINDOW_S = 30.0
 """Time constant of the smoothed rate of eligible requests."""
@@ -41,6 +41,8 @@ class Standing:
     rate_per_s: float | None = None
     """Eligible requests a second, smoothed; None before the first look."""
     seen_at: float = 0.0
+    said_until: list[Any] | None = None
+    """Time (Unix seconds) and id of the last score of a person that was counted."""
 
     def enter(self, stage: int) -> None:
         """Begin a stage: pairs carry over, counts and what is compared by assignment start anew."""
@@ -82,6 +84,10 @@ class Standing:
             self.fallbacks += mark.fallback
         self._smooth(len(marks), now)
 
+    def add_score(self, metric: str, student: bool, value: float) -> None:
+        """Count a score in [0, 1] that somebody gave a live answer, by assignment."""
+        self.tally.add_value(metric, student, value)
+
     def _smooth(self, count: int, now: float) -> None:
         if self.seen_at and now > self.seen_at:
             elapsed_s = now - self.seen_at
@@ -110,7 +116,7 @@ class Standing:
         return {"tally": self.tally.to_state(), "prompts": prompts, **kept}
 
 
-_KEPT = ("stage", "attempt", "sessions", "assigned", "fallbacks", "rate_per_s", "seen_at")
+_KEPT = ("stage", "attempt", "sessions", "assigned", "fallbacks", "rate_per_s", "seen_at", "said_until")
 
 
 def standing_of(policy: Policy, state: Mapping[str, Any]) -> Standing:

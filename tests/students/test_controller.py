@@ -9,9 +9,11 @@ from sqlalchemy import insert, select, update
 import students.tables as tables
 from capture.db import Store, metadata, open_store
 from capture.errors import RefusedError
+from capture.feedback import Feedback, record
 from capture.ids import new_id
 from capture.settings import (
     GraderSettings,
+    GuardrailSettings,
     RolloutSettings,
     TaskSettings,
     TeacherSettings,
@@ -23,6 +25,7 @@ from students.controller import tick
 from students.leases import StaleLeaseError
 from students.registry import register_upstream
 from students.rollouts import Rollout, Start, load_rollout, start
+from tests.factories.store import add_exchange
 
 POLICY = RolloutSettings(shares=(0.25, 0.95), margin=0.1, minimum_pairs=5, minimum_sessions=5)
 TASK = TaskSettings(
@@ -165,7 +168,7 @@ def test_the_full_student_goes_on_being_watched(store: Store, clock: Clock) -> N
 def test_replay_counts_nothing_twice(store: Store, clock: Clock) -> None:
     rollout = begin(store, clock)
     ids = add_pairs(store, rollout, [0.0] * 4)
-    look = controller._look(store, rollout.id)
+    look = controller._look(store, rollout.id, clock())
     assert look is not None
     tick(store, clock, "a")
     lease = leases.acquire(store, controller.LEASE, "a", clock(), 10)
@@ -181,7 +184,7 @@ def test_a_stale_controller_is_refused_and_nothing_is_consumed(store: Store, clo
     stale = leases.acquire(store, controller.LEASE, "old", clock(), 10)
     assert stale is not None
     add_pairs(store, rollout, [0.0] * 4)
-    look = controller._look(store, rollout.id)
+    look = controller._look(store, rollout.id, clock())
     assert look is not None
     clock.now += 11
     fresh = leases.acquire(store, controller.LEASE, "new", clock(), 10)
@@ -245,6 +248,24 @@ def test_a_new_prompt_version_is_proven_by_its_own_pairs(store: Store, clock: Cl
     after = load_rollout(store, rollout.id)
     assert after.stage == 0  # it says nothing of the traffic that the rollout is about
     assert ("hold", "prompt_proven") in verdict_rows(store, rollout)
+
+
+def test_what_people_say_of_live_answers_rolls_back_by_assignment(store: Store, clock: Clock) -> None:
+    policy = POLICY.model_copy(update={"guardrails": {"stars": GuardrailSettings(smallest=0.02)}})
+    rollout = begin(store, clock, policy=policy)
+    rollouts.promote(store, rollout.id, "tester", "we trust it", clock)
+    for number in range(120):
+        student = number % 2 == 0
+        one = add_exchange(store, rollout=rollout.id, assignment="student" if student else "teacher")
+        given = Feedback(id=one, kind="score", name="stars", value=0.2 if student else 0.9)
+        record(store, given, None, clock, lambda _id, value: value)
+    tick(store, clock, "a")
+    assert load_rollout(store, rollout.id).state == "running"  # said a moment ago: more may be on its way
+    clock.now += controller.SETTLED_S + 1
+    tick(store, clock, "a")
+    last = rollouts.list_verdicts(store, rollout.id)[-1]
+    assert (last.kind, last.reason) == ("roll_back", "harm")
+    assert "stars" in last.sentence
 
 
 def test_too_many_fallbacks_hold(store: Store, clock: Clock) -> None:
