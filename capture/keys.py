@@ -5,17 +5,19 @@ import os
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, func, insert, select, update
 
 from capture.db import Store
 from capture.errors import DiskError, NotFoundError
 from capture.ids import new_id
-from capture.tables import keys
+from capture.tables import exchanges, keys
 
 PREFIX = "sh-"
+REVOKED_FILE = "revoked"
 SHOWN = len(PREFIX) + 6
 
 Clock = Callable[[], float]
@@ -28,6 +30,7 @@ class KeyLimits:
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
     concurrency: int | None = None
+    monthly_usd: float | None = None  # by calendar month in UTC; what an unknown price hides is not counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +115,23 @@ def revoke(store: Store, named: str, clock: Clock) -> Key:
         revoked = replace(found[0], revoked_at=found[0].revoked_at or clock())
         connection.execute(update(keys).where(keys.c.id == revoked.id).values(revoked_at=revoked.revoked_at))
         return revoked
+
+
+def revoked_here(data: Path) -> frozenset[str]:
+    """Ids and prefixes in `secrets/revoked`, one a line: the way to end a key while the store is away."""
+    try:
+        return frozenset((data / "secrets" / REVOKED_FILE).read_text(encoding="utf-8").split())
+    except FileNotFoundError:
+        return frozenset()
+
+
+def spent_usd(connection: Connection, key_ids: Sequence[str], now: float) -> dict[str, float]:
+    """What the stored exchanges of these keys cost in the calendar month of `now` (UTC), as far as prices are known."""
+    month = datetime.fromtimestamp(now, UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    first_id = f"{int(month.timestamp() * 1000):012x}"  # ids begin with their milliseconds
+    query = select(exchanges.c.key_id, func.sum(exchanges.c.cost_usd)).group_by(exchanges.c.key_id)
+    chosen = query.where(exchanges.c.id >= first_id, exchanges.c.key_id.in_(key_ids))
+    return {str(key_id): cost or 0.0 for key_id, cost in connection.execute(chosen)} if key_ids else {}
 
 
 def _write_once(file: Path, content: bytes) -> None:

@@ -1,11 +1,12 @@
 """What each key may ask for, held in this process: requests and tokens a minute, and how many at once.
 
 N gateway processes each hold an N-th, rounded up, and share nothing: a key whose connections all land on one process
-gets less than its limit; none gets more than one request a process beyond it.
+gets less than its limit; none gets more than one request a process beyond it. A month's budget is held by what the
+store knew half a minute ago.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from capture.keys import Key, KeyLimits
@@ -59,10 +60,15 @@ class Limiter:
         self._clock = clock
         self._meters: dict[str, _Meter] = {}
 
-    def admit(self, key: Key | None, body_bytes: int) -> Callable[[], None] | Refusal | None:
+    def admit(
+        self, key: Key | None, body_bytes: int, spent_usd: Mapping[str, float]
+    ) -> Callable[[], None] | Refusal | None:
         """What to call when the request has ended (None: nothing), or a 429. The body's size stands for its tokens."""
         if key is None or key.limits == _UNLIMITED:
             return None
+        budget_usd = key.limits.monthly_usd
+        if budget_usd is not None and spent_usd.get(key.id, 0.0) >= budget_usd:
+            return _spent(budget_usd)
         meter, now = self._meter(key), self._clock()
         tokens = body_bytes / BYTES_PER_TOKEN
         refusal = _judge(meter, tokens, now)
@@ -114,6 +120,12 @@ def _too_many(
         code="rate_limit_exceeded",
         headers=(*retry, *extra),
     )
+
+
+def _spent(budget_usd: float) -> Refusal:
+    message = f"This gateway key's budget of {budget_usd:.2f} USD for this month is spent."
+    no_retry = ((b"x-should-retry", b"false"),)
+    return Refusal(429, message, type="insufficient_quota", code="insufficient_quota", headers=no_retry)
 
 
 def _headers(kind: str, limit: int | None, bucket: Bucket, wait_s: float) -> tuple[tuple[bytes, bytes], ...]:

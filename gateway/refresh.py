@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import structlog
 from pydantic import ValidationError
@@ -10,13 +11,14 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from capture.db import Store
 from capture.errors import StillhouseError
+from capture.keys import revoked_here
 from capture.settings import Settings, secret
-from gateway.snapshot import Latency, Snapshot, from_file, load, load_latencies
+from gateway.snapshot import Slow, Snapshot, from_file, load, load_slow
 
 INTERVAL_S = 1.0
 FIRST_LOOK_S = 3.0
 STOP_S = 5.0
-LATENCY_EVERY = 30  # rounds
+SLOW_EVERY = 30  # rounds
 
 _log = structlog.get_logger("stillhouse.gateway")
 
@@ -31,7 +33,7 @@ class SnapshotKeeper:
         self._settings = settings
         self._clock = clock
         self._environ = os.environ if environ is None else environ
-        self._latencies: Mapping[str, Latency] = {}
+        self._slow = Slow()
         self._rounds = 0
         self._stop = threading.Event()
         self._looked = threading.Event()
@@ -55,19 +57,28 @@ class SnapshotKeeper:
         return self.failures > 0
 
     def refresh(self) -> None:
-        """One look at the store. When it is away, the last good snapshot stays, but for secrets."""
+        """One look at the store. When it is away, the last good snapshot stays, but for secrets and revoked keys."""
         secrets = self._secrets(self.current.secrets)
         try:
-            if self._rounds % LATENCY_EVERY == 0:
-                self._latencies = load_latencies(self._store, list(self.current.rollouts))
-            self.current = load(self._store, self._settings, secrets, self._latencies, self._clock())
+            now = self._clock()
+            if self._rounds % SLOW_EVERY == 1:
+                self._slow = load_slow(self._store, self.current, now)
+            self.current = self._without_revoked(load(self._store, self._settings, secrets, self._slow, now))
         except (StillhouseError, SQLAlchemyError, ValidationError) as error:
+            self.current = self._without_revoked(replace(self.current, secrets=secrets))
             self._failed(error)
             return
         self._rounds += 1
         if self.failures:
             _log.info("store_back", failures=self.failures)
         self.failures = 0
+
+    def _without_revoked(self, snapshot: Snapshot) -> Snapshot:
+        revoked = revoked_here(self._settings.data)
+        if not revoked or self._settings.gateway.keys == "off":
+            return snapshot
+        live = {name: key for name, key in snapshot.keys.items() if not revoked & {key.id, key.prefix}}
+        return replace(snapshot, keys=live)
 
     def _failed(self, error: Exception) -> None:
         self.failures += 1

@@ -119,7 +119,7 @@ class Router:
         headers = _headers(head.headers, endpoint, caller, snapshot)
         if isinstance(headers, Refusal):
             return headers
-        admitted = self._limiter.admit(caller.key, 0)
+        admitted = self._limiter.admit(caller.key, 0, snapshot.spent_usd)
         if isinstance(admitted, Refusal):
             return admitted
         leg = Leg(endpoint.address, head.method, endpoint.target(path[3:], query, ""), headers, None)
@@ -175,7 +175,7 @@ class Router:
             changed = _edited(request, model)
         except JsonEditError:
             return Refusal(400, "The JSON body of your request is not UTF-8 or not one object.")
-        admitted = self._limiter.admit(request.caller.key, len(body))
+        admitted = self._limiter.admit(request.caller.key, len(body), snapshot.spent_usd)
         if isinstance(admitted, Refusal):
             return admitted
         if changed is not None and request.recoded:
@@ -207,7 +207,7 @@ class Router:
             return Refusal(
                 503, f"The model {student.name} is not being served.", type="server_error", code="student_away"
             )
-        admitted = self._limiter.admit(request.caller.key, len(request.body))
+        admitted = self._limiter.admit(request.caller.key, len(request.body), snapshot.spent_usd)
         if isinstance(admitted, Refusal):
             return admitted
         choice = Choice(student_name=student.name, arm=Arm.STUDENT)

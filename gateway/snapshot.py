@@ -7,7 +7,7 @@ from sqlalchemy import Connection, func, select
 
 from capture.db import Store
 from capture.exchange import Arm
-from capture.keys import Key, live_keys
+from capture.keys import Key, live_keys, spent_usd
 from capture.settings import RolloutSettings, Settings, TaskSettings, ViewSettings
 from capture.tables import exchanges
 from capture.tables import tasks as task_table
@@ -69,6 +69,7 @@ class Snapshot:
     secrets: Mapping[str, str] = field(default_factory=dict)  # by upstream
     matched_headers: frozenset[bytes] = frozenset()  # that some task's rule looks at
     matches_fingerprints: bool = False
+    spent_usd: Mapping[str, float] = field(default_factory=dict)  # this month, by the id of a key that has a budget
     ticked_at: float = 0.0  # the controller's last tick
     read_at: float = 0.0
     from_store: bool = False
@@ -81,9 +82,15 @@ def from_file(settings: Settings, secrets: Mapping[str, str]) -> Snapshot:
     return _with_tasks(start, settings.tasks)
 
 
-def load(
-    store: Store, settings: Settings, secrets: Mapping[str, str], latencies: Mapping[str, Latency], now: float
-) -> Snapshot:
+@dataclass(frozen=True, slots=True)
+class Slow:
+    """What costs more to read, and is read less often."""
+
+    latencies: Mapping[str, Latency] = field(default_factory=dict)
+    spent_usd: Mapping[str, float] = field(default_factory=dict)
+
+
+def load(store: Store, settings: Settings, secrets: Mapping[str, str], slow: Slow, now: float) -> Snapshot:
     """One short read of the store, laid over the file. Raises StoreAwayError."""
     start = from_file(settings, secrets)
     with store.read() as connection:
@@ -92,7 +99,8 @@ def load(
             _with_tasks(start, {**_tasks(connection), **settings.tasks}),
             students={student.name: student for student in live.values()},
             rollouts=_rollouts(connection, live),
-            latencies=latencies,
+            latencies=slow.latencies,
+            spent_usd=slow.spent_usd,
             keys=live_keys(connection),
             ticked_at=connection.execute(select(func.max(leases.c.ticked_at))).scalar() or 0.0,
             read_at=now,
@@ -100,13 +108,15 @@ def load(
         )
 
 
-def load_latencies(store: Store, tasks: Sequence[str]) -> dict[str, Latency]:
-    """How long each task's teacher takes to its first byte, over its last answers. Raises StoreAwayError."""
+def load_slow(store: Store, known: Snapshot, now: float) -> Slow:
+    """The teachers' pace in tasks with rollouts, and what keys with a budget have spent. Raises StoreAwayError."""
+    limited = [key.id for key in known.keys.values() if key.limits.monthly_usd is not None]
     with store.read() as connection:
-        return {
+        latencies = {
             task: Latency(_p95_s(connection, task, stream=False), _p95_s(connection, task, stream=True))
-            for task in tasks
+            for task in known.rollouts
         }
+        return Slow(latencies, spent_usd(connection, limited, now))
 
 
 def _with_tasks(snapshot: Snapshot, tasks: Mapping[str, TaskSettings]) -> Snapshot:

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 from capture.db import Store, open_store
+from capture.keys import create
 from capture.settings import Settings
 from gateway.refresh import SnapshotKeeper
 from tests.factories.rollouts import add_rollout, add_student, tick
@@ -45,13 +46,13 @@ def test_the_last_good_snapshot_stays_while_the_store_is_away(tmp_path: Path) ->
     database.rename(tmp_path / "away.db")
     database.mkdir()
     keeper.refresh()
-    assert keeper.current is good
+    assert keeper.current.rollouts is good.rollouts
     assert keeper.degraded
     database.rmdir()
     (tmp_path / "away.db").rename(database)
     keeper.refresh()
     assert not keeper.degraded
-    assert keeper.current is not good
+    assert keeper.current.rollouts is not good.rollouts
     store.close()
 
 
@@ -82,6 +83,27 @@ api_key_file = "{file}"
     file.unlink()
     keeper.refresh()
     assert keeper.current.secrets == {"a": "second"}
+    store.close()
+
+
+def test_a_key_is_revoked_by_a_file_even_while_the_store_is_away(tmp_path: Path) -> None:
+    store = new_store(tmp_path)
+    settings = settings_of(tmp_path, STILLHOUSE_GATEWAY__KEYS="required")
+    _, first = create(store, settings.data, "first", [], None, Time())
+    _, second = create(store, settings.data, "second", [], None, Time())
+    keeper = keeper_of(store, settings)
+    keeper.refresh()
+    assert set(keeper.current.keys.values()) == {first, second}
+    (settings.data / "secrets" / "revoked").write_text(f"{first.id}\n")
+    keeper.refresh()
+    assert set(keeper.current.keys.values()) == {second}
+    store.close()
+    (tmp_path / "test.db").rename(tmp_path / "away.db")
+    (tmp_path / "test.db").mkdir()
+    (settings.data / "secrets" / "revoked").write_text(f"{first.id}\n{second.prefix}\n")
+    keeper.refresh()
+    assert keeper.degraded
+    assert keeper.current.keys == {}
     store.close()
 
 

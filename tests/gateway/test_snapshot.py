@@ -4,12 +4,12 @@ from pathlib import Path
 import pytest
 
 from capture.db import Store
-from capture.keys import create
+from capture.keys import KeyLimits, create
 from capture.settings import MatchSettings, RolloutSettings, Settings, TaskSettings, TeacherSettings
 from capture.tasks import save_task, sync_tasks
-from gateway.snapshot import Latency, Snapshot, from_file, load, load_latencies
+from gateway.snapshot import Latency, Slow, Snapshot, from_file, load, load_slow
 from tests.factories.rollouts import add_rollout, add_student, tick
-from tests.factories.routing import NOW, SECRETS, settings_of
+from tests.factories.routing import NOW, SECRETS, rollout_of, settings_of, with_rollouts
 from tests.factories.store import NOON, add_exchange, new_store
 
 
@@ -26,7 +26,7 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def read(store: Store, settings: Settings) -> Snapshot:
-    return load(store, settings, SECRETS, {}, NOW)
+    return load(store, settings, SECRETS, Slow(), NOW)
 
 
 def test_the_file_alone_is_a_snapshot(settings: Settings) -> None:
@@ -95,7 +95,7 @@ def test_keys_are_known_by_their_digest(store: Store, settings: Settings, tmp_pa
     assert list(read(store, settings).keys.values()) == [key]
 
 
-def test_the_teachers_pace_by_kind_of_answer(store: Store) -> None:
+def test_the_teachers_pace_by_kind_of_answer(store: Store, settings: Settings) -> None:
     for number in range(100):
         add_exchange(store, first_ms=float(number), stream=False)
     for number in range(10):
@@ -104,4 +104,23 @@ def test_the_teachers_pace_by_kind_of_answer(store: Store) -> None:
         add_exchange(store, first_ms=9e9, stream=True, status=500)
         add_exchange(store, first_ms=9e9, stream=True, complete=False)
         add_exchange(store, first_ms=9e9, stream=True, task="extract" if number else None)
-    assert load_latencies(store, ["triage", "quiet"]) == {"triage": Latency(0.095, 1.0), "quiet": Latency(None, None)}
+    snapshot = with_rollouts(from_file(settings, SECRETS), rollout_of(), rollout_of(id="ro_2", task="quiet"))
+    found = load_slow(store, snapshot, NOW).latencies
+    assert found == {"triage": Latency(0.095, 1.0), "quiet": Latency(None, None)}
+
+
+def test_what_a_key_with_a_budget_has_spent_this_month(store: Store, settings: Settings, tmp_path: Path) -> None:
+    _, key = create(store, tmp_path, "app", [], None, lambda: NOW, KeyLimits(monthly_usd=5.0))
+    _, free = create(store, tmp_path, "free", [], None, lambda: NOW)
+    month_ms = 1_777_593_600_000  # 2026-05-01, the month of NOW
+    for ms, key_id, cost in (
+        (month_ms - 1, key.id, 100.0),
+        (month_ms, key.id, 1.0),
+        (month_ms + 1, key.id, None),
+        (month_ms + 9, key.id, 0.5),
+        (month_ms + 9, free.id, 7.0),
+    ):
+        add_exchange(store, id=f"{ms:012x}{key_id[-10:]:0>20}", key_id=key_id, cost_usd=cost)
+    slow = load_slow(store, read(store, settings), NOW)
+    assert slow.spent_usd == {key.id: 1.5}
+    assert load(store, settings, SECRETS, slow, NOW).spent_usd == {key.id: 1.5}
