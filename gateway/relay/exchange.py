@@ -235,11 +235,11 @@ class Relayed:
             _header_value(model),
         )
 
-    def _answering(self, plan: Plan) -> tuple[str, str]:
+    def _answering(self, plan: Plan) -> tuple[Arm, str]:
         """(arm, model) of whoever answers."""
         if self._trial is not None and self._trial.answers:
-            return Arm.STUDENT.value, self._trial.leg.served_model
-        return (Arm.FALLBACK if self._trial is not None else plan.arm).value, plan.leg.served_model
+            return Arm.STUDENT, self._trial.leg.served_model
+        return Arm.FALLBACK if self._trial is not None else plan.arm, plan.leg.served_model
 
     def failed(self, cause: Cause) -> None:
         """The upstream gave no answer, or broke it off: the client sees the one as an error, the other as it is."""
@@ -375,5 +375,6 @@ class Relayed:
 
 def _header_value(text: str) -> bytes:
     """Model names are the clients': what cannot stand in a header is left out."""
-    encoded = text.encode("utf-8")
-    return encoded if encoded.isascii() and text.isprintable() else b"".join(b"%c" % c for c in encoded if 32 < c < 127)
+    if text.isascii() and text.isprintable():
+        return text.encode()
+    return "".join(letter for letter in text if letter.isascii() and letter.isprintable()).encode()

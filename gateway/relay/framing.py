@@ -1,11 +1,11 @@
 """HTTP/1.1 framing as pure functions over bytes: heads in and out, how a body's end is told, what may be sent on."""
 
-from dataclasses import dataclass
 from enum import Enum
 from http import HTTPStatus
 from urllib.parse import unquote
 
 import httptools
+import msgspec
 
 from gateway.plan import Refusal
 
@@ -77,8 +77,7 @@ def _origin_form(target: bytes) -> bytes:
     return origin
 
 
-@dataclass(slots=True)
-class RequestFraming:
+class RequestFraming(msgspec.Struct):
     """What a request's head says of its body and connection."""
 
     length: int | None = None
@@ -129,7 +128,7 @@ def request_head(method: str, target: str, host: bytes, headers: Headers, framin
 
     Raises MalformedError where a value would break out of its line (keys and names come from files and tasks).
     """
-    lines = b"".join([b"%b: %b\r\n" % header for header in headers])
+    lines = b"\r\n".join([*map(b": ".join, headers), b""])
     start = b"%b %b HTTP/1.1\r\nhost: %b\r\n" % (method.encode("latin-1"), target.encode("latin-1"), host)
     if lines.count(b"\n") != len(headers) or lines.count(b"\r") != len(headers) or start.count(b"\n") != 2:
         raise MalformedError("a header to send holds a line break")
@@ -144,17 +143,16 @@ def length_line(length: int) -> bytes:
     return b"content-length: %d\r\n" % length
 
 
-@dataclass(slots=True)
-class ResponseHead:
+class ResponseHead(msgspec.Struct):
     """An upstream's head, ready to be sent back: `lines` are its end-to-end headers in their order and spelling."""
 
     status: int
     reason: bytes
     lines: bytes
-    length: int | None
-    chunked: bool
-    content_type: bytes
-    content_encoding: bytes
+    length: int | None = None
+    chunked: bool = False
+    content_type: bytes = b""
+    content_encoding: bytes = b""
 
 
 def head_block(raw: bytes, interim: int) -> bytes:
@@ -173,7 +171,7 @@ def response_head(status: int, block: bytes) -> ResponseHead:
     Raises MalformedError for transfer codings beside chunked: their bytes would reach the client mislabelled.
     """
     first, *lines = block.split(b"\r\n")
-    head = ResponseHead(status, first[13:], b"", None, False, b"", b"")
+    head = ResponseHead(status, first[13:], b"")
     kept: list[bytes] = []
     named: frozenset[bytes] = frozenset()
     for line in lines:

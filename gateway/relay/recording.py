@@ -2,8 +2,9 @@
 
 import logging
 import time
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from capture.exchange import Arm, Exchange, encode
 from gateway.plan import Leg, Plan
@@ -25,8 +26,7 @@ class Appends(Protocol):
         """An exchange whose client asked not to be captured."""
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True):
     """What is known of an exchange before anything comes back."""
 
     id: str
