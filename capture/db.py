@@ -130,4 +130,5 @@ def upsert(
 def insert_once(connection: Connection, table: Table, row: Mapping[str, Any], keys: Sequence[str]) -> bool:
     """Inserts `row`; False, and nothing done, when one with the same `keys` exists."""
     insert = postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
-    return connection.execute(insert.values(dict(row)).on_conflict_do_nothing(index_elements=keys)).rowcount > 0
+    statement = insert.values(dict(row)).on_conflict_do_nothing(index_elements=keys).returning(table.c[keys[0]])
+    return connection.execute(statement).first() is not None  # a row count is not told for inserts by every driver

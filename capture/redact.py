@@ -253,8 +253,8 @@ def _existing(path: Path) -> bytes | None:
 def _made(path: Path) -> bytes:
     """Written apart and linked into place: of two processes that make one at once, both get the first."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    fresh = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         os.write(descriptor, os.urandom(SECRET_BYTES))
         os.fsync(descriptor)

@@ -25,7 +25,7 @@ from capture.redact import Redactor, load_secret
 from capture.rows import Prepared, Rules, prepare
 from capture.sampling import keep
 from capture.settings import DatasetSettings, RedactionSettings, SamplingSettings, Settings, TaskSettings
-from capture.tables import bodies, counters, exchanges, prompt_versions, spool_ledger
+from capture.tables import bodies, counters, exchanges, prompt_versions, spool_ledger, tombstones
 from capture.tables import segments as offsets
 
 STORED = "stored"
@@ -288,9 +288,11 @@ def _read_offsets(connection: Connection, names: list[str], *, lock: bool = Fals
 
 
 def _unknown(connection: Connection, prepared: list[Prepared], tally: Counter[tuple[str, str]]) -> list[Prepared]:
-    """Those whose id the store does not have yet, once each; the others are counted."""
+    """Those whose id the store does not have, nor had before it was erased, once each; the others are counted."""
     ids = [one.exchange.id for one in prepared]
-    known = set(connection.execute(select(exchanges.c.id).where(exchanges.c.id.in_(ids))).scalars()) if ids else set()
+    known: set[str] = set()
+    for column in (exchanges.c.id, tombstones.c.exchange_id) if ids else ():
+        known.update(connection.execute(select(column).where(column.in_(ids))).scalars())
     fresh: list[Prepared] = []
     for one in prepared:
         if one.exchange.id in known:

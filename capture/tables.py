@@ -64,9 +64,10 @@ exchanges = Table(
     Column("preview", Text, nullable=False),  # the last user message and the answer, cut to 200 characters each
     Column("score_wanted", Integer, nullable=False, default=1),  # raised by whatever calls for scoring; 0: scored
     Index("exchanges_task_id", "task", "id"),
-    Index("exchanges_task_arm_id", "task", "arm", "id"),
+    Index("exchanges_task_arm_id", "task", "arm", "id", "cost_usd"),  # covers the volumes and spend of all tasks
     Index("exchanges_completion", "completion_id"),
     Index("exchanges_session", "session"),
+    Index("exchanges_user", "user"),
     Index("exchanges_unscored", "id", sqlite_where=text("score_wanted > 0"), postgresql_where=text("score_wanted > 0")),
 )
 
@@ -96,6 +97,13 @@ scores = Table(
     Column("input_hash", String, nullable=False),
     Column("value", Double, nullable=False),
     Column("scored_at", Double, nullable=False),
+)
+
+graded = Table(  # what each task was last graded by: when that changes, its exchanges are scored anew
+    "graded",
+    metadata,
+    Column("task", String, primary_key=True),
+    Column("graders", String, nullable=False),  # hash of their versions
 )
 
 feedback = Table(

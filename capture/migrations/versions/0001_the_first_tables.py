@@ -99,7 +99,7 @@ def upgrade() -> None:
     with op.batch_alter_table("exchanges", schema=None) as batch_op:
         batch_op.create_index("exchanges_completion", ["completion_id"], unique=False)
         batch_op.create_index("exchanges_session", ["session"], unique=False)
-        batch_op.create_index("exchanges_task_arm_id", ["task", "arm", "id"], unique=False)
+        batch_op.create_index("exchanges_task_arm_id", ["task", "arm", "id", "cost_usd"], unique=False)
         batch_op.create_index("exchanges_task_id", ["task", "id"], unique=False)
         batch_op.create_index(
             "exchanges_unscored",
@@ -108,6 +108,7 @@ def upgrade() -> None:
             sqlite_where=sa.text("score_wanted > 0"),
             postgresql_where=sa.text("score_wanted > 0"),
         )
+        batch_op.create_index("exchanges_user", ["user"], unique=False)
 
     op.create_table(
         "feedback",
@@ -503,6 +504,7 @@ def downgrade() -> None:
 
     op.drop_table("feedback")
     with op.batch_alter_table("exchanges", schema=None) as batch_op:
+        batch_op.drop_index("exchanges_user")
         batch_op.drop_index(
             "exchanges_unscored", sqlite_where=sa.text("score_wanted > 0"), postgresql_where=sa.text("score_wanted > 0")
         )
