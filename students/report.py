@@ -17,7 +17,8 @@ UNLABELLED = "(none)"
 OTHERS = "(other)"
 MOST_LABELS = 30
 
-Role = Literal["teacher", "base", "student"]
+Role = Literal["teacher", "base", "student", "greedy", "few_shot"]
+"""`greedy`: a student without chance in its sampling; `few_shot`: a base with examples in its prompt."""
 
 
 class Figure(msgspec.Struct, frozen=True):

@@ -128,7 +128,7 @@ class Scene:
             row = tables.student_servers.c.student_id == student_id
             connection.execute(update(tables.student_servers).where(row).values(values))
 
-    def evaluate(self, *students: Student, with_base: bool = False, dataset: str = "ds_1") -> str:
+    def evaluate(self, *students: Student, dataset: str = "ds_1", **asked: Any) -> str:
         evaluation_id = new_id("ev_")
         values = {
             "id": evaluation_id,
@@ -136,7 +136,7 @@ class Scene:
             "dataset_id": dataset,
             "students": [student.id for student in students],
             "state": "queued",
-            "progress": {"with_base": with_base},
+            "progress": {"with_base": False, **asked},
             "report": {},
             "created_at": NOW,
         }
@@ -193,6 +193,25 @@ def test_the_untuned_base_is_examined_beside_its_student(store: Store, client: C
         evaluation.carry_out(scene.shop, evaluation_id)
     scores = {arm.role: arm.scores["category"].mean for arm in scene.report(evaluation_id).arms}
     assert scores == {"teacher": 0.9, "student": 1.0, "base": 0.0}
+
+
+def test_greedy_and_few_shot_are_sat_beside_the_live_parameters(store: Store, client: Client) -> None:
+    with ChatServer(answering({1, 2})) as good, ChatServer(answering(set(range(20)))) as raw:
+        scene = Scene(store, client)
+        student = scene.student(url=good.url)
+        evaluation_id = scene.evaluate(student, with_base=True, greedy=True, few_shot=3)
+        base = evaluation._students(scene.shop, scene.row(evaluation_id))[1]
+        scene.serve(base.id, raw.url)
+        evaluation.carry_out(scene.shop, evaluation_id)
+    report = scene.report(evaluation_id)
+    assert [arm.role for arm in report.arms] == ["teacher", "student", "base", "greedy", "few_shot"]
+    assert [request["temperature"] for request in good.requests] == [0.4] * ROWS + [0] * ROWS
+    shown = [request["messages"] for request in raw.requests if len(request["messages"]) > 2]
+    assert len(shown) == ROWS
+    assert [message["role"] for message in shown[0]] == ["system", *["user", "assistant"] * 3, "user"]
+    assert {json.loads(message["content"])["category"] for message in shown[0][2::2]} == set(LABELS)
+    row = scene.row(evaluation_id)
+    assert row.progress["done"] == row.progress["total"] == 4 * ROWS
 
 
 def test_going_on_after_a_stop_asks_nothing_twice(store: Store, client: Client) -> None:
