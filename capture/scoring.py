@@ -13,12 +13,13 @@ from sqlalchemy import Connection, bindparam, delete, literal_column, select, up
 
 from capture import feedback
 from capture.db import Store, upsert
+from capture.errors import ConfigError
 from capture.exchange import Answer
 from capture.graders import TaskGraders, graders_of
 from capture.graders.sample import Json
 from capture.loading import load_bodies
 from capture.settings import TaskSettings
-from capture.tables import exchanges, scores
+from capture.tables import exchanges, graded, scores
 
 _log = structlog.get_logger(__name__)
 
@@ -45,8 +46,11 @@ class _Score:
 def score_new(store: Store, tasks: Mapping[str, TaskSettings], clock: Callable[[], float], limit: int = 500) -> int:
     """Scores up to `limit` exchanges that call for it and returns how many it dealt with; 0: all are.
 
-    The cost does not grow with the history. Raises ConfigError where a task's grader cannot work as configured.
+    The cost does not grow with the history. A task whose graders changed since the last call is scored anew as a whole;
+    one whose graders cannot work as configured is logged and gets no scores until they are mended.
     """
+    usable = _usable(tasks)
+    _notice(store, {name: _digest(tasks[name], usable.get(name)) for name in tasks})
     feedback.settle(store)
     with store.read() as connection:
         wanted = _wanted(connection, limit)
@@ -55,7 +59,7 @@ def score_new(store: Store, tasks: Mapping[str, TaskSettings], clock: Callable[[
     with store.write() as connection:
         feedback.link(connection, [one.id for one in wanted])
     with store.read() as connection:
-        scored = _score(connection, wanted, tasks)
+        scored = _score(connection, wanted, usable)
     now = clock()
     with store.write() as connection:
         _keep(connection, wanted, scored, now)
@@ -63,7 +67,7 @@ def score_new(store: Store, tasks: Mapping[str, TaskSettings], clock: Callable[[
 
 
 def rescore(store: Store, task: str) -> int:
-    """Calls for all of a task's exchanges to be scored, as when its graders changed; returns how many there are."""
+    """Calls for all of a task's exchanges to be scored, and returns how many there are."""
     with store.write() as connection:
         chosen = update(exchanges).where(exchanges.c.task == task)
         return connection.execute(chosen.values(score_wanted=exchanges.c.score_wanted + 1)).rowcount
@@ -76,9 +80,35 @@ def _wanted(connection: Connection, limit: int) -> list[_Wanted]:
     return [_Wanted(row.id, row.task, row.complete and row.status == 200, row.score_wanted) for row in found]
 
 
-def _score(connection: Connection, wanted: Sequence[_Wanted], tasks: Mapping[str, TaskSettings]) -> list[_Score]:
-    graders = {name: graders_of(tasks[name]) for name in tasks.keys() & {one.task for one in wanted}}
-    gradable = {one.id: graders[one.task] for one in wanted if one.answered and one.task in graders}
+def _usable(tasks: Mapping[str, TaskSettings]) -> dict[str, TaskGraders]:
+    found = {}
+    for name, task in tasks.items():
+        try:
+            found[name] = graders_of(task)
+        except ConfigError as error:
+            _log.error("a task cannot be graded", task=name, error=str(error))
+    return found
+
+
+def _digest(task: TaskSettings, graders: TaskGraders | None) -> str:
+    versions = {name: grader.version for name, grader in graders.graders.items()} if graders else None
+    return hashlib.sha256(msgspec.json.encode([task.label, versions], order="sorted")).hexdigest()[:16]
+
+
+def _notice(store: Store, digests: Mapping[str, str]) -> None:
+    """Calls for a task's exchanges to be scored when it is not graded as it was."""
+    with store.read() as connection:
+        before = {row.task: row.graders for row in connection.execute(select(graded))}
+    changed = {name: digest for name, digest in digests.items() if before.get(name) != digest}
+    for name in changed.keys() & before.keys():
+        rescore(store, name)
+    if changed:
+        with store.write() as connection:
+            upsert(connection, graded, [{"task": name, "graders": changed[name]} for name in sorted(changed)], ["task"])
+
+
+def _score(connection: Connection, wanted: Sequence[_Wanted], graders: Mapping[str, TaskGraders]) -> list[_Score]:
+    gradable = {one.id: graders[one.task] for one in wanted if one.answered and one.task and one.task in graders}
     ids = list(gradable)
     truths, known = feedback.truths(connection, ids), _known(connection, ids)
     scores = []

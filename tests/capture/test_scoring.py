@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from sqlalchemy import event, select
 
 from capture import feedback, reviews, scoring
@@ -101,14 +102,26 @@ def test_batches_until_none_is_left(store: Store) -> None:
     assert [score_all(store, limit=2) for _ in range(4)] == [2, 2, 1, 0]
 
 
-def test_new_graders_take_effect_by_rescoring(store: Store) -> None:
+def test_changed_graders_score_anew(store: Store) -> None:
     exchange = add_exchange(store)
     score_all(store)
     other = task_of({"filled": GraderSettings(type="empty")})
-    assert score_all(store, other) == 0
-    assert scoring.rescore(store, "triage") == 1
     assert score_all(store, other) == 1
     assert values(store) == {(exchange, "filled"): 1}
+    assert score_all(store, other) == 0
+    assert scoring.rescore(store, "triage") == 1
+
+
+def test_a_task_that_cannot_be_graded_stops_no_other(store: Store) -> None:
+    broken = task_of({"shape": GraderSettings(type="json_schema", json_schema={"type": "nonsense"})})
+    exchange, other = add_exchange(store), add_exchange(store, task="other")
+    tasks = {"triage": broken, "other": task_of()}
+    with structlog.testing.capture_logs() as logs:
+        assert scoring.score_new(store, tasks, lambda: 5.0) == 2
+    assert [(line["event"], line["task"]) for line in logs] == [("a task cannot be graded", "triage")]
+    assert values(store) == {(other, "whole"): 1}
+    assert scoring.score_new(store, tasks | {"triage": task_of()}, lambda: 5.0) == 1
+    assert values(store) == {(other, "whole"): 1, (exchange, "whole"): 1}
 
 
 def test_called_for_again_while_at_work_stays_called_for(store: Store) -> None:
@@ -133,6 +146,7 @@ def test_cost_does_not_grow_with_history(store: Store) -> None:
     event.listen(store.engine, "before_cursor_execute", lambda *given: asked.append(given[2:4]))
     score_all(store)
     selects = [(sql, parameters) for sql, parameters in asked if sql.startswith("SELECT")]
+    selects = [one for one in selects if "FROM graded" not in one[0]]
     assert len(selects) == 2
     with store.read() as connection:
         for sql, parameters in selects:

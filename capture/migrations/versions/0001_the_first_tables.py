@@ -137,6 +137,12 @@ def upgrade() -> None:
         )
 
     op.create_table(
+        "graded",
+        sa.Column("task", sa.String(), nullable=False),
+        sa.Column("graders", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("task"),
+    )
+    op.create_table(
         "keys",
         sa.Column("id", sa.String(), nullable=False),
         sa.Column("name", sa.String(), nullable=False),
@@ -495,6 +501,7 @@ def downgrade() -> None:
     op.drop_table("prompt_versions")
     op.drop_table("leases")
     op.drop_table("keys")
+    op.drop_table("graded")
     with op.batch_alter_table("feedback", schema=None) as batch_op:
         batch_op.drop_index(
             "feedback_unsettled", sqlite_where=sa.text("settled = 0"), postgresql_where=sa.text("NOT settled")
