@@ -14,33 +14,25 @@ from capture.exchange import Exchange
 
 Json = dict[str, Any]
 
-_MONTHS = (
-    "jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?"
-    "|sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?"
-)
-_DAYS = "mon(?:day)?|tues?(?:day)?|wed(?:nesday)?|thu(?:rs(?:day)?)?|fri(?:day)?|sat(?:urday)?|sun(?:day)?"
-_MASKS = (
+_NAMES = {
+    "<month>": "jan january feb february mar march apr april may jun june jul july aug august sep sept september oct "
+    "october nov november dec december",
+    "<day>": "mon monday tue tues tuesday wed wednesday thu thur thurs thursday fri friday sat saturday sun sunday",
+}
+_CALENDAR = {name: kind for kind, names in _NAMES.items() for name in names.split()}
+_VARIES = re.compile(r"[\d@]")
+_MASKS = (  # within one word, in this order
     (re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+"), "<email>"),
-    (re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", re.IGNORECASE), "<id>"),
-    (
-        re.compile(
-            rf"\b(?:(?:{_DAYS})\b,?\s+)?(?:{_MONTHS})\.?\s+\d{{1,2}}(?:st|nd|rd|th)?(?:,?\s+\d{{2,4}})?", re.IGNORECASE
-        ),
-        "<date>",
-    ),
-    (
-        re.compile(
-            rf"\b(?:(?:{_DAYS})\b,?\s+)?\d{{1,2}}(?:st|nd|rd|th|\.)?\s+(?:of\s+)?(?:{_MONTHS})\b\.?(?:,?\s+\d{{2,4}})?",
-            re.IGNORECASE,
-        ),
-        "<date>",
-    ),
-    (re.compile(rf"\b(?:{_DAYS}),?\s+(?=\d|<date>)", re.IGNORECASE), ""),
-    (re.compile(r"\b\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?)?"), "<date>"),
+    (re.compile(r"\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b"), "<id>"),
+    (re.compile(r"\b\d{4}-\d\d-\d\d(?:T\d\d:\d\d(?::\d\d(?:\.\d+)?)?)?(?:Z|[+-]\d\d:?\d\d)?"), "<date>"),
+    (re.compile(r"\b\d{1,2}:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?(?![\w:])"), "<time>"),
     (re.compile(r"\b(?=[\w-]*\d)(?=[\w-]*[A-Za-z])[A-Za-z0-9_-]{12,}\b"), "<id>"),
-    (re.compile(r"\b(?=[0-9a-f]*\d)[0-9a-f]{8,}\b", re.IGNORECASE), "<id>"),
+    (re.compile(r"\b(?=[0-9a-fA-F]*\d)[0-9a-fA-F]{8,}\b"), "<id>"),
     (re.compile(r"\d+(?:[.,:/]\d+)*"), "#"),
 )
+_DATED = re.compile(r"#(?:st|nd|rd|th)?[.,;:)]*")  # a number that may be a day or a year
+_REMEMBERED_CHARACTERS = 32_768
+_REACH = 2  # words between a month or weekday and its number
 
 
 def system_prompt(request: Json) -> str:
@@ -63,13 +55,18 @@ def schema_of(request: Json) -> Any:
     return text.get("format") if isinstance(text, dict) else None
 
 
-@lru_cache(maxsize=4096)
 def fingerprint_parts(system: str, tools: bytes | None, schema: bytes | None) -> str:
     """16 hexadecimal digits over the masked system prompt, the tools and the schema (JSON as it came, or None).
 
-    JSON is brought to one form first, so spacing and key order do not matter. Cached by the exact parts, so that on the
-    hot path a known prompt costs one look-up.
+    JSON is brought to one form first, so spacing and key order do not matter. Remembered by the exact parts unless they
+    are large, so that on the hot path a known prompt costs one look-up.
     """
+    if len(system) + len(tools or b"") + len(schema or b"") <= _REMEMBERED_CHARACTERS:
+        return _remembered_fingerprint(system, tools, schema)
+    return _fingerprint(system, tools, schema)
+
+
+def _fingerprint(system: str, tools: bytes | None, schema: bytes | None) -> str:
     digest = hashlib.blake2b(digest_size=8, person=b"fingerprint")
     for part in (masked(system).encode("utf-8", "surrogatepass"), _canonical(tools), _canonical(schema)):
         digest.update(len(part).to_bytes(8, "little"))
@@ -77,11 +74,35 @@ def fingerprint_parts(system: str, tools: bytes | None, schema: bytes | None) ->
     return digest.hexdigest()
 
 
+_remembered_fingerprint = lru_cache(maxsize=1024)(_fingerprint)
+
+
 def masked(text: str) -> str:
-    """`text` with e-mails, ids, dates and numbers replaced by their kind, and spaces evened out."""
-    for pattern, kind in _MASKS:
-        text = pattern.sub(kind, text)
-    return " ".join(text.split())
+    """`text` with e-mails, ids, dates, times and numbers replaced by their kind, and spaces evened out.
+
+    Word by word, since it is done on the request's way when a prompt is new: words without digits cost next to nothing.
+    """
+    words = text.split()
+    numbers: list[int] = []
+    for index, word in enumerate(words):
+        if word.isalpha() or not _VARIES.search(word):
+            continue
+        for pattern, kind in _MASKS:
+            word = pattern.sub(kind, word)
+        words[index] = word
+        if word[0] == "#" and _DATED.fullmatch(word):
+            numbers.append(index)
+    for index in numbers:
+        _mask_calendar(words, index)
+    return " ".join(words).replace("<date> <time>", "<date>")
+
+
+def _mask_calendar(words: list[str], index: int) -> None:
+    """Masks the names of months and weekdays around a number; without one they are words like any other."""
+    for near in range(max(0, index - _REACH), min(len(words), index + _REACH + 1)):
+        kind = _CALENDAR.get(words[near].strip(".,;:()").lower())
+        if kind:
+            words[near] = kind
 
 
 def variable_text(request: Json) -> str:

@@ -94,6 +94,8 @@ def test_system_prompts_of_both_apis() -> None:
         ("customer cus_9aKx02PqLmN4", "customer cus_77Zbb1QwErT9"),
         ("a  b\n\nc", "a b c"),
         ("price 1,299.00", "price 9.5"),
+        ("It is 10:30 on the 3rd of May.", "It is 09:15 on the 24th of June."),
+        ("at 2026-11-24 10:30:00, see", "at 2027-01-02T03:04:05.678+01:00, see"),
     ],
 )
 def test_fillings_do_not_change_a_prompt_s_fingerprint(one: str, two: str) -> None:
@@ -136,6 +138,12 @@ def test_the_fast_path_over_bytes_agrees_with_the_slow_one() -> None:
 @given(system=st.text(max_size=200), tools=st.none() | st.binary(max_size=50))
 def test_any_prompt_has_a_fingerprint(system: str, tools: bytes | None) -> None:
     assert len(fingerprint_parts(system, tools, None)) == 16
+
+
+def test_a_large_prompt_has_the_fingerprint_of_its_words_too() -> None:
+    large = "Sort the ticket of day 7. " * 5000
+    assert fingerprint_parts(large, None, None) == fingerprint_parts(large.replace("7", "8"), None, None)
+    assert fingerprint_parts(large, None, None) != fingerprint_parts(large + "Be brief.", None, None)
 
 
 def test_the_variable_text_is_the_last_run_of_user_turns() -> None:
