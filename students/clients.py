@@ -115,12 +115,15 @@ def _reply(response: httpx2.Response, route: str, duration_ms: float) -> Reply:
         response_type=response.headers.get("content-type", "application/json"),
     )
     answer = assemble(exchange)
-    error = None
-    if response.status_code >= 400:
-        error = f"status {response.status_code}"
-    elif answer.error is not None:
-        error = str(answer.error.get("message", "not an answer"))
-    return Reply(answer, response.status_code, duration_ms, error, _remaining(response.headers))
+    return Reply(answer, response.status_code, duration_ms, _error(response, answer), _remaining(response.headers))
+
+
+def _error(response: httpx2.Response, answer: Answer) -> str | None:
+    if not response.is_success:
+        return f"status {response.status_code}"
+    if answer.error is not None:
+        return str(answer.error.get("message", "not an answer"))
+    return None if answer.message else "not an answer"
 
 
 def _remaining(headers: httpx2.Headers) -> float | None:
