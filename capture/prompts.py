@@ -28,9 +28,9 @@ _MASKS = (  # within one word, in this order
     (re.compile(r"\b\d{1,2}:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?(?![\w:])"), "<time>"),
     (re.compile(r"\b(?=[\w-]*\d)(?=[\w-]*[A-Za-z])[A-Za-z0-9_-]{12,}\b"), "<id>"),
     (re.compile(r"\b(?=[0-9a-fA-F]*\d)[0-9a-fA-F]{8,}\b"), "<id>"),
-    (re.compile(r"\d+(?:[.,:/]\d+)*"), "#"),
+    (re.compile(r"\d+(?:[.,:/]\d+)*(?:(?:st|nd|rd|th)\b)?"), "#"),
 )
-_DATED = re.compile(r"#(?:st|nd|rd|th)?[.,;:)]*")  # a number that may be a day or a year
+_DATED = re.compile(r"#[.,;:)]*")  # a number that may be a day or a year
 _REMEMBERED_CHARACTERS = 32_768
 _REACH = 2  # words between a month or weekday and its number
 
