@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,16 +15,10 @@ import psutil
 import pytest
 
 from tests.fakes.client import RawClient
+from tests.fakes.processes import TIMEOUT_S, family, free_port, wait_until
 from tests.fakes.upstream import LAST_CHUNK, STREAM_HEAD, Conversation, ScriptedUpstream, answering, chunk, response
 
 ANSWER = response(b'{"id":"c","choices":[]}')
-TIMEOUT_S = 30.0
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def command(folder: Path, upstream: int, port: int, *options: str) -> list[str]:
@@ -45,21 +38,6 @@ def started(line: list[str], port: int) -> Iterator[subprocess.Popen[bytes]]:
         finally:
             for one in family(process.pid):
                 one.kill()
-
-
-def family(pid: int) -> list[psutil.Process]:
-    if not psutil.pid_exists(pid):
-        return []
-    parent = psutil.Process(pid)
-    return [*parent.children(recursive=True), parent]
-
-
-def wait_until(holds: object) -> None:
-    assert callable(holds)
-    deadline = time.monotonic() + TIMEOUT_S
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.02)
 
 
 def answers(port: int) -> bool:
