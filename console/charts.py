@@ -9,7 +9,10 @@ import altair as alt
 from console.reads.rollouts import Point
 
 STUDENT, TEACHER, BASE, HARM, QUIET = "#2f9e6e", "#4c78c8", "#9a8f80", "#d1495b", "#8a8f98"
-HEIGHT = 260
+STUDENTS = (STUDENT, "#b8860b", "#8e5bb5", "#c0632f")
+HEIGHT = 320
+FRAME = 130
+"""What title, legend and axis take of a chart's height, which Streamlit counts in."""
 
 Chart = alt.Chart | alt.LayerChart | alt.FacetChart
 
@@ -19,9 +22,9 @@ def loss(points: Sequence[tuple[int, float]]) -> Chart:
     data = alt.InlineData(values=[{"step": step, "loss": value} for step, value in points])
     chart: alt.Chart = (
         alt.Chart(data, title="Training loss", height=HEIGHT)
-        .mark_line(color=STUDENT, point=len(points) < 60)
+        .mark_line(color=STUDENT, point=alt.OverlayMarkDef(color=STUDENT) if len(points) < 60 else False)
         .encode(
-            x=alt.X("step:Q", title="Step", axis=alt.Axis(format="d", tickMinStep=1)),
+            x=alt.X("step:Q", title="Step", axis=_whole_numbers()),
             y=alt.Y("loss:Q", title="Loss (nats per token)", scale=alt.Scale(zero=False)),
             tooltip=[alt.Tooltip("step:Q", title="Step"), alt.Tooltip("loss:Q", title="Loss", format=".4f")],
         )
@@ -33,22 +36,22 @@ def confidence(points: Sequence[Point], grader: str, margin: float, alpha: float
     """A gate's confidence sequence over pairs, with zero and the margin drawn; all in percentage points."""
     values = [{"pairs": p.pairs, "mean": 100 * p.mean, "low": 100 * p.low, "high": 100 * p.high} for p in points]
     y_range = _window(values, margin)
-    scale = alt.Scale(domain=list(y_range), clamp=True)
+    scale = alt.Scale(domain=list(y_range), nice=False)
     frame = alt.Chart(alt.InlineData(values=values))
-    x = alt.X("pairs:Q", title="Pairs counted", axis=alt.Axis(format="d", tickMinStep=1))
+    x = alt.X("pairs:Q", title="Pairs counted", axis=_whole_numbers(), scale=alt.Scale(nice=False))
     tooltip = [
         alt.Tooltip("pairs:Q", title="Pairs"),
         alt.Tooltip("mean:Q", title="Mean (points)", format="+.1f"),
         alt.Tooltip("low:Q", title="At least (points)", format="+.1f"),
         alt.Tooltip("high:Q", title="At most (points)", format="+.1f"),
     ]
-    band = frame.mark_area(opacity=0.22, color=STUDENT, interpolate="step-after").encode(
+    band = frame.mark_area(opacity=0.22, color=STUDENT, interpolate="step-after", clip=True).encode(
         x=x, y=alt.Y("low:Q", title="Student − teacher (points)", scale=scale), y2="high:Q", tooltip=tooltip
     )
-    mean = frame.mark_line(color=STUDENT).encode(x=x, y=alt.Y("mean:Q", scale=scale), tooltip=tooltip)
+    mean = frame.mark_line(color=STUDENT, clip=True).encode(x=x, y=alt.Y("mean:Q", scale=scale), tooltip=tooltip)
     lines = (*_line(0, "equal to the teacher", QUIET), *_line(-100 * margin, f"margin −{100 * margin:.3g}", HARM))
     title = f"{grader}: difference to the teacher, each bound at α {alpha:.2g}"
-    return alt.layer(band, mean, *lines).properties(title=title, height=HEIGHT + 40)
+    return alt.layer(band, mean, *lines).properties(title=title, height=HEIGHT + 80)
 
 
 def _window(values: Sequence[Mapping[str, float]], margin: float) -> tuple[float, float]:
@@ -77,8 +80,10 @@ def forest(rows: Sequence[Mapping[str, Any]], title: str, x_title: str, marks: M
     """Intervals under one another: rows of {name, group, mean, low, high}, and `marks` as upright lines by name."""
     frame = alt.Chart(alt.InlineData(values=list(rows)))
     order = list(dict.fromkeys(row["name"] for row in rows))
-    y = alt.Y("name:N", title=None, sort=order, axis=alt.Axis(labelLimit=260))
-    colour = alt.Color("group:N", title=None, legend=alt.Legend(orient="top"))
+    y = alt.Y("name:N", title=None, sort=order, axis=alt.Axis(labelLimit=260, labelOverlap=False))
+    groups = list(dict.fromkeys(row["group"] for row in rows))
+    scale = alt.Scale(domain=groups, range=_colours(groups))
+    colour = alt.Color("group:N", title=None, scale=scale, legend=alt.Legend(orient="top"))
     tooltip = [
         alt.Tooltip("name:N", title=""),
         alt.Tooltip("group:N", title="Of"),
@@ -86,7 +91,7 @@ def forest(rows: Sequence[Mapping[str, Any]], title: str, x_title: str, marks: M
         alt.Tooltip("low:Q", title="From", format=".1f"),
         alt.Tooltip("high:Q", title="To", format=".1f"),
     ]
-    offset = alt.YOffset("group:N")
+    offset = alt.YOffset("group:N", sort=groups)
     bars = frame.mark_rule(strokeWidth=3).encode(
         x=alt.X("low:Q", title=x_title, scale=alt.Scale(zero=False)),
         x2="high:Q",
@@ -101,17 +106,17 @@ def forest(rows: Sequence[Mapping[str, Any]], title: str, x_title: str, marks: M
         data = alt.InlineData(values=[{"at": at, "what": name}])
         rule = alt.Chart(data).mark_rule(strokeDash=[5, 4], color=HARM if at else QUIET)
         layers.append(rule.encode(x="at:Q", tooltip=alt.Tooltip("what:N", title="")))
-    step = 26 * max(1, len({row["group"] for row in rows}))
-    return alt.layer(*layers).properties(title=title, height=max(120, 60 + step * len(order)))
+    return alt.layer(*layers).properties(title=title, height=FRAME + len(order) * (14 + 16 * len(groups)))
 
 
-def confusion(cells: Mapping[str, Mapping[str, int]], title: str, truth: str, said: str) -> Chart:
-    """Counts by (what was right, what was said)."""
+def confusion(cells: Mapping[str, Mapping[str, int]], title: str, ink: str) -> Chart:
+    """Counts by what was right and what was said; `ink` is the colour of the numbers."""
     values = [
         {"truth": right, "said": answer, "count": number, "right": right == answer}
         for right, row in cells.items()
         for answer, number in row.items()
     ]
+    truth, said = "Right", "Said"
     labels = sorted({*cells, *(answer for row in cells.values() for answer in row)})
     frame = alt.Chart(alt.InlineData(values=values))
     x = alt.X("said:N", title=said, sort=labels, axis=alt.Axis(labelAngle=-40, labelLimit=140))
@@ -125,11 +130,11 @@ def confusion(cells: Mapping[str, Mapping[str, int]], title: str, truth: str, sa
         x=x,
         y=y,
         color=alt.Color("right:N", scale=alt.Scale(domain=[True, False], range=[STUDENT, HARM]), legend=None),
-        opacity=alt.Opacity("count:Q", scale=alt.Scale(type="sqrt", range=[0.12, 0.85]), legend=None),
+        opacity=alt.Opacity("count:Q", scale=alt.Scale(type="sqrt", range=[0.15, 0.6]), legend=None),
         tooltip=tooltip,
     )
-    number = frame.mark_text(fontWeight=600).encode(x=x, y=y, text="count:Q", tooltip=tooltip)
-    return alt.layer(square, number).properties(title=title, height=max(220, 34 * len(labels) + 90))
+    number = frame.mark_text(fontWeight=600, color=ink).encode(x=x, y=y, text="count:Q", tooltip=tooltip)
+    return alt.layer(square, number).properties(title=title, height=FRAME + 60 + 30 * len(labels))
 
 
 def shares(points: Sequence[tuple[datetime, float, str]]) -> Chart:
@@ -137,9 +142,9 @@ def shares(points: Sequence[tuple[datetime, float, str]]) -> Chart:
     data = alt.InlineData(values=[{"at": at.isoformat(), "share": share, "what": what} for at, share, what in points])
     chart: alt.Chart = (
         alt.Chart(data, title="Student share by verdict", height=HEIGHT)
-        .mark_line(color=STUDENT, interpolate="step-after", point=True)
+        .mark_line(color=STUDENT, interpolate="step-after", point=alt.OverlayMarkDef(color=STUDENT))
         .encode(
-            x=alt.X("at:T", title="Time"),
+            x=alt.X("at:T", title="Time", axis=alt.Axis(format="%d %b %H:%M", labelOverlap="greedy", tickCount=6)),
             y=alt.Y("share:Q", title="Share of the task's traffic", axis=alt.Axis(format="%"), scale=_whole()),
             tooltip=[
                 alt.Tooltip("at:T", title="At", format="%d %b %H:%M:%S"),
@@ -155,12 +160,23 @@ def _whole() -> alt.Scale:
     return alt.Scale(domain=[0, 1])
 
 
+def _whole_numbers() -> alt.Axis:
+    return alt.Axis(format="d", tickMinStep=1, labelOverlap="greedy", tickCount=10)
+
+
+def _colours(groups: Sequence[str]) -> list[str]:
+    """Teacher and base always look the same; students take theirs in turn."""
+    fixed = {"teacher": TEACHER, "base": BASE}
+    others = [group for group in groups if group not in fixed]
+    return [fixed.get(group) or STUDENTS[others.index(group) % len(STUDENTS)] for group in groups]
+
+
 def bars(counts: Mapping[str, int], title: str, unit: str) -> Chart:
     """Counts by name, the largest first."""
     data = alt.InlineData(values=[{"name": name, "count": number} for name, number in counts.items()])
-    frame = alt.Chart(data, title=title, height=max(90, 30 * len(counts) + 40))
-    y = alt.Y("name:N", title=None, sort="-x", axis=alt.Axis(labelLimit=220))
-    x = alt.X("count:Q", title=unit, axis=alt.Axis(format="d", tickMinStep=1))
+    frame = alt.Chart(data, title=title, height=FRAME + 26 * len(counts))
+    y = alt.Y("name:N", title=None, sort="-x", axis=alt.Axis(labelLimit=220, labelOverlap=False))
+    x = alt.X("count:Q", title=unit, axis=_whole_numbers())
     tooltip = [alt.Tooltip("name:N", title=""), alt.Tooltip("count:Q", title=unit, format=",d")]
     bar = frame.mark_bar(color=TEACHER).encode(y=y, x=x, tooltip=tooltip)
     return alt.layer(bar, frame.mark_text(align="left", dx=4, color=QUIET).encode(y=y, x=x, text="count:Q"))

@@ -35,4 +35,4 @@ def learners(store: Store, dataset_id: str) -> list[tuple[str, str]]:
     """(id, name) of the students that were trained on it."""
     chosen = select(students.c.id, students.c.name).where(students.c.dataset_id == dataset_id)
     with store.read() as connection:
-        return list(connection.execute(chosen.order_by(students.c.created_at)).tuples())
+        return list(connection.execute(chosen.order_by(students.c.created_at)))

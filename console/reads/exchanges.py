@@ -35,7 +35,7 @@ class Membership:
 def pairs_of(store: Store, exchange_id: str) -> list[PairTexts]:
     columns = (pairs.c.teacher_output, pairs.c.student_output, pairs.c.student_error, pairs.c.differences)
     with store.read() as connection:
-        found = connection.execute(select(*columns).where(pairs.c.exchange_id == exchange_id)).tuples().all()
+        found = connection.execute(select(*columns).where(pairs.c.exchange_id == exchange_id)).all()
     return [
         PairTexts(_text(teacher), None if student is None else _text(student), error, dict(differences))
         for teacher, student, error, differences in found
@@ -52,4 +52,4 @@ def datasets_with(store: Store, exchange_id: str) -> list[Membership]:
     joined = select(*columns).join(dataset_rows, dataset_rows.c.dataset_id == datasets.c.id)
     chosen = joined.where(dataset_rows.c.exchange_id == exchange_id).order_by(datasets.c.version.desc())
     with store.read() as connection:
-        return [Membership(*row) for row in connection.execute(chosen.limit(MOST_DATASETS)).tuples()]
+        return [Membership(*row) for row in connection.execute(chosen.limit(MOST_DATASETS))]

@@ -103,7 +103,7 @@ def _recent(connection: Connection, task: str, now: float) -> Recent:
         .where(newest.c.started_at >= now - DAY_S)
         .group_by(newest.c.arm)
     )
-    arms = {arm: (count, cost, priced) for arm, count, cost, priced in connection.execute(of_day).tuples()}
+    arms = {arm: (count, cost, priced) for arm, count, cost, priced in connection.execute(of_day)}
     costs = [cost for _, cost, _ in arms.values() if cost is not None]
     _, teacher_cost, priced = arms.get("teacher", (0, None, 0))
     return Recent(

@@ -59,7 +59,7 @@ def processes(store: Store, settings: Settings, now: float) -> list[Process]:
         served, seen_at = connection.execute(wanted.where(student_servers.c.wanted_at.is_not(None))).one()
     return [
         _gateway(settings),
-        _seen("Worker", ticked_at, now, "ships, scores, trains and ticks rollouts"),
+        _seen("Worker", ticked_at, now, "ships, trains, decides"),
         _seen("Student server", seen_at, now, f"{served} wanted")
         if served
         else Process("Student server", True, None, "no student is wanted"),

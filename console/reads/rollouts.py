@@ -85,7 +85,7 @@ def pair_counts(store: Store, rollout_id: str) -> dict[str, int]:
     """How many pairs are in which state."""
     counted = select(pairs.c.state, func.count()).where(pairs.c.rollout_id == rollout_id).group_by(pairs.c.state)
     with store.read() as connection:
-        return dict(connection.execute(counted).tuples().all())
+        return dict(connection.execute(counted).all())
 
 
 def worst_pairs(store: Store, rollout_id: str, grader: str, limit: int = 20) -> list[PairRow]:

@@ -21,6 +21,7 @@ from console.views.words import NONE, count, plain, short, when
 STATES = {"queued": "gray", "building": "blue", "ready": "green", "failed": "red"}
 FORMS = {"openai-sft": "jsonl", "openai-dpo": "jsonl", "parquet": "parquet"}
 MOST_LABELS = 30
+ROWS = 10
 
 
 def show() -> None:
@@ -89,7 +90,7 @@ def _state(dataset_id: str) -> None:
         _badge(card)
         st.caption(f"asked for {when(card.created_at, page.zone())}")
         if card.hash:
-            st.caption(f"sha256 {card.hash}")
+            st.caption(f"sha256 {card.hash[:16]}…")
     if card.error:
         st.error(plain(card.error), icon=":material/error:")
     moving = card.state in ("queued", "building")
@@ -107,12 +108,12 @@ def _figures(card: datasets.Card) -> None:
         "To train": count(card.rows.get("train", 0)),
         "Held out": count(card.rows.get("holdout", 0)),
         "With a truth": count(sum(card.with_truth.values())),
-        "Corrected by people": count(card.sources.get("correction", 0)),
+        "Corrected": count(card.sources.get("correction", 0)),
         "Tokens to train": NONE if train is None else count(train.input + train.output),
     }
-    with st.container(horizontal=True, gap="medium"):
+    with st.container(horizontal=True):
         for label, value in facts.items():
-            st.metric(label, value, width=175)
+            st.metric(label, value, width=136)
     if card.erased:
         st.caption(f"{card.erased:,} rows were erased since.")
     if card.since:
@@ -188,11 +189,11 @@ def _most(counts: Mapping[str, int]) -> dict[str, int]:
 def _rows(dataset_id: str) -> None:
     st.markdown("#### Rows")
     after = st.session_state.get("rows-after", {}).get(dataset_id, -1)
-    found = page.ask(reads.train_rows, dataset_id, after)
+    found = page.ask(reads.train_rows, dataset_id, after, ROWS)
     st.caption("Of the train split; the holdout stays sealed.")
     for position, row in found.rows:
         user = next((str(one.get("content")) for one in reversed(row.request.get("messages", []))), "")
-        label = f"{position} · {plain(user[:90])} → {plain(row.text[:60])}"
+        label = f"{position} · {plain(user[:60])} → {plain(row.text[:40])}"
         with st.expander(label, key=f"row-{position}"):
             conversation.request(row.request)
             conversation.message(row.target, f"row-{position}")

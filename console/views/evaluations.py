@@ -67,6 +67,8 @@ def _cards(found: Sequence[reads.Evaluation]) -> None:
             st.markdown(f"**{plain(one.task)}**")
             if one.report:
                 st.markdown(plain(_headline(one.report)))
+            elif one.moving:
+                st.markdown(f"{one.progress.get('done', 0):,} of {one.progress.get('total', '?')} answers")
             st.caption(when(one.created_at, page.zone()))
             query = {"evaluation": one.id}
             st.page_link("views/students.py", label="Open", icon=":material/open_in_full:", query_params=query)
@@ -212,7 +214,7 @@ def _closer(students: Sequence[Arm]) -> None:
         chosen = st.selectbox("Look closer at", list(names), format_func=lambda one: names[one].name, key="closer")
         arm = names[chosen]
     if len(arm.confusion) > 1:
-        chart = charts.confusion(arm.confusion, "Labels: what was right, and what the student said", "Right", "Said")
+        chart = charts.confusion(arm.confusion, "Labels: what was right, and what the student said", page.ink())
         st.altair_chart(chart, key="confusion", alt="Confusion table")
     _worst(arm)
 
@@ -223,7 +225,9 @@ def _worst(arm: Arm) -> None:
         st.caption("None: the student lost to the teacher nowhere.")
         return
     for number, worst in enumerate(arm.worst):
-        label = f"{plain(worst.grader)} {points(worst.difference)} · {plain(worst.output[:80])}"
+        better = worst.teacher if worst.reference is None else worst.reference
+        said = f"{plain(worst.output[:60])} **instead of** {plain(better[:60])}"
+        label = f"{plain(worst.grader)} {points(worst.difference)} · {said}"
         with st.expander(label, key=f"worst-{number}"):
             columns = st.columns(3 if worst.reference is not None else 2)
             for column, title, text in zip(columns, ("Student", "Teacher", "Right"), _texts(worst), strict=False):

@@ -30,7 +30,7 @@ def opened(exchange_id: str) -> None:
     _head(row)
     if row.task:
         _review(found)
-    left, right = st.columns([3, 2], gap="large")
+    left, right = st.columns([5, 4], gap="medium")
     with left:
         st.markdown("#### Request")
         conversation.request(found.request)
@@ -114,7 +114,13 @@ def _facts(row: ExchangeRow) -> None:
         facts[f"metadata.{name}"] = str(value)
     st.markdown("#### Facts")
     table = {"Fact": list(facts), "Value": list(facts.values())}
-    st.dataframe(table, hide_index=True, height="content", alt="Facts of this exchange")
+    st.dataframe(
+        table,
+        hide_index=True,
+        height="content",
+        column_config={"Fact": st.column_config.TextColumn(width=140)},
+        alt="Facts of this exchange",
+    )
 
 
 def _scores(found: StoredExchange) -> None:

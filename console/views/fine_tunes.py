@@ -58,6 +58,8 @@ def listed(task: str | None) -> None:
         with st.container(border=True, horizontal=True, vertical_alignment="center"):
             _badge(job)
             st.markdown(f"**{plain(job.task)}** from {plain(job.base)}")
+            if job.state == "running" and job.progress.get("total_steps"):
+                st.markdown(f"step {job.progress.get('step', 0):,} of {job.progress['total_steps']:,}")
             st.caption(f"{when(job.created_at, page.zone())}")
             query = {"fine_tune": job.id}
             st.page_link("views/students.py", label="Open", icon=":material/open_in_full:", query_params=query)
@@ -73,13 +75,12 @@ def opened(fine_tune_id: str) -> None:
     """One fine-tune: how far it is, its loss, what it said."""
     job = page.ask(reads.load_fine_tune, fine_tune_id)
     st.subheader(f"Fine-tune of {plain(job.task)}", anchor=False)
-    able = job.moving and not job.cancel_asked
-    if able and st.button("Cancel", icon=":material/cancel:", key="cancel-fine-tune"):
-        _confirm(job.id)
+    if job.moving and not job.cancel_asked:
+        with st.popover("Cancel", icon=":material/cancel:", key="cancel-fine-tune"):
+            _confirm(job.id)
     _progress(job.id)
 
 
-@st.dialog("Cancel this fine-tune?")
 def _confirm(fine_tune_id: str) -> None:
     st.markdown("What it has learnt so far is thrown away.")
     if st.button("Yes, cancel it", type="primary", key="yes-cancel"):
@@ -120,15 +121,15 @@ def _facts(job: reads.FineTune) -> None:
     speed, loss = job.progress.get("tokens_per_s"), job.progress.get("loss")
     took = job.ended_at - job.started_at if job.ended_at and job.started_at else None
     facts = {
-        "Loss now": NONE if loss is None else f"{loss:.4f}",
-        "Speed": NONE if speed is None else f"{speed:,.0f} tokens/s",
-        "Trained": NONE if job.trained_tokens is None else f"{count(job.trained_tokens)} tokens",
+        "Loss now": NONE if loss is None else f"{loss:.3f}",
+        "Tokens a second": NONE if speed is None else f"{speed:,.0f}",
+        "Tokens trained": count(job.trained_tokens),
         "Took": span(took),
         "Cost": money(job.cost_usd),
     }
-    with st.container(horizontal=True, gap="medium"):
+    with st.container(horizontal=True):
         for label, value in facts.items():
-            st.metric(label, value, width=160)
+            st.metric(label, value, width=136)
     with st.expander("Settings", key="fine-tune-settings"):
         st.json({"id": job.id, "dataset": job.dataset_id, "base": job.base, "trainer": job.trainer, **job.settings})
     query = {"dataset": job.dataset_id}

@@ -12,8 +12,7 @@ from console.reads import operations as reads
 from console.views import page
 from console.views.words import NONE, moment, plain, size, span, when
 
-DEEP_BYTES = 64 * 1024 * 1024
-"""A spool beyond this is counted on demand only: all that waits in it has to be read."""
+DEEP_BYTES = 64 * 1024 * 1024  # a spool beyond this is counted on demand only: all that waits in it has to be read
 
 AUDIT_PAGE = 50
 
@@ -33,20 +32,20 @@ def processes() -> None:
     settings = page.settings()
     found = reads.processes(page.desk().store, settings, page.desk().clock())
     depth = reads.spool_depth(settings.spool_folder)
-    with st.container(horizontal=True, gap="medium"):
+    with st.container(horizontal=True):
         for process in found:
-            with st.container(border=True, width=240, gap=None):
+            with st.container(border=True, width=190, gap=None):
                 colour: Any = "green" if process.alive else "red"
                 st.badge("alive" if process.alive else "silent", color=colour)
                 st.markdown(f"**{process.name}**")
                 seen = f"seen {span(process.seen_ago_s)} ago · " if process.seen_ago_s else ""
                 st.caption(plain(seen + process.detail))
-        with st.container(border=True, width=240, gap=None):
+        with st.container(border=True, width=190, gap=None):
             share = depth.bytes / settings.capture.spool_bytes
             st.badge(f"{share * 100:.2g} % of its bound", color="green" if share < 0.5 else "red")
             st.markdown("**Spool**")
             segments = "1 segment" if depth.segments == 1 else f"{depth.segments} segments"
-            st.caption(f"{size(depth.bytes)} in {segments}; waits to be shipped, or is being written")
+            st.caption(f"{size(depth.bytes)} in {segments}")
 
 
 @page.live(10)
@@ -112,13 +111,13 @@ def _keys() -> None:
             hide_index=True,
             alt="Gateway keys",
         )
-    left, right = st.columns(2)
-    with left.popover("Create a key", icon=":material/add:"):
-        _create()
     usable = {key.id: key for key in found if key.revoked_at is None}
-    if usable:
-        with right.popover("Revoke a key", icon=":material/block:"):
-            _revoke(usable)
+    with st.container(horizontal=True):
+        with st.popover("Create a key", icon=":material/add:"):
+            _create()
+        if usable:
+            with st.popover("Revoke a key", icon=":material/block:"):
+                _revoke(usable)
 
 
 def _state(key: keys.Key, now: float) -> str:
@@ -170,6 +169,7 @@ def _audit() -> None:
                 "Detail": [json.dumps(row.detail, ensure_ascii=False) if row.detail else NONE for row in found],
             },
             hide_index=True,
+            column_config={"At": st.column_config.DatetimeColumn(format="D MMM YYYY, HH:mm:ss")},
             alt="Audit trail",
         )
     with st.container(horizontal=True):

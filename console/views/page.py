@@ -105,6 +105,11 @@ def empty(title: str, text: str, icon: str) -> None:
         st.markdown(text)
 
 
+def ink() -> str:
+    """The colour of text, for charts."""
+    return "#f2f2f0" if st.context.theme.type == "dark" else "#222222"
+
+
 def task_names() -> list[str]:
     return sorted(ask(load_tasks))
 

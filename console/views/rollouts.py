@@ -37,7 +37,12 @@ EFFECTS = {
     "promote": "The rollout goes to its next stage whatever the evidence says.",
     "abort": "All of its traffic goes back at once, and the rollout ends.",
 }
-VERDICTS = {"advance": "🟢", "hold": "⚪", "roll_back": "🔴"}
+VERDICTS = {
+    "advance": ":green[:material/arrow_upward:]",
+    "hold": ":gray[:material/pause:]",
+    "roll_back": ":red[:material/undo:]",
+}
+BY_A_PERSON = ":blue[:material/person:]"
 
 
 def show() -> None:
@@ -49,7 +54,9 @@ def show() -> None:
         listed(task)
         return
     st.page_link("views/rollouts.py", label="All rollouts", icon=":material/arrow_back:")
-    _acts(page.ask(room.load_rollout, chosen))
+    rollout = page.ask(room.load_rollout, chosen)
+    heading(chosen)
+    _acts(rollout)
     opened(chosen)
 
 
@@ -81,16 +88,22 @@ def _heading(rollout: room.Rollout, student: str) -> None:
             st.badge("dry run", color="violet")
         st.markdown(f"**{plain(rollout.task)}** to {plain(student)}")
         st.markdown(f"share **{percent(rollout.share)}**")
+        if rollout.reason and rollout.state in LIVE:
+            st.markdown(plain(rollout.reason.replace("_", " ")))
         st.caption(f"since {when(rollout.created_at, page.zone())}")
+
+
+@page.live(3)
+def heading(rollout_id: str) -> None:
+    rollout = page.ask(room.load_rollout, rollout_id)
+    _heading(rollout, page.ask(registry.load_student, rollout.student_id).name)
 
 
 @page.live(3)
 def opened(rollout_id: str) -> None:
     rollout = page.ask(room.load_rollout, rollout_id)
-    student = page.ask(registry.load_student, rollout.student_id)
     policy = reads.policy(rollout)
     evidence = reads.evidence_of(rollout, page.now())
-    _heading(rollout, student.name)
     _ladder(rollout, policy, evidence)
     _evidence(rollout, policy, evidence)
     _history(rollout)
@@ -104,15 +117,12 @@ def _acts(rollout: room.Rollout) -> None:
         return
     with st.container(horizontal=True):
         for verb in acts:
-            kind: Any = "primary" if verb == "resume" else "secondary"
-            if st.button(verb.capitalize(), icon=f":material/{ICONS[verb]}:", key=f"act-{verb}", type=kind):
+            with st.popover(verb.capitalize(), icon=f":material/{ICONS[verb]}:", key=f"act-{verb}"):
                 _confirm(verb, rollout)
 
 
-@st.dialog("Are you sure?")
 def _confirm(verb: str, rollout: room.Rollout) -> None:
-    st.markdown(f"**{verb.capitalize()}** the rollout of **{plain(rollout.task)}**, now at {percent(rollout.share)}.")
-    st.markdown(EFFECTS[verb])
+    st.markdown(f"{EFFECTS[verb]} It is at **{percent(rollout.share)}** of **{plain(rollout.task)}** now.")
     needs = verb in ("promote", "abort")
     reason = st.text_input("Reason" if needs else "Reason (may be empty)", key=f"reason-{verb}", max_chars=300)
     if st.button(f"Yes, {verb}", type="primary", disabled=needs and not reason.strip(), key=f"yes-{verb}"):
@@ -132,8 +142,8 @@ def _ladder(rollout: room.Rollout, policy: Policy, evidence: Evidence) -> None:
     if rollout.state not in LIVE:
         return
     st.markdown(f"Next is **{plain(stage_name(policy.shares[rollout.stage + 1]))}**. It needs all of:")
-    for done, text in _needs(policy, evidence):
-        st.markdown(f"{':green[:material/check_circle:]' if done else ':gray[:material/pending:]'} {text}")
+    marks = {True: ":green[:material/check_circle:]", False: ":gray[:material/pending:]"}
+    st.markdown("  \n".join(f"{marks[done]} {text}" for done, text in _needs(policy, evidence)))
 
 
 def _needs(policy: Policy, evidence: Evidence) -> list[tuple[bool, str]]:
@@ -143,7 +153,7 @@ def _needs(policy: Policy, evidence: Evidence) -> list[tuple[bool, str]]:
         (evidence.sessions_at_stage, policy.minimum_sessions, "sessions at this stage"),
         (round(evidence.hours_at_stage, 2), policy.minimum_hours, "hours at this stage"),
     ]
-    needs = [(have >= least, f"{have:,g} of {least:,g} {what}") for have, least, what in minimums if least]
+    needs = [(have >= least, f"{have:,g} {what}, {least:,g} needed") for have, least, what in minimums if least]
     for gate in evidence.gates:
         proven = bool(gate.reading and gate.reading.proven)
         claim = f"{plain(gate.grader)} at most {policy.margin * 100:.3g} points worse than the teacher"
@@ -200,10 +210,12 @@ def _history(rollout: room.Rollout) -> None:
     found = page.ask(room.list_verdicts, rollout.id)
     zone = page.zone()
     steps = [(at, verdict.share, verdict.kind) for verdict in found if (at := moment(verdict.at, zone))]
-    if len(steps) > 1:
+    if steps and rollout.ended_at is None and (at := moment(page.now(), zone)):
+        steps.append((at, rollout.share, "now"))
+    if len({share for _, share, _ in steps}) > 1:
         st.altair_chart(charts.shares(steps), key="shares", alt="Student share by verdict")
     for verdict in reversed(found):
-        icon = VERDICTS.get(verdict.kind, "👤")
+        icon = VERDICTS.get(verdict.kind, BY_A_PERSON)
         who = "" if verdict.who == "controller" else f", {verdict.who}"
         with st.container(gap=None):
             st.markdown(f"{icon} {plain(verdict.sentence)}")

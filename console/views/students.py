@@ -31,7 +31,7 @@ def show() -> None:
 
 @page.live(5)
 def _listed(task: str | None) -> None:
-    st.subheader("Students", anchor=False)
+    st.subheader("Trained and registered", anchor=False)
     found = page.ask(registry.list_students, task)
     if not found:
         page.empty(
@@ -85,12 +85,14 @@ def _server(student_id: str) -> None:
 
 
 def _serving(student: registry.Student) -> None:
-    with st.container(horizontal=True):
+    server = page.ask(registry.server_of, student.id)
+    up = server is not None and server.state in ("starting", "ready")
+    with st.container(horizontal=True, vertical_alignment="center"):
         if student.kind != "registered":
-            if st.button("Serve", icon=":material/play_arrow:", help="Ask the student server to keep it up."):
+            if st.button("Serve", icon=":material/play_arrow:", disabled=up, key="serve"):
                 with page.acting("The student server was asked to serve it"):
                     verbs.serve(page.desk(), student.id, wanted=True)
-            if st.button("Stop serving", icon=":material/stop:"):
+            if st.button("Stop serving", icon=":material/stop:", disabled=server is None, key="unserve"):
                 with page.acting("It is no longer wanted"):
                     verbs.serve(page.desk(), student.id, wanted=False)
         if student.kind != "base":
@@ -119,6 +121,7 @@ def _lineage(student: registry.Student) -> None:
         hide_index=True,
         alt="Lineage of this student",
         height="content",
+        column_config={"Fact": st.column_config.TextColumn(width=190)},
     )
     with st.container(horizontal=True):
         if student.fine_tune_id:

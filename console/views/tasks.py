@@ -2,10 +2,11 @@
 
 import difflib
 import json
+from typing import Any
 
 import streamlit as st
 
-from capture.settings import TaskSettings
+from capture.settings import GraderSettings, TaskSettings
 from console import verbs
 from console.reads import tasks as reads
 from console.views import page
@@ -44,9 +45,9 @@ def _task(task: reads.TaskRow) -> None:
         st.caption(f"changed {when(task.updated_at, page.zone())}")
         st.page_link("views/traffic.py", label="Traffic", icon=":material/forum:", query_params={"task": task.name})
     settings = task.settings
-    with st.container(horizontal=True, gap="medium"):
+    with st.container(horizontal=True):
         for label, value in _facts(settings).items():
-            with st.container(width=210, gap=None):
+            with st.container(width=146, gap=None):
                 st.caption(label)
                 st.text(value)
     _graders(settings)
@@ -61,12 +62,20 @@ def _facts(settings: TaskSettings) -> dict[str, str]:
     match = settings.match.model_dump(exclude_defaults=True)
     rollout = settings.rollout
     return {
-        "Matches": ", ".join(f"{key} = {value}" for key, value in match.items()) or "only by its own name",
-        "Teacher": f"{settings.teacher.model} at {settings.teacher.upstream}",
+        "Matches": "\n".join(_conditions(match)) or "only by its own name",
+        "Teacher": f"{settings.teacher.model}\nat {settings.teacher.upstream}",
         "Kept": f"{settings.sampling.rate * 100:.3g} % of the traffic",
         "Holdout": f"{settings.dataset.holdout * 100:.3g} %",
-        "Rollout": f"margin {rollout.margin * 100:.3g} points, α {rollout.alpha:.3g}",
+        "Rollout": f"margin {rollout.margin * 100:.3g} points\nα {rollout.alpha:.3g}",
     }
+
+
+def _conditions(match: dict[str, Any]) -> list[str]:
+    parts = []
+    for name, value in match.items():
+        inner = value.items() if isinstance(value, dict) else [("", value)]
+        parts += [f"{name}.{key} = {one}" if key else f"{name} = {one}" for key, one in inner]
+    return parts
 
 
 def _graders(settings: TaskSettings) -> None:
@@ -80,14 +89,17 @@ def _graders(settings: TaskSettings) -> None:
             "Grader": list(chosen),
             "Kind": [grader.type for grader in chosen.values()],
             "Against": [grader.against for grader in chosen.values()],
-            "Settings": [
-                json.dumps(grader.model_dump(mode="json", exclude_defaults=True, exclude={"type", "against"}))
-                for grader in chosen.values()
-            ],
+            "Settings": [_own(grader) for grader in chosen.values()],
         },
         hide_index=True,
         alt="Graders of this task",
     )
+
+
+def _own(grader: GraderSettings) -> str:
+    """What was set on it beside its kind."""
+    chosen = grader.model_dump(mode="json", exclude_defaults=True, exclude={"type", "against"})
+    return json.dumps(chosen, ensure_ascii=False) if chosen else "as usual"
 
 
 def _versions(task: str) -> None:

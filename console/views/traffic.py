@@ -25,16 +25,15 @@ FILTERED = "traffic-filtered"
 
 
 def show() -> None:
-    st.title("Traffic")
     chosen = page.query("exchange")
+    st.title("Traffic" if chosen is None else "Exchange")
     if chosen is not None:
         st.page_link("views/traffic.py", label="All traffic", icon=":material/arrow_back:")
         exchange.opened(chosen)
         return
     wanted = _filter()
     cursors = _cursors(wanted)
-    tailing = st.toggle("Live", key="traffic-live", help="Look for new exchanges every two seconds.")
-    live = tailing and not cursors
+    live = st.session_state["traffic-live"] and not cursors
     part = st.fragment(_calm, run_every=2 if live else None)
     part(wanted, cursors)
 
@@ -51,13 +50,14 @@ def _filter() -> TrafficFilter:
         st.session_state["traffic-task"] = st.session_state["traffic-asked"] = asked
     with st.container(horizontal=True, vertical_alignment="bottom"):
         keep: Any = {"persist_state": "session"}
-        task = st.selectbox("Task", tasks, key="traffic-task", width=190, **keep)
-        arm = st.selectbox("Arm", ARMS, key="traffic-arm", width=140, **keep)
-        time = st.selectbox("Time", list(TIMES), index=4, key="traffic-time", width=170, **keep)
-        ending = st.selectbox("Ending", list(ENDINGS), key="traffic-ending", width=190, **keep)
-        text = st.text_input("Text", key="traffic-text", placeholder="in question or answer", width=240, **keep)
-        label = st.text_input("Label", key="traffic-label", width=140, **keep)
+        task = st.selectbox("Task", tasks, key="traffic-task", width=150, **keep)
+        arm = st.selectbox("Arm", ARMS, key="traffic-arm", width=130, **keep)
+        time = st.selectbox("Time", list(TIMES), index=4, key="traffic-time", width=155, **keep)
+        text = st.text_input("Text", key="traffic-text", placeholder="question or answer", width=190, **keep)
+        st.toggle("Live", key="traffic-live", help="Look for new exchanges every two seconds.", **keep)
     with st.expander("More filters", key="traffic-more"), st.container(horizontal=True):
+        ending = st.selectbox("Ending", list(ENDINGS), key="traffic-ending", width=220, **keep)
+        label = st.text_input("Label", key="traffic-label", width=220, **keep)
         session = st.text_input("Session", key="traffic-session", width=220, **keep)
         user = st.text_input("User", key="traffic-user", width=220, **keep)
         version = st.text_input("Prompt version", key="traffic-version", width=220, **keep)
@@ -114,24 +114,27 @@ def _table(rows: list[ExchangeRow]) -> dict[str, list[Any]]:
     questions = [row.preview.partition("\n") for row in rows]
     return {
         "Time": [moment(row.started_at, zone) for row in rows],
-        "Task": [row.task or NO_TASK for row in rows],
         "Arm": [row.arm for row in rows],
-        "Model": [row.served_model for row in rows],
-        "Status": [f"{row.status}" if row.complete else f"{row.status}, broken off" for row in rows],
         "Question": [question for question, _, _ in questions],
         "Answer": [answer for _, _, answer in questions],
+        "Status": [f"{row.status}" if row.complete else f"{row.status}, broken off" for row in rows],
         "Took": [milliseconds(row.duration_ms) for row in rows],
-        "Tokens": [(row.input_tokens or 0) + (row.output_tokens or 0) for row in rows],
         "Cost": [money(row.cost_usd) for row in rows],
+        "Task": [row.task or NO_TASK for row in rows],
+        "Model": [row.served_model for row in rows],
+        "Tokens": [(row.input_tokens or 0) + (row.output_tokens or 0) for row in rows],
     }
 
 
 def _columns() -> dict[str, Any]:
     return {
-        "Time": st.column_config.DatetimeColumn(format="D MMM HH:mm:ss", width="small"),
-        "Question": st.column_config.TextColumn(width="large"),
-        "Answer": st.column_config.TextColumn(width="medium"),
-        "Model": st.column_config.TextColumn(width="small"),
+        "Time": st.column_config.DatetimeColumn(format="D MMM HH:mm:ss", width=122),
+        "Arm": st.column_config.TextColumn(width=68),
+        "Question": st.column_config.TextColumn(width=260),
+        "Answer": st.column_config.TextColumn(width=170),
+        "Status": st.column_config.TextColumn(width=58),
+        "Took": st.column_config.TextColumn(width=62),
+        "Cost": st.column_config.TextColumn(width=66),
     }
 
 

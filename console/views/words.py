@@ -10,12 +10,20 @@ NONE = "–"
 COUNT_CAP = 10_000
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~:$&])")
+_ADDRESSES = re.compile(r"://|www\.|@", re.IGNORECASE)
+"""What Markdown would turn into links; a word joiner in it keeps it text."""
 _LETTERS = re.compile(r"[\x00-\x1f\x7f\u200b-\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 def plain(text: object) -> str:
     """Text for a label or a message, which Streamlit reads as Markdown: shown letter for letter, on one line."""
-    return _MARKDOWN.sub(r"\\\1", _LETTERS.sub(" ", str(text)))
+    return escaped(text).strip()
+
+
+def escaped(text: object) -> str:
+    """As `plain`, for a piece of a line: spaces at its ends stay."""
+    unlinked = _ADDRESSES.sub(lambda found: f"{found[0][0]}\u2060{found[0][1:]}", _LETTERS.sub(" ", str(text)))
+    return _MARKDOWN.sub(r"\\\1", unlinked)
 
 
 def count(number: int | None) -> str:

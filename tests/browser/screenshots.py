@@ -1,4 +1,4 @@
-"""`python -m tests.browser.screenshots`: pictures of every page into docs/console, light, dark, narrow, full and empty."""
+"""`python -m tests.browser.screenshots`: pictures of every page into docs/console: light, dark, narrow, empty."""
 
 import sys
 import tempfile

@@ -1,4 +1,4 @@
-"""A store with something of everything, as a console would find it after some weeks: for pages and their screenshots."""
+"""A store with something of everything, as a console would find it after some weeks, for pages and their pictures."""
 
 import random
 import time
@@ -118,7 +118,7 @@ class _Maker:
     def __init__(self, store: Store, settings: Settings, now: float) -> None:
         self.store, self.settings, self.now = store, settings, now
         self.task: TaskSettings = settings.tasks["triage"]
-        self.random = random.Random(4)  # noqa: S311
+        self.random = random.Random(4)
         self.ids: list[str] = []
 
     def clock(self) -> float:
@@ -362,7 +362,7 @@ class _Maker:
 
     def _rollout(self, student: str) -> str:
         rollout = self._start(student, 4 * 3600.0)
-        self._walk(rollout, wrong=0.09, pairs_a_stage=90, stages=3, began=4 * 3600.0)
+        self._walk(rollout, wrong=0.05, pairs_a_stage=130, stages=3, began=4 * 3600.0)
         return rollout.id
 
     def _walk(self, rollout: rollouts.Rollout, *, wrong: float, pairs_a_stage: int, stages: int, began: float) -> None:

@@ -1,0 +1,169 @@
+import json
+from itertools import pairwise
+from pathlib import Path
+
+from sqlalchemy import insert
+
+from capture.db import Store
+from capture.settings import Settings
+from capture.tables import counters, tasks
+from console.reads import datasets, evaluations, exchanges, fine_tunes, home, operations, rollouts
+from console.reads import tasks as task_reads
+from students.rollouts import list_verdicts, load_rollout
+from tests.factories.full_store import World
+from tests.factories.store import NOON, add_exchange, new_store
+
+TASK = {"teacher": {"upstream": "openai", "model": "gpt-4.1"}}
+
+
+def with_task(folder: Path) -> Store:
+    store = new_store(folder)
+    with store.write() as connection:
+        connection.execute(insert(tasks).values(name="triage", settings=TASK, source="file", updated_at=NOON))
+        connection.execute(insert(counters).values(task="triage", name="stored", value=12))
+    return store
+
+
+def test_a_task_row_counts_the_last_day_alone(tmp_path: Path) -> None:
+    store = with_task(tmp_path)
+    for number in range(10):
+        arm = "student" if number < 3 else "fallback" if number == 3 else "teacher"
+        add_exchange(store, arm=arm, started_at=NOON, cost_usd=0.0 if arm == "student" else 0.01)
+    add_exchange(store, arm="student", started_at=NOON - 2 * home.DAY_S)
+    (row,) = home.task_rows(store, NOON + 60)
+    assert (row.stored, row.recent.count, row.recent.student, row.recent.fallback) == (12, 10, 3, 1)
+    assert row.recent.share == 0.3
+    assert row.recent.cost_usd is not None
+    assert round(row.recent.cost_usd, 6) == 0.07
+    assert row.recent.saved_usd is not None
+    assert round(row.recent.saved_usd, 6) == 0.03
+
+
+def test_an_unknown_price_is_unknown(tmp_path: Path) -> None:
+    store = with_task(tmp_path)
+    add_exchange(store, started_at=NOON, cost_usd=None)
+    (row,) = home.task_rows(store, NOON + 60)
+    assert row.recent.cost_usd is None
+    assert row.recent.saved_usd is None
+    assert row.recent.unpriced == 1
+
+
+def test_unmatched_is_counted_up_to_the_cap(tmp_path: Path) -> None:
+    store = new_store(tmp_path)
+    for _ in range(7):
+        add_exchange(store, task=None)
+    assert home.unmatched(store) == 7
+    assert home.unmatched(store, 5) == 5
+
+
+def test_what_waits_for_a_person(at_full: tuple[World, Store]) -> None:
+    _, store = at_full
+    rows = {row.name: row for row in home.task_rows(store, 0.0)}
+    assert [one.what for one in rows["digest"].waiting] == ["Nothing reviewed yet"]
+    assert rows["triage"].rollout is not None
+    assert rows["triage"].gate is not None
+
+
+def test_the_trail_ends_where_the_rollout_stands(at_full: tuple[World, Store]) -> None:
+    world, store = at_full
+    rollout = load_rollout(store, world.rollout)
+    reading = rollouts.evidence_of(rollout, rollout.stage_at).gates[0].reading
+    assert reading is not None
+    points = rollouts.trail(store, world.rollout, "category")
+    assert (points[-1].pairs, points[-1].low, points[-1].high) == (reading.count, reading.low, reading.high)
+    assert len(points) <= 2 * rollouts.POINTS
+    assert all(one.low <= other.low and one.high >= other.high for one, other in pairwise(points))
+
+
+def test_worst_pairs_are_lost_ones(at_full: tuple[World, Store]) -> None:
+    world, store = at_full
+    lost = rollouts.worst_pairs(store, world.rolled_back, "category", limit=5)
+    assert len(lost) == 5
+    assert all(row.difference == -1.0 for row in lost)
+    assert list_verdicts(store, world.rolled_back)[-1].kind == "roll_back"
+
+
+def test_evidence_of_a_stage_that_has_just_begun_counts_anew(at_full: tuple[World, Store]) -> None:
+    world, store = at_full
+    rollout = load_rollout(store, world.rollout)
+    moved = type(rollout)(**{**vars(rollout), "stage": rollout.stage + 1})
+    evidence = rollouts.evidence_of(moved, rollout.stage_at)
+    assert evidence.pairs_at_stage == 0
+    assert evidence.gates[0].reading is not None
+
+
+def test_fine_tunes_and_their_losses(at_full: tuple[World, Store]) -> None:
+    world, store = at_full
+    found = fine_tunes.list_fine_tunes(store, "triage")
+    assert {job.id for job in found} == {world.fine_tune, world.running_fine_tune}
+    losses = fine_tunes.losses(fine_tunes.events_of(store, world.fine_tune))
+    assert [step for step, _ in losses] == list(range(1, 61))
+    assert fine_tunes.list_fine_tunes(store, "other") == []
+
+
+def test_evaluations(at_full: tuple[World, Store]) -> None:
+    world, store = at_full
+    done = evaluations.load_evaluation(store, world.evaluation)
+    assert done.report is not None
+    assert [arm.role for arm in done.report.arms] == ["teacher", "student", "base"]
+    assert [one.moving for one in evaluations.evaluations_of(store, world.student, "triage")] == [True, False]
+
+
+def test_rows_of_a_dataset_page_without_gap(at_full: tuple[World, Store]) -> None:
+    world, store = at_full
+    seen, after = [], -1
+    while True:
+        page = datasets.train_rows(store, world.dataset, after, 25)
+        seen += [row.exchange_id for _, row in page.rows]
+        if page.last is None:
+            break
+        after = page.last
+    assert len(seen) == len(set(seen)) > 50
+    assert datasets.learners(store, world.dataset) == [(world.student, datasets.learners(store, world.dataset)[0][1])]
+
+
+def test_an_exchange_knows_its_datasets(at_full: tuple[World, Store]) -> None:
+    world, store = at_full
+    exchange = datasets.train_rows(store, world.dataset).rows[0][1].exchange_id
+    assert world.dataset in {one.id for one in exchanges.datasets_with(store, exchange)}
+    assert exchanges.pairs_of(store, "nothing") == []
+
+
+def test_tasks_and_prompt_versions(at_full: tuple[World, Store]) -> None:
+    _, store = at_full
+    assert [task.name for task in task_reads.list_tasks(store)] == ["digest", "triage"]
+    versions = task_reads.prompt_versions(store, "triage")
+    assert [version.exchanges for version in versions] == [120, 60]
+
+
+def test_the_audit_pages_by_key(at_full: tuple[World, Store]) -> None:
+    _, store = at_full
+    first = operations.list_audit(store, limit=10)
+    second = operations.list_audit(store, first[-1].id, limit=10)
+    assert [row.id for row in [*first, *second]] == sorted({row.id for row in [*first, *second]}, reverse=True)
+
+
+def test_processes_that_never_ran_are_not_alive(tmp_path: Path) -> None:
+    store = new_store(tmp_path)
+    settings = Settings(data=tmp_path, gateway={"port": 9})
+    assert [one.alive for one in operations.processes(store, settings, NOON)] == [False, False, True]
+
+
+def test_spool_depth(tmp_path: Path) -> None:
+    folder = tmp_path / "one"
+    folder.mkdir()
+    (folder / "0000000001-1f3a9c07.v1").write_bytes(b"x" * 100)
+    (folder / "counters").write_bytes(b"y" * 50)
+    depth = operations.spool_depth(tmp_path)
+    assert (depth.bytes, depth.segments, depth.folders) == (100, 1, 1)
+    assert operations.spool_depth(tmp_path / "absent").segments == 0
+
+
+def test_passwords_are_hidden(tmp_path: Path) -> None:
+    upstream = {"base_url": "https://user:secret-1@host/v1"}
+    settings = Settings(
+        data=tmp_path, database_url="postgresql://me:secret-2@db/stillhouse", upstreams={"openai": upstream}
+    )
+    shown = json.dumps(operations.hidden(settings))
+    assert "secret" not in shown
+    assert "me:•••@db/stillhouse" in json.loads(json.dumps(operations.hidden(settings)))["database_url"]

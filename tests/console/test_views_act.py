@@ -1,0 +1,166 @@
+"""What pages do: they call the verbs, which leave rows and a line in the audit; a refusal is one line."""
+
+from sqlalchemy import func, select, update
+
+from capture.db import Store
+from capture.tables import audit, datasets, keys, reviews
+from students.tables import evaluations, fine_tunes, rollouts, student_servers
+from tests.factories.full_store import World
+
+Full = tuple[World, Store]
+
+
+def scalar(store: Store, query):
+    with store.read() as connection:
+        return connection.scalar(query)
+
+
+def last_action(store: Store) -> str:
+    return str(scalar(store, select(audit.c.action).order_by(audit.c.at.desc(), audit.c.id.desc()).limit(1)))
+
+
+def button(at, label: str):
+    return next(one for one in at.button if one.label == label)
+
+
+def test_pages_of_traffic_meet_without_gap_or_overlap(at_full: Full, look) -> None:
+    at = look("traffic")
+    first = at.dataframe[0].value
+    at = button(at, "Older").click().run()
+    second = at.dataframe[0].value
+    assert first["Time"].min() > second["Time"].max()
+    assert not set(first["Question"] + first["Time"].astype(str)) & set(second["Question"] + second["Time"].astype(str))
+    at = button(at, "Newer").click().run()
+    assert list(at.dataframe[0].value["Time"]) == list(first["Time"])
+    assert button(at, "Newer").disabled
+
+
+def test_a_filter_starts_at_the_first_page(at_full: Full, look) -> None:
+    at = button(look("traffic"), "Older").click().run()
+    at = at.selectbox(key="traffic-arm").set_value("student").run()
+    assert set(at.dataframe[0].value["Arm"]) == {"student"}
+    assert button(at, "Newer").disabled
+
+
+def test_nothing_matches_says_so(at_full: Full, look) -> None:
+    at = look("traffic")
+    at = at.text_input(key="traffic-text").set_value("no such words anywhere").run()
+    assert any("Nothing matches" in element.value for element in at.markdown)
+    assert not at.exception
+
+
+def test_accepting_goes_on_to_the_next_of_the_queue(at_full: Full, look) -> None:
+    world, store = at_full
+    at = button(look("traffic", exchange=world.exchange), "Accept").click().run()
+    assert not at.exception
+    chosen = select(reviews.c.verdict).where(reviews.c.exchange_id == world.exchange)
+    assert scalar(store, chosen) == "accept"
+    assert last_action(store) == "reviews.add"
+    assert at.query_params["exchange"] != [world.exchange]
+
+
+def test_a_build_is_queued(at_full: Full, look) -> None:
+    _, store = at_full
+    at = look("datasets")
+    at = at.selectbox(key="build-task").set_value("triage").run()
+    button(at, "Build").click().run()
+    assert scalar(store, select(func.count()).where(datasets.c.state == "queued")) == 2
+    assert last_action(store) == "datasets.build"
+
+
+def test_a_fine_tune_is_queued_and_cancelled(at_full: Full, look) -> None:
+    world, store = at_full
+    at = look("students", dataset=world.dataset)
+    button(at, "Start training").click().run()
+    queued = select(fine_tunes.c.id).where(fine_tunes.c.state == "queued")
+    fine_tune = scalar(store, queued)
+    assert fine_tune
+    button(look("students", fine_tune=fine_tune), "Yes, cancel it").click().run()
+    assert scalar(store, select(fine_tunes.c.cancel_asked).where(fine_tunes.c.id == fine_tune))
+
+
+def test_an_evaluation_is_queued(at_full: Full, look) -> None:
+    _, store = at_full
+    button(look("students"), "Start evaluation").click().run()
+    assert scalar(store, select(func.count()).where(evaluations.c.state == "queued")) == 1
+
+
+def test_a_student_is_no_longer_wanted_only_without_a_rollout(at_full: Full, look) -> None:
+    world, store = at_full
+    at = button(look("students", student=world.student), "Stop serving").click().run()
+    assert len(at.error) == 1
+    assert not at.exception
+    assert scalar(store, select(student_servers.c.wanted_at)) is not None
+
+
+def test_a_second_rollout_is_refused_in_one_line(at_full: Full, look) -> None:
+    _, store = at_full
+    before = scalar(store, select(func.count()).select_from(rollouts))
+    at = button(look("rollouts"), "Start in shadow").click().run()
+    assert len(at.error) == 1
+    assert "under way" in at.error[0].value
+    assert scalar(store, select(func.count()).select_from(rollouts)) == before
+
+
+def test_a_ladder_that_is_no_list_is_one_line(at_full: Full, look) -> None:
+    at = look("rollouts")
+    ladder = next(one for one in at.text_input if one.label.startswith("Ladder"))
+    ladder.set_value("one, two")
+    at = button(at, "Start in shadow").click().run()
+    assert "not a list of percentages" in at.error[0].value
+
+
+def test_pausing_and_going_on(at_full: Full, look) -> None:
+    world, store = at_full
+    at = button(look("rollouts", rollout=world.rollout), "Yes, pause").click().run()
+    assert scalar(store, select(rollouts.c.state).where(rollouts.c.id == world.rollout)) == "paused"
+    assert last_action(store) == "rollouts.pause"
+    button(at, "Yes, resume").click().run()
+    assert scalar(store, select(rollouts.c.state).where(rollouts.c.id == world.rollout)) == "running"
+
+
+def test_aborting_needs_a_reason(at_full: Full, look) -> None:
+    world, store = at_full
+    at = look("rollouts", rollout=world.rollout)
+    assert button(at, "Yes, abort").disabled
+    at = at.text_input(key="reason-abort").set_value("the app changes tomorrow").run()
+    button(at, "Yes, abort").click().run()
+    row = select(rollouts.c.state, rollouts.c.share, rollouts.c.reason).where(rollouts.c.id == world.rollout)
+    with store.read() as connection:
+        assert tuple(connection.execute(row).one()) == ("aborted", 0.0, "the app changes tomorrow")
+
+
+def test_two_people_on_one_rollout(at_full: Full, look) -> None:
+    world, store = at_full
+    at = look("rollouts", rollout=world.rollout)
+    with store.write() as connection:
+        aborted = update(rollouts).where(rollouts.c.id == world.rollout)
+        connection.execute(aborted.values(state="aborted", share=0.0, ended_at=1.0))
+    at = button(at, "Yes, pause").click().run()
+    assert not at.exception
+    assert any("aborted" in element.value for element in at.error)
+
+
+def test_a_key_is_shown_once(at_full: Full, look) -> None:
+    _, store = at_full
+    at = look("operations")
+    next(one for one in at.text_input if one.label == "Name").set_value("new app")
+    at = button(at, "Create").click().run()
+    secret = next(element.value for element in at.code if element.value.startswith("sh-"))
+    prefix = scalar(store, select(keys.c.prefix).where(keys.c.name == "new app"))
+    assert secret.startswith(prefix)
+    again = look("operations")
+    assert not any(secret in str(element.value) for element in again.code)
+
+
+def test_a_dataset_deleted_under_an_open_page(at_full: Full, look) -> None:
+    world, store = at_full
+    at = look("datasets", dataset=world.dataset)
+    with store.write() as connection:
+        for table in (evaluations, fine_tunes):
+            connection.execute(table.delete())
+        connection.execute(datasets.delete())
+    at = button(at, "More rows").click().run()
+    assert not at.exception
+    at.run()
+    assert not at.exception
