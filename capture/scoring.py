@@ -12,12 +12,13 @@ import structlog
 from sqlalchemy import Connection, bindparam, delete, literal_column, select, update
 
 from capture import feedback
+from capture.bodies import unpack_answer, unpack_request
 from capture.db import Store, upsert
 from capture.errors import ConfigError
 from capture.exchange import Answer
 from capture.graders import TaskGraders, graders_of
 from capture.graders.sample import Json
-from capture.loading import load_bodies
+from capture.loading import is_large, stream_bodies
 from capture.settings import TaskSettings
 from capture.tables import exchanges, graded, scores
 
@@ -112,8 +113,12 @@ def _score(connection: Connection, wanted: Sequence[_Wanted], graders: Mapping[s
     ids = list(gradable)
     truths, known = feedback.truths(connection, ids), _known(connection, ids)
     scores = []
-    for exchange_id, (request, answer) in load_bodies(connection, ids).items():
-        scores += _graded(exchange_id, gradable[exchange_id], (request, answer, truths.get(exchange_id)), known)
+    for exchange_id, request, answer in stream_bodies(connection, ids):
+        if is_large(request) or is_large(answer):
+            _log.warning("an exchange is too large to be scored", exchange=exchange_id)
+            continue
+        given = (unpack_request(request), unpack_answer(answer), truths.get(exchange_id))
+        scores += _graded(exchange_id, gradable[exchange_id], given, known)
     return scores
 
 

@@ -1,7 +1,7 @@
 """Freezing a dataset: queue it, choose its rows, write them with their hash, and only then call it ready."""
 
-import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import msgspec
 from sqlalchemy import delete, func, insert, select, update
@@ -9,11 +9,12 @@ from sqlalchemy.exc import IntegrityError
 
 from capture.datasets import sources
 from capture.datasets.balance import Pick
-from capture.datasets.card import Card, Contents, Split, Tally
+from capture.datasets.card import Card, Contents, Split
 from capture.datasets.catalog import load_card
 from capture.datasets.conversation import UnusableError, target_of
 from capture.datasets.filters import Filters, Terms
-from capture.datasets.row import Row, encode_row
+from capture.datasets.lines import Lines
+from capture.datasets.row import Row
 from capture.datasets.selection import Selection, label, row_parts, select_rows
 from capture.datasets.sources import Found
 from capture.db import Store
@@ -127,26 +128,23 @@ def _check(selection: Selection, name: str, minimum: int) -> None:
 
 def _write(store: Store, dataset_id: str, selection: Selection, terms: Terms) -> tuple[Contents, str]:
     """Writes the rows, the train split first, in short transactions, and returns what they hold and their hash."""
-    digest, tally, position = hashlib.sha256(), Tally(), 0
+    lines = Lines(dataset_id)
     splits: tuple[tuple[Split, list[Pick]], ...] = (("train", selection.train), ("holdout", selection.holdout))
     for split, picks in splits:
         for batch in _batches(picks):
-            with store.read() as connection:
-                found = sources.by_id(connection, [pick.id for pick in batch])
-                loaded = sources.with_bodies(connection, sources.known_of(connection, found))
-            lines = []
-            for row, one in _rows(loaded, split, terms):
-                data = encode_row(row)
-                digest.update(f"{split} {len(data)}\n".encode() + data)
-                tally.add(split, row, one.candidate)
-                lines.append(_line(dataset_id, position, split, row.exchange_id, data))
-                position += 1
-            _insert(store, lines)
-    contents = tally.contents()
+            _insert(store, _lines(store, batch, split, terms, lines))
+    contents = lines.tally.contents()
     contents.considered = {"train": selection.train_considered, "holdout": selection.holdout_considered}
     contents.drops = dict(sorted(selection.train_drops.items()))
     contents.holdout_drops = dict(sorted(selection.holdout_drops.items()))
-    return contents, digest.hexdigest()
+    return contents, lines.hash
+
+
+def _lines(store: Store, batch: Sequence[Pick], split: Split, terms: Terms, lines: Lines) -> list[dict[str, Any]]:
+    with store.read() as connection:
+        found = sources.by_id(connection, [pick.id for pick in batch])
+        loaded = sources.with_bodies(connection, sources.known_of(connection, found))
+        return [lines.line(split, row, one.candidate) for row, one in _rows(loaded, split, terms)]
 
 
 def _batches(picks: Sequence[Pick]) -> Iterator[Sequence[Pick]]:
@@ -154,7 +152,7 @@ def _batches(picks: Sequence[Pick]) -> Iterator[Sequence[Pick]]:
         yield picks[start : start + sources.BATCH]
 
 
-def _rows(batch: Sequence[Found], split: Split, terms: Terms) -> Iterator[tuple[Row, Found]]:
+def _rows(batch: Iterable[Found], split: Split, terms: Terms) -> Iterator[tuple[Row, Found]]:
     """The rows of a batch; one that was erased since it was chosen is passed over."""
     for one in batch:
         try:
@@ -192,11 +190,7 @@ def _original(one: Found) -> dict[str, object] | None:
         return None
 
 
-def _line(dataset_id: str, position: int, split: Split, exchange_id: str, data: bytes) -> dict[str, object]:
-    return {"dataset_id": dataset_id, "position": position, "split": split, "exchange_id": exchange_id, "row": data}
-
-
-def _insert(store: Store, lines: list[dict[str, object]]) -> None:
+def _insert(store: Store, lines: list[dict[str, Any]]) -> None:
     if lines:
         with store.write() as connection:
             connection.execute(insert(dataset_rows), lines)

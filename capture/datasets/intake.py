@@ -12,12 +12,13 @@ import msgspec
 import pyarrow.parquet
 from sqlalchemy import Connection, func, insert, select
 
-from capture.datasets.card import Card, Split, Tally
+from capture.datasets.card import Card, Split
 from capture.datasets.catalog import load_card
 from capture.datasets.conversation import UnusableError, chat_request, target_of
 from capture.datasets.export import HF_NAMES, SPLITS
 from capture.datasets.filters import Filters
-from capture.datasets.row import Row, decode_row, encode_row
+from capture.datasets.lines import Lines
+from capture.datasets.row import Row, decode_row
 from capture.datasets.selection import Seal, seal_of
 from capture.db import Store
 from capture.errors import DiskError, RefusedError
@@ -51,7 +52,7 @@ def import_rows(
     try:
         with store.write() as connection:
             dataset_id = _make(connection, task, clock())
-            intake = _Intake(connection, dataset_id, seal)
+            intake = _Intake(connection, Lines(dataset_id), seal)
             for split in SPLITS:
                 intake.take(split, FORMS[form](path, settings))
             _close(intake, settings.dataset.minimum_rows, clock())
@@ -79,11 +80,8 @@ class _Intake:
     """A file's rows on their way in."""
 
     connection: Connection
-    dataset_id: str
+    lines: Lines
     seal: Seal
-    tally: Tally = field(default_factory=Tally)
-    digest: Any = field(default_factory=hashlib.sha256)
-    position: int = 0
     known: set[str] = field(default_factory=set)
     drops: Counter[str] = field(default_factory=Counter)
     considered: Counter[str] = field(default_factory=Counter)
@@ -95,7 +93,7 @@ class _Intake:
             if isinstance(one, str):
                 self.drops[one] += split == "train"
             elif one[0] == split and self._is_new(split, one[1]):
-                lines.append(self._line(split, one[1]))
+                lines.append(self.lines.line(split, one[1], None))
             if len(lines) == BATCH:
                 self.connection.execute(insert(dataset_rows), lines)
                 lines = []
@@ -113,28 +111,20 @@ class _Intake:
         self.known.add(row.exchange_id)
         return True
 
-    def _line(self, split: Split, row: Row) -> dict[str, Any]:
-        data = encode_row(row)
-        self.digest.update(f"{split} {len(data)}\n".encode() + data)
-        self.tally.add(split, row, None)
-        self.position += 1
-        place = {"dataset_id": self.dataset_id, "position": self.position - 1, "split": split}
-        return {**place, "exchange_id": row.exchange_id, "row": data}
-
 
 def _close(intake: _Intake, minimum: int, now: float) -> None:
-    contents = intake.tally.contents()
+    contents = intake.lines.tally.contents()
     contents.considered, contents.drops = dict(intake.considered), dict(sorted(intake.drops.items()))
     if contents.rows["train"] < max(1, minimum):
         reasons = ", ".join(f"{reason} {count}" for reason, count in intake.drops.most_common()) or "none"
         raise RefusedError(f"only {contents.rows['train']} training rows, {minimum} are needed; left out: {reasons}")
     ready = {
         "state": "ready",
-        "hash": intake.digest.hexdigest(),
+        "hash": intake.lines.hash,
         "card": msgspec.to_builtins(contents),
         "ready_at": now,
     }
-    intake.connection.execute(datasets.update().where(datasets.c.id == intake.dataset_id).values(**ready))
+    intake.connection.execute(datasets.update().where(datasets.c.id == intake.lines.dataset_id).values(**ready))
 
 
 def _sft(path: Path, settings: TaskSettings) -> Found:

@@ -1,7 +1,7 @@
 """Which exchanges become which rows: the holdout first, then what of the rest passes filters, seal and duplicates."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -96,7 +96,7 @@ def _choose_holdout(store: Store, task: str, filters: Filters, selection: Select
         fresh = _new_holdout(batch, selection, seal)
         with store.read() as connection:
             loaded = sources.with_bodies(connection, [Found(candidate, _NOTHING) for candidate in fresh])
-        usable = _usable(loaded, selection.holdout_drops)
+            usable = _usable(loaded, selection.holdout_drops)
         for signature in signatures([text for _, text in usable]):
             seal.texts.add(signature)
         selection.holdout += [_pick(found, None) for found, _ in usable]
@@ -166,8 +166,7 @@ def _take(state: _Train, batch: Sequence[Candidate]) -> None:
                 drops[reason] += 1
             else:
                 passed.append(one)
-        loaded = sources.with_bodies(connection, passed)
-    usable = _usable(loaded, drops)
+        usable = _usable(sources.with_bodies(connection, passed), drops)
     for (one, _), signature in zip(usable, signatures([text for _, text in usable]), strict=True):
         reason = _likeness(state, one.candidate, signature)
         if reason:
@@ -186,7 +185,7 @@ def _likeness(state: _Train, candidate: Candidate, signature: Any) -> str | None
     return "near_duplicate" if state.texts.has_near(signature) else None
 
 
-def _usable(batch: Sequence[Found], drops: Counter[str]) -> list[tuple[Found, str]]:
+def _usable(batch: Iterable[Found], drops: Counter[str]) -> list[tuple[Found, str]]:
     """Those whose bodies make a row, each with the variable part of its prompt."""
     usable = []
     for found in batch:
@@ -205,7 +204,7 @@ def row_parts(found: Found, *, as_answered: bool = False) -> tuple[Json, Json]:
     Raises UnusableError with the reason why it can be no row.
     """
     if found.bodies is None:
-        raise UnusableError("erased")
+        raise UnusableError(found.trouble)
     request, answer = found.bodies
     mended = None if as_answered else found.known.corrected_message
     if mended is not None:

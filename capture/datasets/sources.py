@@ -1,16 +1,17 @@
 """What a build reads: candidates in batches by key, and what has been said of each."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from sqlalchemy import Connection, or_, select
 
 from capture import feedback, reviews
+from capture.bodies import unpack_answer, unpack_request
 from capture.datasets.filters import Candidate, Known
 from capture.db import Store
 from capture.exchange import Answer
-from capture.loading import load_bodies
+from capture.loading import CHUNK, is_large, stream_bodies
 from capture.tables import dataset_rows, datasets, exchanges, scores
 from capture.tables import feedback as feedback_table
 from capture.tables import reviews as reviews_table
@@ -27,6 +28,7 @@ class Found:
     candidate: Candidate
     known: Known
     bodies: tuple[dict[str, Any], Answer] | None = None
+    trouble: str = "erased"  # why there are no bodies
 
 
 def candidates(store: Store, task: str, until: float, *, holdout: bool) -> Iterator[list[Candidate]]:
@@ -75,9 +77,18 @@ def known_of(connection: Connection, batch: Sequence[Candidate]) -> list[Found]:
     ]
 
 
-def with_bodies(connection: Connection, batch: Sequence[Found]) -> list[Found]:
-    bodies = load_bodies(connection, [found.candidate.id for found in batch])
-    return [Found(found.candidate, found.known, bodies.get(found.candidate.id)) for found in batch]
+def with_bodies(connection: Connection, batch: Sequence[Found]) -> Iterator[Found]:
+    """The batch, by id, each with its bodies, one in memory at a time; those that have none any more at the end."""
+    waiting = {found.candidate.id: found for found in batch}
+    for start in range(0, len(batch), CHUNK):
+        ids = [found.candidate.id for found in batch[start : start + CHUNK]]
+        for exchange_id, request, answer in sorted(stream_bodies(connection, ids)):
+            found = waiting.pop(exchange_id)
+            if is_large(request) or is_large(answer):
+                yield replace(found, trouble="too_large")
+            else:
+                yield replace(found, bodies=(unpack_request(request), unpack_answer(answer)))
+    yield from waiting.values()
 
 
 def once_held_out(store: Store, task: str) -> Iterator[list[bytes]]:

@@ -1,4 +1,4 @@
-"""Measures of likeness between two texts, each in [0, 1], over words as `words` splits them."""
+"""Measures of likeness between two texts, each in [0, 1], over their first LONGEST characters."""
 
 import math
 import re
@@ -10,11 +10,15 @@ from rapidfuzz import fuzz
 
 from capture.graders.sample import normal
 
+LONGEST = 10_000
+"""Two of the measures take time in proportion to the product of the lengths."""
+
 _WORD = re.compile(r"\w+|[^\w\s]")
 
 
 def words(text: str) -> list[str]:
-    return _WORD.findall(normal(text))
+    """Words and punctuation marks, normalised."""
+    return _WORD.findall(normal(text[:LONGEST]))
 
 
 def ngrams(tokens: Sequence[str], size: int) -> Counter[tuple[str, ...]]:
@@ -23,7 +27,7 @@ def ngrams(tokens: Sequence[str], size: int) -> Counter[tuple[str, ...]]:
 
 def fuzzy_match(output: str, reference: str) -> float:
     """1 minus the insertions and deletions between the normalised texts, over their lengths (rapidfuzz's ratio)."""
-    return fuzz.ratio(normal(output), normal(reference)) / 100
+    return fuzz.ratio(normal(output[:LONGEST]), normal(reference[:LONGEST])) / 100
 
 
 def cosine(output: str, reference: str) -> float:

@@ -247,9 +247,18 @@ def test_exchanges_that_cannot_be_rows_are_counted(store: Store) -> None:
     add_exchange(store, answer=answer_with({"role": "assistant", "content": None, "refusal": "No."}))
     stateful = {"input": "and now?", "previous_response_id": "resp_1"}
     add_exchange(store, request=stateful, conversation="c3", content_hash="h3")
+    add_exchange(store, text="x" * 50_000_000)
     card = build(store)
     assert ids(store, card) == [good]
-    assert card.drops == {"empty": 1, "no_messages": 1, "not_text": 1, "refusal": 1, "stateful": 1, "truncated": 1}
+    assert card.drops == {
+        "empty": 1,
+        "no_messages": 1,
+        "not_text": 1,
+        "refusal": 1,
+        "stateful": 1,
+        "too_large": 1,
+        "truncated": 1,
+    }
 
 
 def test_duplicates_are_judged_on_the_variable_part(store: Store) -> None:

@@ -175,7 +175,5 @@ def test_values_that_do_not_suit_the_kind_are_refused(store: Store, kind: Any, v
 def test_what_is_kept_is_redacted_as_its_exchange_is(store: Store) -> None:
     exchange = add_exchange(store, completion_id="chatcmpl-r")
     given = Feedback(id="chatcmpl-r", kind="truth", value={"mail": "a@b.c"})
-    feedback.record(
-        store, given, None, CLOCK, lambda identity, value: dict.fromkeys(value, f"redacted for {identity}")
-    )
+    feedback.record(store, given, None, CLOCK, lambda identity, value: dict.fromkeys(value, f"redacted for {identity}"))
     assert truths(store, exchange) == {exchange: {"mail": f"redacted for {exchange}"}}

@@ -120,6 +120,11 @@ def test_similarity_is_a_share_and_1_for_the_same(metric: str, output: str, refe
     assert METRICS[metric](reference, reference) == pytest.approx(1)
 
 
+def test_similarity_of_enormous_texts_is_taken_over_their_beginning() -> None:
+    assert score("a" * 5_000_000, "a" * 5_000_000 + "b", type="text_similarity") == 1
+    assert score("a b " * 1_000_000, "a b " * 1_000_000, type="text_similarity", metric="rouge_2") == 1
+
+
 def test_string_check_operations() -> None:
     def check(operation: str, output: str, reference: str) -> float | None:
         return score(output, reference, type="string_check", operation=operation)

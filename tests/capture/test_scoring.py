@@ -112,6 +112,13 @@ def test_changed_graders_score_anew(store: Store) -> None:
     assert scoring.rescore(store, "triage") == 1
 
 
+def test_an_enormous_answer_is_passed_over(store: Store) -> None:
+    add_exchange(store, answer="x" * 50_000_000)
+    exchange = add_exchange(store)
+    assert score_all(store) == 2
+    assert values(store) == {(exchange, "whole"): 1}
+
+
 def test_a_task_that_cannot_be_graded_stops_no_other(store: Store) -> None:
     broken = task_of({"shape": GraderSettings(type="json_schema", json_schema={"type": "nonsense"})})
     exchange, other = add_exchange(store), add_exchange(store, task="other")
