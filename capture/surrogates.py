@@ -8,7 +8,7 @@ import hashlib
 import random
 import string
 
-from capture.recognisers import (
+from capture.checksums import (
     digits_of,
     iban_remainder,
     is_cpf,
