@@ -90,6 +90,8 @@ class Plan(msgspec.Struct, frozen=True):
     stream: bool = False
     store: bool = False
     release: tuple[Callable[[], None], ...] = ()  # called once when the exchange ends (limits, capacity)
+    others: tuple[Leg, ...] = ()  # teachers asked in this order while nothing of an answer has left
+    observe: Callable[[str, bool], None] | None = None  # (upstream, whether it answered), for each leg that was tried
 
 
 class Refusal(msgspec.Struct, frozen=True):

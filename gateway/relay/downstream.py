@@ -181,9 +181,8 @@ class RelayProtocol(HttpToolsProtocol):
             self._begin_local(headers, asked.expects_continue)
             return
         head = RequestHead(method, target, framing.end_to_end(headers, asked.named))
-        relayed = Relayed(self._context, self, head, surface, asked)
-        relayed.http11 = version == "1.1"
-        relayed.keep_alive = relayed.http11 and self.parser.should_keep_alive() and not self._draining
+        relayed = Relayed(self._context, self, head, surface, asked, version == "1.1")
+        relayed.keep_alive &= self.parser.should_keep_alive() and not self._draining
         self._parsing = relayed
         if asked.length is not None and asked.length > self._body_limit(surface):
             self._refuse_parsing(_BODY_TOO_LARGE)

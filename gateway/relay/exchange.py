@@ -2,21 +2,25 @@
 
 import logging
 import time
+from collections.abc import Iterator
 from typing import Protocol
 
 from capture.exchange import Arm
 from capture.ids import new_id
-from gateway import errors
 from gateway.plan import Leg, Plan, Refusal, RequestHead, Surface
 from gateway.relay import causes, events, framing
+from gateway.relay.answer import Answer, own_lines
 from gateway.relay.causes import Cause
 from gateway.relay.context import RelayContext
-from gateway.relay.framing import Ending, MalformedError, RequestFraming, ResponseHead
+from gateway.relay.framing import MalformedError, RequestFraming, ResponseHead
+from gateway.relay.incoming import Incoming
 from gateway.relay.pool import Call
 from gateway.relay.recording import Asked, Recording
 from gateway.relay.student import Trial
 
 _log = logging.getLogger("stillhouse.relay")
+_GIVEN_ON = frozenset({429, 500, 502, 503, 504, 529})  # the next teacher is asked, where the plan names one
+_FAILED = Refusal(500, "The gateway failed on this request.", type="server_error", code="internal")
 
 
 class ClientSide(Protocol):
@@ -39,91 +43,71 @@ class Relayed:
     """Collects the request, asks the router, sends, relays and records. Driven by callbacks: it has no task."""
 
     __slots__ = (
+        "_answer",
         "_began",
-        "_body",
-        "_body_bytes",
         "_call",
         "_client",
         "_context",
-        "_ending",
+        "_head",
+        "_id",
+        "_leg",
+        "_others",
         "_over",
         "_plan",
         "_recording",
         "_started",
-        "_status",
         "_trial",
-        "body_complete",
-        "framing",
-        "head",
-        "http11",
-        "id",
+        "incoming",
         "keep_alive",
         "surface",
     )
 
     def __init__(
-        self, context: RelayContext, client: ClientSide, head: RequestHead, surface: Surface, framing: RequestFraming
+        self,
+        context: RelayContext,
+        client: ClientSide,
+        head: RequestHead,
+        surface: Surface,
+        asked: RequestFraming,
+        http11: bool,
     ) -> None:
-        self.head = head
+        limits = context.limits
         self.surface = surface
-        self.framing = framing
-        self.keep_alive = True
-        self.http11 = True
-        self.id = ""
-        self.body_complete = False
+        self.keep_alive = http11
+        self.incoming = Incoming(asked, limits.body_bytes if surface is Surface.CAPTURED else limits.passed_body_bytes)
         self._context = context
         self._client = client
-        self._body: list[bytes] = []
-        self._body_bytes = 0
+        self._head = head
+        self._answer = Answer(head.method, http11)
+        self._id = ""
+        self._began = 0.0
         self._started = False
         self._over = False
         self._plan: Plan | None = None
+        self._leg: Leg | None = None
+        self._others: Iterator[Leg] = iter(())
         self._recording: Recording | None = None
         self._call: Call | None = None
         self._trial: Trial | None = None
-        self._ending = Ending.CHUNKED
-        self._status = 0
-        self._began = 0.0
 
     # the request
 
     def begin(self) -> None:
         """It is first in line now."""
         self._started = True
-        if self.surface is Surface.CAPTURED:
-            if self.body_complete:
-                self._ask()
-            elif self.framing.expects_continue:
-                self._client.write(framing.CONTINUE)
-        else:
+        if self.surface is Surface.PASSED or self.incoming.complete:
             self._ask()
-            if not self._over and self.framing.expects_continue and not self.body_complete:
-                self._client.write(framing.CONTINUE)
+        if not self._over and self.incoming.expects_continue:
+            self._client.write(framing.CONTINUE)
 
     def body(self, data: bytes) -> bool:
         """Takes body bytes; False when they are too many."""
-        self._body_bytes += len(data)
-        limits = self._context.limits
-        captured = self.surface is Surface.CAPTURED
-        if self._body_bytes > (limits.body_bytes if captured else limits.passed_body_bytes):
-            return False
-        if captured or self._call is None:
-            self._body.append(data)
-        else:
-            self._upload(self._call, data)
-        return True
+        return self.incoming.add(data)
 
     def end_body(self) -> None:
-        self.body_complete = True
-        if not self._started:
-            return
-        if self.surface is Surface.CAPTURED:
+        self.incoming.end()
+        if self._started and self.surface is Surface.CAPTURED:
             self._ask()
-        elif self._call is not None:
-            self._call.upload(framing.LAST_CHUNK if self.framing.chunked else b"", True)
-
-    def _upload(self, call: Call, data: bytes) -> None:
-        call.upload(framing.chunk(data) if self.framing.chunked else data, False)
 
     # the plan
 
@@ -131,18 +115,18 @@ class Relayed:
         """Once per request: the moment from which times are taken."""
         self._began = time.perf_counter()
         self._context.counters.in_flight += 1
-        captured = self.surface is Surface.CAPTURED
-        body = (self._body[0] if len(self._body) == 1 else b"".join(self._body)) if captured else None
+        body = self.incoming.collected() if self.surface is Surface.CAPTURED else None
         try:
-            outcome = self._context.router.plan(self.head, body)
+            outcome = self._context.router.plan(self._head, body)
         except Exception:  # noqa: BLE001 - the edge: one request fails, the process goes on
             _log.exception("no plan could be made for a request")
-            outcome = Refusal(500, "The gateway failed on this request.", type="server_error", code="internal")
+            outcome = _FAILED
         if isinstance(outcome, Refusal):
             self.refuse(outcome)
             return
         self._plan = outcome
-        self.id = new_id()
+        self._others = iter(outcome.others)
+        self._id = new_id()
         if outcome.captured:
             self._record(outcome, body or b"")
         if outcome.student is not None:
@@ -152,21 +136,19 @@ class Relayed:
             self._send(outcome.leg)
 
     def _record(self, plan: Plan, body: bytes) -> None:
-        if plan.opted_out:
-            self._context.spool.opt_out(plan.task)
-            return
-        encoding = (self.head.header(b"content-encoding") or b"").decode("latin-1")
-        asked = Asked(self.id, time.time(), self._began, body, encoding)
         context = self._context
+        if plan.opted_out:
+            context.spool.opt_out(plan.task)
+            return
+        encoding = (self._head.header(b"content-encoding") or b"").decode("latin-1")
+        asked = Asked(self._id, time.time(), self._began, body, encoding)
         self._recording = Recording(asked, plan, context.spool, context.counters, context.limits.copy_bytes)
-        self._body.clear()
 
     def _send(self, leg: Leg) -> None:
-        line = b""
-        if leg.body is None:
-            line = framing.CHUNKED_LINE if self.framing.chunked else b""
-            if self.framing.length is not None:
-                line = framing.length_line(self.framing.length)
+        self._leg = leg
+        if self._recording is not None:
+            self._recording.leg = leg
+        line = self.incoming.framing_line if leg.body is None else b""
         try:
             call = self._context.pool.send(leg, self, line)
         except MalformedError:
@@ -176,83 +158,89 @@ class Relayed:
         self._take_over(call)
         if call.pooled:
             self._context.counters.added_ms.add((time.perf_counter() - self._began) * 1000)
-        if leg.body is None and line:
-            self._send_collected(call)
+        if line:
+            self.incoming.stream_to(call)
 
     def _take_over(self, call: Call) -> None:
         self._call = call
         if self._client.write_paused:  # by the answer before this one
             call.pause()
 
-    def _send_collected(self, call: Call) -> None:
-        """What came of a streamed body before the upstream was known."""
-        for piece in self._body:
-            self._upload(call, piece)
-        self._body.clear()
-        if self.body_complete:
-            call.upload(framing.LAST_CHUNK if self.framing.chunked else b"", True)
+    def _ask_another(self) -> bool:
+        """Whether there is another teacher to ask: nothing of the answer has left."""
+        leg = next(self._others, None)
+        if leg is None:
+            return False
+        self._send(leg)
+        return True
 
     # the answer
 
     def received(self, head: ResponseHead | None, data: bytes, end: bool) -> None:
         if self._over:
             return
-        out = self._open(head) if head is not None else b""
+        out = b""
+        if head is not None:
+            if head.status in _GIVEN_ON and self._given_on(end):
+                return
+            out = self._open(head)
         if self._recording is not None and (data or end):
             data = self._recording.take(data, end)
-        if data:
-            out += framing.chunk(data) if self._ending is Ending.CHUNKED else data
-        if end and self._ending is Ending.CHUNKED:
-            out += framing.LAST_CHUNK
+        out += self._answer.framed(data, end)
         if out:
             self._client.write(out)
         if end:
             self._call = None
             self._finish()
-            self._client.done(self.keep_alive and self._ending is not Ending.CLOSE)
+            self._client.done(self.keep_alive and not self._answer.ends_by_closing)
+
+    def _given_on(self, end: bool) -> bool:
+        failed = self._call
+        if not self._ask_another():
+            return False
+        self._context.counters.error("upstream_status")
+        if failed is not None and not end:
+            failed.cancel()
+        return True
 
     def _open(self, head: ResponseHead) -> bytes:
-        counters = self._context.counters
-        counters.first_ms.add((time.perf_counter() - self._began) * 1000)
-        self._status = head.status
-        self._ending = framing.ending_of(self.head.method, head, self.http11)
-        if not self.body_complete:
+        self._observe(self._leg, head.status < 500)
+        self._context.counters.first_ms.add((time.perf_counter() - self._began) * 1000)
+        if not self.incoming.complete:
             self.keep_alive = False
         if self._recording is not None:
             self._recording.begin(head)
-        return framing.response_start(head, self._ending, self._own_lines(), self.keep_alive)
+        return self._answer.open(head, self._own_lines(), self.keep_alive)
 
     def _own_lines(self) -> bytes:
-        plan = self._plan
-        if plan is None:
+        if self._plan is None or self._leg is None:
             return b""
-        if not plan.captured:
-            return b"x-stillhouse-id: %b\r\n" % self.id.encode()
-        arm, model = self._answering(plan)
-        return b"x-stillhouse-id: %b\r\nx-stillhouse-arm: %b\r\nx-stillhouse-model: %b\r\n" % (
-            self.id.encode(),
-            arm.encode(),
-            _header_value(model),
-        )
+        return own_lines(self._id, self._arm if self._plan.captured else None, self._leg.served_model)
 
-    def _answering(self, plan: Plan) -> tuple[Arm, str]:
-        """(arm, model) of whoever answers."""
-        if self._trial is not None and self._trial.answers:
-            return Arm.STUDENT, self._trial.leg.served_model
-        return Arm.FALLBACK if self._trial is not None else plan.arm, plan.leg.served_model
+    @property
+    def _arm(self) -> Arm:
+        """Whoever answers."""
+        if self._trial is None:
+            return self._plan.arm if self._plan is not None else Arm.TEACHER
+        return Arm.STUDENT if self._trial.answers else Arm.FALLBACK
 
     def failed(self, cause: Cause) -> None:
         """The upstream gave no answer, or broke it off: the client sees the one as an error, the other as it is."""
-        if self._over or self._plan is None:
+        if self._over or self._leg is None:
             return
         self._call = None
         self._context.counters.error(cause)
-        if self._status == 0:
-            upstream = self._plan.leg.address.upstream
-            self._answer_ourselves(causes.refusal(cause, upstream), cause)
+        if self._answer.status != 0:
+            self._break_off(cause)
             return
+        self._observe(self._leg, False)
+        if not self._ask_another():
+            self._answer_ourselves(causes.refusal(cause, self._leg.address.upstream), cause)
+
+    def _break_off(self, cause: Cause) -> None:
         if self._recording is not None:
             self._recording.append(complete=False, cause=cause)
+            self._client.write(self._answer.framed(self._recording.withheld(), False))
         self._finish()
         self._client.broken()
 
@@ -261,35 +249,31 @@ class Relayed:
         if self._over:
             return
         self._cancel_calls()
-        if self._status != 0:
-            self._abandon(cause or Cause.INTERNAL)
-            self._client.broken()
-            return
         self._context.counters.error(refusal.code or "refused")
-        self._answer_ourselves(refusal, cause)
+        if self._answer.status != 0:
+            self._break_off(cause or Cause.INTERNAL)
+        else:
+            self._answer_ourselves(refusal, cause)
 
     def _answer_ourselves(self, refusal: Refusal, cause: Cause | None) -> None:
-        body = errors.body(refusal)
-        keep_alive = self.keep_alive and self.body_complete
-        self._status = refusal.status
+        keep_alive = self.keep_alive and self.incoming.complete
+        response, body = self._answer.refuse(refusal, self._own_lines(), keep_alive)
         if self._recording is not None:
             self._recording.note(body)
             self._recording.append(complete=False, cause=cause, status=refusal.status)
-        response = framing.refusal_response(refusal, body, keep_alive, self._own_lines())
-        if self.head.method == "HEAD":
-            response = response[: len(response) - len(body)]
         self._client.write(response)
         self._finish()
         self._client.done(keep_alive)
 
     def upload_paused(self, paused: bool) -> None:
-        if not self.body_complete:
+        if not self.incoming.complete:
             self._client.hold_upload(paused)
 
     # the student
 
     def student_answers(self, trial: Trial) -> None:
         """The held answer may leave: what follows comes through `received`."""
+        self._leg = trial.leg
         if trial.call is not None:
             self._take_over(trial.call)
         if self._recording is not None:
@@ -298,33 +282,32 @@ class Relayed:
 
     def fall_back(self, reason: str) -> None:
         """The teacher answers instead; the client notices nothing but headers."""
-        if self._over or self._plan is None:
+        if self._over or self._plan is None or self._trial is None:
             return
         self._context.counters.error(reason.partition(":")[0])
+        if ":" not in reason:
+            self._observe(self._trial.leg, False)
         if self._recording is not None:
             self._recording.arm = Arm.FALLBACK
             self._recording.reason = reason
         self._send(self._plan.leg)
 
     def student_broke_off(self) -> None:
-        """Some of its answer has left already: an error event ends the stream."""
+        """Some of its answer has left: an error event ends the stream, where its framing leaves room for one."""
         if self._over or self._plan is None:
             return
         self._call = None
         self._context.counters.error(Cause.STUDENT_BROKE_OFF)
-        event = b""
-        if self._plan.stream:
-            event = events.error_event(self._plan.route, "The model stopped answering.", Cause.STUDENT_BROKE_OFF)
+        if not self._plan.stream or not self._answer.may_be_longer:
+            self._break_off(Cause.STUDENT_BROKE_OFF)
+            return
+        event = events.error_event(self._plan.route, "The model stopped answering.", Cause.STUDENT_BROKE_OFF)
         if self._recording is not None:
             self._recording.note(event)
             self._recording.append(complete=False, cause=Cause.STUDENT_BROKE_OFF)
-        if not event or self._ending is not Ending.CHUNKED:
-            self._finish()
-            self._client.broken()
-            return
-        self._client.write(framing.chunk(event) + framing.LAST_CHUNK)
+        self._client.write(self._answer.framed(event, True))
         self._finish()
-        self._client.done(self.keep_alive)
+        self._client.done(self.keep_alive and not self._answer.ends_by_closing)
 
     # the client
 
@@ -341,9 +324,6 @@ class Relayed:
         if self._over:
             return
         self._cancel_calls()
-        self._abandon(cause)
-
-    def _abandon(self, cause: Cause) -> None:
         if self._plan is not None:
             self._context.counters.error(cause)
         if self._recording is not None:
@@ -351,30 +331,33 @@ class Relayed:
         self._finish()
 
     def _cancel_calls(self) -> None:
+        self.incoming.stop()
         if self._trial is not None:
             self._trial.cancel()
         if self._call is not None:
             self._call.cancel()
             self._call = None
 
+    # the end
+
+    def _observe(self, leg: Leg | None, answered: bool) -> None:
+        if leg is not None and self._plan is not None and self._plan.observe is not None:
+            self._plan.observe(leg.address.upstream, answered)
+
     def _finish(self) -> None:
         """Counts and gives back what was taken, once."""
         self._over = True
         if self._began == 0.0:
             return
+        self.incoming.stop()
         counters, plan = self._context.counters, self._plan
         counters.in_flight -= 1
         if plan is None:
-            counters.request("refused", self._status, "")
+            counters.request("refused", self._answer.status, "")
             return
-        arm = self._answering(plan)[0] if plan.captured else ""
-        counters.request(plan.route or "passed", self._status, arm)
+        counters.request(plan.route or "passed", self._answer.status, self._arm if plan.captured else "")
         for release in plan.release:
-            release()
-
-
-def _header_value(text: str) -> bytes:
-    """Model names are the clients': what cannot stand in a header is left out."""
-    if text.isascii() and text.isprintable():
-        return text.encode()
-    return "".join(letter for letter in text if letter.isascii() and letter.isprintable()).encode()
+            try:
+                release()
+            except Exception:  # noqa: BLE001 - the edge: the client's answer is complete whatever this does
+                _log.exception("what an exchange had taken could not be given back")

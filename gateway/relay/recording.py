@@ -112,9 +112,11 @@ class Recording:
         return data[:allowed]
 
     def _release(self, data: bytes) -> bytes:
-        if not self._withheld:
-            return data
-        released = b"".join([*self._withheld, data])
+        return self.withheld() + data if self._withheld else data
+
+    def withheld(self) -> bytes:
+        """What was held back until the record was written; it is let go here, once."""
+        released = b"".join(self._withheld)
         self._withheld.clear()
         return released
 

@@ -1,9 +1,13 @@
 """One request end to end on real sockets: bytes as sent, bytes as received, and the record."""
 
+import socket
 import threading
 
+import pytest
+
+from gateway.plan import Plan, RequestHead
 from tests.fakes.client import RawClient
-from tests.fakes.relay_server import RelayServer, address, planning
+from tests.fakes.relay_server import RelayServer, address, leg, planning
 from tests.fakes.upstream import (
     LAST_CHUNK,
     STREAM_HEAD,
@@ -93,3 +97,81 @@ def test_many_requests_share_one_connection_on_both_sides() -> None:
         assert server.counters.requests == {("chat.completions", 2, "teacher"): 6}
         assert server.counters.in_flight == 0
     assert len(upstream.talks) == 1
+
+
+@pytest.mark.parametrize("first", ["refuses", "breaks off", "answers 503", "answers 429 slowly"])
+def test_another_teacher_is_asked_while_nothing_has_left(first: str) -> None:
+    def script(talk: Conversation) -> None:
+        talk.read_request()
+        if first == "answers 503":
+            talk.send(response(b"{}", status=b"503 Service Unavailable"))
+        if first == "answers 429 slowly":
+            talk.send(response(b"{}", status=b"429 Too Many Requests")[:-1])
+            assert talk.wait_closed()
+
+    seen: list[tuple[str, bool]] = []
+    with ScriptedUpstream(script) as broken, ScriptedUpstream(answering(response(ANSWER))) as other:
+        gone = socket.create_server(("127.0.0.1", 0))
+        port = gone.getsockname()[1] if first == "refuses" else broken.port
+        gone.close()
+
+        def plan(head: RequestHead, body: bytes | None) -> Plan:
+            return Plan(
+                leg(head, body, address(port), "one"),
+                captured=True,
+                route="chat.completions",
+                others=(leg(head, body, address(other.port), "two"),),
+                observe=lambda upstream, answered: seen.append((upstream, answered)),
+            )
+
+        with RelayServer(plan) as server, RawClient(server.port) as client:
+            answer = client.chat(BODY)
+            assert client.chat(BODY).status == 200
+    assert (answer.status, answer.body, answer.header(b"x-stillhouse-model")) == (200, ANSWER, b"two")
+    assert [exchange.served_model for exchange in server.spool.exchanges] == ["two", "two"]
+    assert other.requests[0].body == BODY
+    assert seen[-1] == ("fake", True)
+    assert (("fake", False) in seen) == (not first.startswith("answers"))
+
+
+def test_when_the_last_teacher_fails_its_failure_is_the_answer() -> None:
+    with ScriptedUpstream(answering(response(b'{"error":1}', status=b"500 Oops"))) as upstream:
+
+        def plan(head: RequestHead, body: bytes | None) -> Plan:
+            return Plan(leg(head, body, address(1)), captured=True, others=(leg(head, body, address(upstream.port)),))
+
+        with RelayServer(plan) as server, RawClient(server.port) as client:
+            answer = client.chat()
+    assert (answer.status, answer.body) == (500, b'{"error":1}')
+    assert server.spool.exchanges[0].status == 500
+
+
+def test_a_withheld_event_still_leaves_when_the_upstream_breaks_off() -> None:
+    begun = b'event: response.completed\ndata: {"type":"resp'
+
+    def script(talk: Conversation) -> None:
+        talk.read_request()
+        talk.send(STREAM_HEAD + chunk(EVENTS[0]) + chunk(begun))
+
+    with (
+        ScriptedUpstream(script) as upstream,
+        RelayServer(planning(address(upstream.port))) as server,
+        RawClient(server.port) as client,
+    ):
+        client.post(b"/v1/responses", b'{"stream":true}')
+        answer = client.answer()
+    assert (answer.body, answer.complete) == (EVENTS[0] + begun, False)
+    assert [exchange.cause for exchange in server.spool.exchanges] == ["upstream_broke_off"]
+
+
+def test_giving_back_that_fails_costs_no_answer(caplog: pytest.LogCaptureFixture) -> None:
+    def fail() -> None:
+        raise RuntimeError("broken")
+
+    with (
+        ScriptedUpstream(answering(response(ANSWER))) as upstream,
+        RelayServer(planning(address(upstream.port), release=(fail,))) as server,
+        RawClient(server.port) as client,
+    ):
+        assert [client.chat().body for _ in range(2)] == [ANSWER] * 2
+    assert "could not be given back" in caplog.text
