@@ -18,7 +18,7 @@ from capture.tasks import sync_tasks
 from gateway import logs
 from gateway.app import Place
 from gateway.metrics_server import MetricsFolder, MetricsServer
-from gateway.serve import end_with_parent, listen, serve
+from gateway.serve import end_with, listen, serve
 from gateway.supervisor import Supervisor
 
 _log = structlog.get_logger("stillhouse.gateway")
@@ -47,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--workers", type=int)
     parser.add_argument("--metrics-port", type=int)
     parser.add_argument("--socket-fd", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--parent", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--index", type=int, default=0, help=argparse.SUPPRESS)
     return parser
 
@@ -79,7 +80,7 @@ def _lead(settings: Settings, options: argparse.Namespace) -> int:
             _prepare(settings)
             _log.info("listening", address=listener.getsockname()[:2], processes=gateway.workers)
             if gateway.workers == 1:
-                return serve(settings, listener, Place(), folder)
+                return serve(settings, listener, os.environ, Place(), folder)
             return Supervisor(_command(options), listener, gateway.workers, gateway.drain_s).run()
     finally:
         folder.close()
@@ -87,11 +88,11 @@ def _lead(settings: Settings, options: argparse.Namespace) -> int:
 
 def _work(settings: Settings, options: argparse.Namespace) -> int:
     """One of the supervisor's processes."""
-    end_with_parent()
+    end_with(options.parent)
     listener = socket.socket(fileno=options.socket_fd)
-    folder = MetricsFolder(settings.data / "run" / f"gateway-{os.getppid()}")
+    folder = MetricsFolder(settings.data / "run" / f"gateway-{options.parent}")
     place = Place(options.index, settings.gateway.workers)
-    return serve(settings, listener, place, folder)
+    return serve(settings, listener, os.environ, place, folder)
 
 
 def _prepare(settings: Settings) -> None:

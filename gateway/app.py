@@ -1,7 +1,6 @@
 """The wiring of one gateway process: what it opens, in which order, and what it lets go of at the end."""
 
 import asyncio
-import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -58,16 +57,16 @@ def open_all(settings: Settings) -> Opened:
 def create_app(
     settings: Settings,
     opened: Opened,
+    environ: Mapping[str, str],
     place: Place = Place(),
     metrics: MetricsFolder | None = None,
     clock: Callable[[], float] = time.time,
-    environ: Mapping[str, str] | None = None,
 ) -> FastAPI:
     """The app of one gateway process. Its lifespan starts what runs beside it, and puts the relay into the state.
 
     With `metrics` its numbers are published there while it serves.
     """
-    keeper = SnapshotKeeper(opened.store, settings, clock, os.environ if environ is None else environ)
+    keeper = SnapshotKeeper(opened.store, settings, clock, environ)
     app = FastAPI(lifespan=_lifespan, docs_url=None, redoc_url=None, openapi_url=None, title="Stillhouse gateway")
     state = app.state
     state.settings, state.clock, state.metrics = settings, clock, metrics

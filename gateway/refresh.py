@@ -1,6 +1,5 @@
 """Keeps the routing snapshot fresh: a thread reads the store every second, and never stops at an error."""
 
-import os
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -24,15 +23,18 @@ _log = structlog.get_logger("stillhouse.gateway")
 
 
 class SnapshotKeeper:
-    """Holds the current snapshot; reading it is one attribute. Start it once, stop it at the end."""
+    """Holds the current snapshot; reading it is one attribute. Start it once, stop it at the end.
+
+    `environ` is where upstreams' keys are looked for, each time anew.
+    """
 
     def __init__(
-        self, store: Store, settings: Settings, clock: Callable[[], float], environ: Mapping[str, str] | None = None
+        self, store: Store, settings: Settings, clock: Callable[[], float], environ: Mapping[str, str]
     ) -> None:
         self._store = store
         self._settings = settings
         self._clock = clock
-        self._environ = os.environ if environ is None else environ
+        self._environ = environ
         self._slow = Slow()
         self._rounds = 0
         self._stop = threading.Event()

@@ -5,6 +5,7 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Mapping
 
 import uvicorn
 
@@ -33,14 +34,16 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def serve(settings: Settings, listener: socket.socket, place: Place, metrics: MetricsFolder) -> int:
+def serve(
+    settings: Settings, listener: socket.socket, environ: Mapping[str, str], place: Place, metrics: MetricsFolder
+) -> int:
     """Opens what it needs and serves until SIGTERM or SIGINT, then drains.
 
     Draining: no new connections, streams end, `drain_s` at most. Returns the exit status: 0, or 1 when the app could
     not start (why was logged). Raises DiskError.
     """
     config = uvicorn.Config(
-        create_app(settings, open_all(settings), place, metrics),
+        create_app(settings, open_all(settings), environ, place, metrics),
         http=RelayProtocol,
         ws="none",
         loop="uvloop",
@@ -60,9 +63,8 @@ def serve(settings: Settings, listener: socket.socket, place: Place, metrics: Me
     return 0
 
 
-def end_with_parent() -> None:
-    """Ends this process, as SIGTERM would, once its supervisor is gone."""
-    parent = os.getppid()
+def end_with(parent: int) -> None:
+    """Ends this process, as SIGTERM would, once its supervisor (`parent`, a process id) is gone."""
 
     def watch() -> None:
         while os.getppid() == parent:

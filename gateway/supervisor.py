@@ -1,5 +1,6 @@
 """N gateway processes on one listening socket: started, started again when they die, stopped together."""
 
+import os
 import signal
 import socket
 import subprocess
@@ -55,7 +56,7 @@ class Supervisor:
 
     def _start(self, index: int, now: float) -> None:
         descriptor = self._listener.fileno()
-        command = [*self._command, "--socket-fd", str(descriptor), "--index", str(index)]
+        command = [*self._command, "--socket-fd", str(descriptor), "--index", str(index), "--parent", str(os.getpid())]
         self._running[index] = (subprocess.Popen(command, pass_fds=(descriptor,), start_new_session=True), now)
 
     def _died(self, index: int, now: float) -> None:

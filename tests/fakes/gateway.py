@@ -24,7 +24,7 @@ class GatewayServer:
     def __init__(
         self, settings: Settings, environ: Mapping[str, str] | None = None, clock: Callable[[], float] = time.time
     ) -> None:
-        self.app: FastAPI = create_app(settings, open_all(settings), environ=environ or {}, clock=clock)
+        self.app: FastAPI = create_app(settings, open_all(settings), environ or {}, clock=clock)
         self.settings = settings
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
