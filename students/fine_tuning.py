@@ -1,7 +1,8 @@
 """Owns the steps of a fine-tune: its rows as the student will see them, the training, the student that comes out."""
 
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,16 @@ import msgspec
 from sqlalchemy import insert, select, update
 
 from capture.datasets import Row, load_card, rows
-from capture.errors import NotFoundError
+from capture.errors import NotFoundError, RefusedError
 from capture.ids import new_id
-from capture.settings import ViewSettings
+from capture.settings import TrainingSettings, ViewSettings
 from students.registry import Training, register_local, want
 from students.tables import fine_tune_events, fine_tunes
+from students.training import Trainer, TrainingPlan
 from students.view import student_view
 from students.workshop import Workshop
 
+PROGRESS_EVERY_S = 0.5
 FINISHED = ("succeeded", "failed", "cancelled")
 
 
@@ -43,7 +46,10 @@ def write_rows(shop: Workshop, fine_tune_id: str) -> None:
     job = _load(shop, fine_tune_id)
     if job.state in FINISHED:
         return
-    _start(shop, job)
+    if job.cancel_asked:
+        _cancelled(shop, fine_tune_id)
+        return
+    change(shop, fine_tune_id, {"state": "running", "started_at": job.started_at or shop.clock()})
     task = shop.load_tasks().get(job.task)
     if task is None:
         raise NotFoundError(f"task {job.task!r} is gone")
@@ -81,12 +87,83 @@ def line_of(row: Row, view: ViewSettings, tools: bool) -> dict[str, Any]:
     return line
 
 
+def train(shop: Workshop, fine_tune_id: str) -> None:
+    """Start the training, or take it up where the last worker left it, and follow it to its end.
+
+    Raises what ended the training; RefusedError for a trainer that the worker does not have.
+    """
+    job = _load(shop, fine_tune_id)
+    if job.state in FINISHED or (folder_of(shop, fine_tune_id) / "result.json").exists():
+        return
+    if job.cancel_asked:
+        _cancelled(shop, fine_tune_id)
+        return
+    trainer = shop.trainers.get(job.trainer)
+    if trainer is None:
+        raise RefusedError(f"no trainer {job.trainer!r}; there are: {', '.join(shop.trainers) or 'none'}")
+    run = trainer.start(plan_of(shop, job))
+    _follow(shop, fine_tune_id, trainer, run)
+    shop.check()  # a run that the worker's own stop has ended is neither done nor cancelled
+    artefact = trainer.artefact(run)
+    if artefact is None:
+        _cancelled(shop, fine_tune_id)
+        return
+    for reason, count in artefact.dropped.items():
+        note(shop, fine_tune_id, "warn", f"{count} rows left out: {reason}", {"reason": reason, "rows": count})
+    done = f"trained on {artefact.rows} rows in {artefact.steps} steps, loss {artefact.loss:.3f}"
+    note(shop, fine_tune_id, "info", done, msgspec.to_builtins(artefact))
+    folder = str(Path(artefact.folder).resolve().relative_to(shop.data.resolve()))
+    result = Result(folder=folder, weights_hash=artefact.weights_hash, tokens=artefact.trained_tokens)
+    save_result(shop, fine_tune_id, result)
+
+
+def plan_of(shop: Workshop, job: Any) -> TrainingPlan:
+    """What is asked of the trainer; the same for every attempt at this fine-tune."""
+    settings = TrainingSettings.model_validate(job.settings)
+    folder = folder_of(shop, job.id)
+    lesson = load_lesson(shop, job.id)
+    return TrainingPlan(
+        base=str(shop.models(job.base)),
+        base_name=job.base,
+        rows=(str(folder / "rows.jsonl"),),
+        folder=str(shop.data / "students" / job.id),
+        run_folder=str(folder / "run"),
+        method=settings.method,
+        epochs=settings.epochs,
+        learning_rate=settings.learning_rate,
+        rank=settings.rank,
+        batch_size=settings.batch_size,
+        max_tokens=settings.max_tokens,
+        validation=settings.validation,
+        seed=settings.seed,
+        card={"task": job.task, "dataset": job.dataset_id, "dataset_hash": lesson.dataset_hash or "", "run": job.id},
+    )
+
+
+def _follow(shop: Workshop, fine_tune_id: str, trainer: Trainer, run: str) -> None:
+    """Write the progress into the row, a few times a second at most; pass a person's wish to cancel on."""
+    written_at, noted = -1e9, -1
+    for progress in trainer.watch(run):
+        shop.check()
+        if time.monotonic() - written_at < PROGRESS_EVERY_S and progress.step < progress.total_steps:
+            continue
+        written_at = time.monotonic()
+        change(shop, fine_tune_id, {"progress": msgspec.to_builtins(progress)})
+        tenth = 10 * progress.step // max(1, progress.total_steps)
+        if tenth > noted and progress.loss is not None:
+            noted = tenth
+            message = f"step {progress.step} of {progress.total_steps}, loss {progress.loss:.3f}"
+            note(shop, fine_tune_id, "info", message, msgspec.to_builtins(progress))
+        if _load(shop, fine_tune_id).cancel_asked:
+            trainer.cancel(run)
+
+
 def register(shop: Workshop, fine_tune_id: str) -> None:
     """The student of a trained fine-tune, wanted served; and the fine-tune's end."""
     job = _load(shop, fine_tune_id)
     if job.state in FINISHED:
         return
-    lesson = msgspec.json.decode((folder_of(shop, fine_tune_id) / "lesson.json").read_bytes(), type=Lesson)
+    lesson = load_lesson(shop, fine_tune_id)
     result = load_result(shop, fine_tune_id)
     made = Training(
         fine_tune_id=fine_tune_id,
@@ -104,6 +181,10 @@ def register(shop: Workshop, fine_tune_id: str) -> None:
     note(shop, fine_tune_id, "info", f"student {student.name} is registered", {"student": student.id})
     ended = {"state": "succeeded", "student_id": student.id, "trained_tokens": result.tokens, "ended_at": shop.clock()}
     change(shop, fine_tune_id, ended)
+
+
+def load_lesson(shop: Workshop, fine_tune_id: str) -> Lesson:
+    return msgspec.json.decode((folder_of(shop, fine_tune_id) / "lesson.json").read_bytes(), type=Lesson)
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,8 +213,9 @@ def _load(shop: Workshop, fine_tune_id: str) -> Any:
     return job
 
 
-def _start(shop: Workshop, job: Any) -> None:
-    change(shop, job.id, {"state": "running", "started_at": job.started_at or shop.clock()})
+def _cancelled(shop: Workshop, fine_tune_id: str) -> None:
+    note(shop, fine_tune_id, "info", "cancelled", {})
+    change(shop, fine_tune_id, {"state": "cancelled", "ended_at": shop.clock()})
 
 
 def change(shop: Workshop, fine_tune_id: str, values: Mapping[str, Any]) -> None:
@@ -148,4 +230,5 @@ def note(shop: Workshop, fine_tune_id: str, level: str, message: str, data: Mapp
         connection.execute(insert(fine_tune_events).values(**row, message=message, data=dict(data)))
 
 
-STEPS = {"rows": write_rows, "register": register}
+STEPS: Mapping[str, Callable[[Workshop, str], None]] = {"rows": write_rows, "train": train, "register": register}
+"""In this order; each can be repeated."""

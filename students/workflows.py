@@ -5,7 +5,9 @@ the store is in). A workflow's id is its row's id, so starting it twice is start
 portable JSON. Every step can be repeated: what it did before a crash it finds and goes on from.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import structlog
@@ -27,6 +29,7 @@ VERSION = "1"
 """Pinned: a newer release recovers the workflows of an older one. Raised when the order of the steps changes."""
 
 RETRY_S = 2.0
+END_WITHIN_S = 8.0
 Step = tuple[str, Callable[[str], None]]
 KINDS: Mapping[str, Table] = {"dataset": datasets, "fine_tune": fine_tunes, "evaluation": evaluations}
 GOING = ("running", "building")
@@ -38,6 +41,8 @@ class Workflows:
     def __init__(self, shop: Workshop, executor: str = "worker-0") -> None:
         """`executor` names this replica for good: it recovers its own workflows and nobody else's."""
         self._shop = shop
+        self._active = 0
+        self._ended = threading.Condition()
         DBOS(config=_config(shop.settings, executor))
         steps: Mapping[str, Sequence[Step]] = {
             "dataset": (("build", self._build_dataset),),
@@ -51,7 +56,9 @@ class Workflows:
 
     def close(self) -> None:
         """After `shop.stopping` was set: jobs under way leave at their next look, and stay unfinished on purpose."""
-        DBOS.destroy(workflow_completion_timeout_sec=5, destroy_registry=True)
+        with self._ended:
+            self._ended.wait_for(lambda: not self._active, timeout=END_WITHIN_S)
+        DBOS.destroy(destroy_registry=True)
 
     def start_queued(self) -> int:
         """Start the oldest queued row of each kind, where none of that kind is under way; how many were started."""
@@ -77,16 +84,34 @@ class Workflows:
         """A workflow of repeatable steps, whose end is always written into its row."""
 
         def workflow(row_id: str) -> None:
+            with self._counted():
+                attempt(row_id)
+
+        def attempt(row_id: str) -> None:
             try:
                 for name, step in steps:
                     DBOS.run_step({"name": name}, step, row_id)
             except StillhouseError as error:
+                self._shop.check()  # what a stopping worker broke off has not failed
                 self._failed(kind, row_id, str(error))
             except Exception as error:
+                self._shop.check()
                 log.exception("workflow failed", kind=kind, row=row_id)
                 self._failed(kind, row_id, f"{type(error).__name__}: {error}")
 
         return DBOS.workflow(name=kind, max_recovery_attempts=None)(workflow)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """While a workflow is under way in this process."""
+        with self._ended:
+            self._active += 1
+        try:
+            yield
+        finally:
+            with self._ended:
+                self._active -= 1
+                self._ended.notify_all()
 
     def _failed(self, kind: str, row_id: str, reason: str) -> None:
         """Write the reason into the row, as soon as the store is there."""

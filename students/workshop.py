@@ -11,6 +11,7 @@ from capture.errors import UpstreamAwayError
 from capture.settings import Settings, TaskSettings
 from students.clients import Client
 from students.registry import Server, Student, server_of, want
+from students.training import Trainer
 
 SERVED_WITHIN_S = 300.0
 POLL_S = 0.5
@@ -30,6 +31,9 @@ class Workshop:
     load_tasks: Callable[[], Mapping[str, TaskSettings]]
     clock: Callable[[], float] = time.time
     stopping: threading.Event = field(default_factory=threading.Event)
+    trainers: Mapping[str, Trainer] = field(default_factory=dict)
+    models: Callable[[str], Path] = Path
+    """The folder of a base by its name, fetched and checked where it was not yet."""
 
     @property
     def data(self) -> Path:
