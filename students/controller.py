@@ -27,6 +27,7 @@ MOST_OBSERVATIONS = 100
 MOST_SCORES = 200
 """What one turn of one rollout takes in: a tick's cost does not depend on the history."""
 
+NEEDS_PERSON = "needs_person"
 WANTING = ("no_evidence", "grader_missing", "minimum_not_met", "undecided")
 """Reasons for a hold that more pairs would mend."""
 
@@ -207,6 +208,8 @@ def _move(connection: Connection, look: _Look, verdict: Verdict, by: tuple[Stand
         if verdict.stage == len(rollout.policy.shares) and not rollout.dry_run:
             values["state"] = "full"
             supersede(connection, rollout.task, rollout.id, now)
+    elif verdict.reason == NEEDS_PERSON and rollout.state == "running":
+        values["state"] = "paused"  # it asks, and waits for whoever resumes, promotes or aborts it
     unchanged = (
         (rollouts.c.id == rollout.id) & (rollouts.c.state == rollout.state) & (rollouts.c.stage == rollout.stage)
     )

@@ -22,7 +22,7 @@ from students.caps import Caps
 from students.clients import Client, Reply, student_target, teacher_target
 from students.comparison import Case, Judge, compare, judges_of
 from students.pairs import Drafted, insert_pair, watched
-from students.registry import Student, load_student, server_of
+from students.registry import LIVE_STATES, Student, load_student, server_of
 from students.rollouts import Rollout, rollout_of
 from students.slices import UNPROVEN, slices_of
 from students.tables import pairs, rollouts
@@ -34,7 +34,8 @@ Redact = Callable[[TaskSettings, dict[str, Any], Answer, str], Answer]
 """(task, raw request, raw answer, exchange id) → the answer as it may be kept."""
 
 Kind = Literal["shadow", "canary"]
-PAIRED_STATES = ("running", "full")
+PAIRED_STATES = LIVE_STATES
+"""Paused ones too: their student goes on answering, and harm still rolls back."""
 QUEUE = 256
 THREADS = 4
 REFRESH_S = 1.0

@@ -22,6 +22,8 @@ ERRORS = "errors"
 """The guardrail over every exchange by assignment: was the client answered without an error?"""
 
 LEAST_SMALLEST = 0.02
+STAGE_ANEW = -1
+"""In place of a standing's stage: the controller begins the counts of the rollout's stage anew."""
 
 
 @dataclass(frozen=True)
@@ -154,8 +156,12 @@ def pause(store: Store, rollout_id: str, who: str, clock: Clock) -> Rollout:
 
 
 def resume(store: Store, rollout_id: str, who: str, clock: Clock) -> Rollout:
-    """Let a paused rollout go on."""
-    return _act(store, rollout_id, ("resume", ("paused",), {"state": "running"}), (who, ""), clock)
+    """Let a paused rollout go on; one that paused by itself, undecided, gets its stage's whole bound again."""
+    changes: dict[str, Any] = {"state": "running"}
+    rollout = load_rollout(store, rollout_id)
+    if rollout.reason == "needs_person":
+        changes |= {"stage_at": clock(), "evidence": {**rollout.evidence, "stage": STAGE_ANEW}}
+    return _act(store, rollout_id, ("resume", ("paused",), changes), (who, ""), clock)
 
 
 def abort(store: Store, rollout_id: str, who: str, reason: str, clock: Clock) -> Rollout:

@@ -217,6 +217,22 @@ def test_paused_never_advances_but_still_rolls_back(store: Store, clock: Clock) 
     assert load_rollout(store, rollout.id).state == "rolled_back"
 
 
+def test_a_stage_that_cannot_decide_pauses_and_asks(store: Store, clock: Clock) -> None:
+    policy = POLICY.model_copy(update={"undecided_after_pairs": 40})
+    rollout = begin(store, clock, policy=policy)
+    wavering = [-1.0, 1.0, 0.0, -1.0, 0.0, 0.0, 1.0, -1.0] * 5
+    add_pairs(store, rollout, wavering)
+    tick(store, clock, "a")
+    asking = load_rollout(store, rollout.id)
+    assert (asking.state, asking.stage, verdict_rows(store, rollout)[-1]) == ("paused", 0, ("hold", "needs_person"))
+    clock.now += 5
+    resumed = rollouts.resume(store, rollout.id, "tester", clock)
+    assert (resumed.state, resumed.stage_at) == ("running", clock.now)
+    tick(store, clock, "a")
+    assert load_rollout(store, rollout.id).state == "running"  # its bound is counted anew
+    assert count_of_gate(load_rollout(store, rollout.id)) == len(wavering)  # the evidence is not
+
+
 def test_a_dry_run_decides_and_moves_nothing(store: Store, clock: Clock) -> None:
     rollout = begin(store, clock, dry_run=True)
     for _ in range(20):
