@@ -130,7 +130,7 @@ def student_leg(student: LiveStudent, asked: Asked, snapshot: Snapshot) -> Leg |
         target=endpoint.target(_PATHS[asked.route], "", student.served_model),
         headers=_headers(student, asked, snapshot),
         body=msgspec.json.encode({"model": student.served_model, **body}),
-        served_model=student.served_model,
+        served_model=student.served_model if student.registered else student.name,  # a local one's may be a path
     )
 
 

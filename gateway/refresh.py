@@ -85,7 +85,9 @@ class SnapshotKeeper:
     def _failed(self, error: Exception) -> None:
         self.failures += 1
         if self.failures == 1:
-            _log.warning("snapshot_not_refreshed", error=type(error).__name__, detail=str(error)[:200])
+            _log.warning(
+                "snapshot_not_refreshed", error=type(error).__name__, detail=str(getattr(error, "orig", error))[:200]
+            )
 
     def _run(self) -> None:
         while True:

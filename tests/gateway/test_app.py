@@ -165,7 +165,7 @@ def test_a_students_session_is_answered_by_the_student(tmp_path: Path) -> None:
         assert asked.header(b"authorization") is None
         first, second = here.gateway.exchanges
     assert (first.arm, first.assignment, first.rollout) == (Arm.STUDENT, Assignment.STUDENT, "ro_1")
-    assert (first.student, first.served_model) == ("ft:small:triage:1", "served-small")
+    assert (first.student, first.served_model) == ("ft:small:triage:1", "ft:small:triage:1")
     assert (second.arm, second.assignment) == (Arm.TEACHER, Assignment.CONTROL)
 
 

@@ -328,7 +328,7 @@ def test_an_eligible_request_of_a_student_session_is_tried_with_the_student_firs
     assert {plan.assignment for plan in plans if plan.student is None} == {Assignment.CONTROL}
     held = asked[0].student
     assert held is not None
-    assert (held.deadline_s, held.buffered, held.leg.served_model) == (2.0, True, "served-small")
+    assert (held.deadline_s, held.buffered, held.leg.served_model) == (2.0, True, student.name)
     assert held.valid is not None
     assert held.valid(b"not json", True) == "invalid_json"
     assert json.loads(held.leg.body or b"")["stream"] is True
