@@ -6,13 +6,13 @@ that what a crash or damage took can be told: what its process saw and nobody ev
 """
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, Row, delete, select
 
 from capture import segments, spool
 from capture.counters import DROPPED, OPTED_OUT, SEEN, Key, read_page
@@ -22,7 +22,9 @@ from capture.tables import segments as offsets
 
 LOST = DROPPED + "crash"  # seen by a process that died before the append was done: never acknowledged
 DAMAGED = DROPPED + "damaged"  # written, but no longer readable
-FOLDED = "folded"
+FOLDED = "folded"  # what the lines of `spool_ledger` are called
+READ = "read"
+DAMAGED_STRETCHES = "damaged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +46,11 @@ class Balance:
         return self.seen - became - sum(self.dropped.values())
 
 
-def reconcile(store: Store, spool_folder: Path) -> dict[str, Balance]:
+def reconcile(store: Store, spool_folder: Path, *, counted: bool = True) -> dict[str, Balance]:
     """The balance of every task ("": requests of no task). Exact while nothing moves; what is underway may show.
 
-    Reads all that waits in the spool: seconds when gigabytes do.
+    `counted`: all that waits in the spool is read and counted, which takes seconds when it is gigabytes. Otherwise
+    `pending` is what was seen and not read yet: quick, but then the sum holds by itself and proves nothing.
     """
     with store.read() as connection:
         known: Counter[Key] = Counter()
@@ -58,10 +61,11 @@ def reconcile(store: Store, spool_folder: Path) -> dict[str, Balance]:
     folded = {row.folder for row in ledger if row.name == FOLDED}
     for folder in spool.folders(spool_folder):
         if folder.name not in folded:
-            known.update(read_page(folder))
-            known.update(_waiting(folder, reached))
+            page = read_page(folder)
+            known.update(page)
+            known.update(_waiting(folder, reached) if counted else _unread(folder, page, ledger))
     for row in ledger:
-        if row.name == "damaged":
+        if row.name == DAMAGED_STRETCHES:
             known["", DAMAGED] += row.value
     return {task: _balance(task, known) for task in sorted({task for task, _ in known})}
 
@@ -77,14 +81,11 @@ def fold(connection: Connection, folder: str, page: Mapping[Key, int]) -> Counte
     mine = (spool_ledger.c.folder == folder) & (spool_ledger.c.name != FOLDED)
     ledger = connection.execute(select(spool_ledger).where(mine)).all()
     connection.execute(delete(spool_ledger).where(mine))
-    read = {row.task: row.value for row in ledger if row.name == "read"}
-    damaged = sum(row.value for row in ledger if row.name == "damaged")
+    read = {row.task: row.value for row in ledger if row.name == READ}
+    damaged = sum(row.value for row in ledger if row.name == DAMAGED_STRETCHES)
     tally: Counter[Key] = Counter(page)
     for task in sorted({task for task, _ in page} | set(read)):
-        at_the_door = sum(
-            n for (t, name), n in page.items() if t == task and (name == OPTED_OUT or name.startswith(DROPPED))
-        )
-        missing = page.get((task, SEEN), 0) - at_the_door - read.get(task, 0)
+        missing = _appended(page, task) - read.get(task, 0)
         if missing < 0:  # a power cut kept newer records than counters
             tally[task, SEEN] -= missing
         elif missing:
@@ -96,6 +97,18 @@ def is_folded(connection: Connection, folders: Collection[str]) -> bool:
     """True when the counters of any of these folders were folded: nothing more may be read from it."""
     query = select(spool_ledger.c.folder).where(spool_ledger.c.folder.in_(folders), spool_ledger.c.name == FOLDED)
     return connection.execute(query).first() is not None
+
+
+def _unread(folder: Path, page: Mapping[Key, int], ledger: Sequence[Row[Any]]) -> Counter[Key]:
+    read = {row.task: row.value for row in ledger if row.folder == folder.name and row.name == READ}
+    tasks = {task for task, _ in page}
+    return Counter({(task, "pending"): max(0, _appended(page, task) - read.get(task, 0)) for task in tasks})
+
+
+def _appended(page: Mapping[Key, int], task: str) -> int:
+    """What a page says was seen, less what never went to the spool."""
+    door = sum(n for (t, name), n in page.items() if t == task and (name == OPTED_OUT or name.startswith(DROPPED)))
+    return page.get((task, SEEN), 0) - door
 
 
 class _TaskOnly(msgspec.Struct):

@@ -19,7 +19,7 @@ from capture.errors import StoreAwayError
 from capture.exchange import Exchange
 from capture.ids import new_id
 from capture.lineage import erase
-from capture.reconcile import Balance
+from capture.reconcile import Balance, reconcile
 from capture.settings import (
     RedactionSettings,
     SamplingSettings,
@@ -267,6 +267,36 @@ def test_one_exchange_that_cannot_be_prepared_is_counted_and_passed(rig: Rig, mo
     rig.shipper().ship_once()
     assert rig.ids() == [good.id]
     assert rig.balance() == {"triage": Balance(seen=2, stored=1, dropped={"unreadable": 1})}
+
+
+def test_one_exchange_that_the_database_refuses_is_counted_and_passed(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [new_exchange() for _ in range(4)]
+    prepare = ship.prepare
+
+    def with_a_gap(exchange: Exchange, *rest: Any) -> Any:
+        made = prepare(exchange, *rest)
+        if exchange.id == found[2].id:
+            made.row["route"] = None
+        return made
+
+    monkeypatch.setattr(ship, "prepare", with_a_gap)
+    put(rig.spool(), *found)
+    rig.ship_all()
+    assert rig.ids() == sorted(exchange.id for exchange in found if exchange.id != found[2].id)
+    assert len(rig.told) == 3
+    assert rig.balance() == {"triage": Balance(seen=4, stored=3, dropped={"unreadable": 1})}
+
+
+def test_a_quick_balance_agrees_with_the_counted_one(rig: Rig) -> None:
+    spool = rig.spool()
+    put(spool, *(new_exchange() for _ in range(5)), new_exchange(task=None))
+    spool.opt_out("triage")
+    rig.shipper().ship_once(2)
+    quick = reconcile(rig.store, rig.settings.spool_folder, counted=False)
+    assert quick == rig.balance()
+    assert quick["triage"] == Balance(seen=6, pending=3, stored=2, opted_out=1)
 
 
 def test_changed_settings_are_obeyed_at_once(rig: Rig) -> None:
