@@ -18,9 +18,9 @@ from gateway.relay.causes import Cause
 from gateway.relay.context import STATE_KEY, RelayContext
 from gateway.relay.exchange import Relayed
 from gateway.relay.framing import MalformedError
+from gateway.relay.patience import Patience
 
 _log = logging.getLogger("stillhouse.relay")
-_NEVER = float("inf")
 _BAD_REQUEST = Refusal(400, "The request is not valid HTTP/1.1.", code="bad_http")
 _INTERNAL = Refusal(500, "The gateway failed on this request.", type="server_error", code="internal")
 _UPGRADE = Refusal(400, "Protocol upgrades are not supported here.", code="upgrade_not_supported")
@@ -62,6 +62,7 @@ class RelayProtocol(HttpToolsProtocol):
         self.write_paused = False
         self._context = context
         self._limits = context.limits
+        self._patience = Patience(context.limits)
         self._line: deque[Relayed | LocalCycle | Refusal] = deque()
         self._parsing: Relayed | None = None  # whose body is being read; None for the app's requests
         self._in_message = False
@@ -72,11 +73,6 @@ class RelayProtocol(HttpToolsProtocol):
         self._refusal: Refusal | None = None
         self._reading = 0  # bytes of the read that is being parsed
         self._head_read = 0  # bytes of this head in reads before it
-        self._body_read = 0
-        self._body_began = 0.0
-        self._held_at = 0.0
-        self._deadline = _NEVER
-        self._stalled_at = _NEVER
 
     # asyncio's side
 
@@ -85,7 +81,7 @@ class RelayProtocol(HttpToolsProtocol):
         self._context.clients.add(self)
         self._context.sweep.watched.add(self)
         self._context.counters.connections += 1
-        self._deadline = self.loop.time() + self._limits.keep_alive_s
+        self._patience.await_request(self.loop.time())
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._dead = True
@@ -127,14 +123,14 @@ class RelayProtocol(HttpToolsProtocol):
     def pause_writing(self) -> None:
         super().pause_writing()
         self.write_paused = True
-        self._stalled_at = self.loop.time()
+        self._patience.stall(self.loop.time())
         if self._line and isinstance(self._line[0], Relayed):
             self._line[0].pause()
 
     def resume_writing(self) -> None:
         super().resume_writing()
         self.write_paused = False
-        self._stalled_at = _NEVER
+        self._patience.flow()
         if self._line and isinstance(self._line[0], Relayed):
             self._line[0].resume()
 
@@ -151,7 +147,7 @@ class RelayProtocol(HttpToolsProtocol):
         self._in_message = self._in_head = True
         self._head_read = -self._reading  # what this read brought may belong to other requests
         if not self._line:
-            self._deadline = self.loop.time() + self._limits.head_timeout_s
+            self._patience.await_head(self.loop.time())
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.headers.append((name.lower(), value))
@@ -172,9 +168,7 @@ class RelayProtocol(HttpToolsProtocol):
         except MalformedError as malformed:
             self._refuse_parsing(Refusal(400, f"Malformed request: {malformed}.", code="bad_http"))
         method = self.parser.get_method().decode()
-        self._body_began = self.loop.time()
-        self._body_read = 0
-        self._deadline = self._body_began + self._limits.body_timeout_s
+        self._patience.await_body(self.loop.time())
         surface = self._context.router.surface(method, path)
         if surface is Surface.LOCAL:
             self._parsing = None
@@ -184,7 +178,7 @@ class RelayProtocol(HttpToolsProtocol):
         relayed = Relayed(self._context, self, head, surface, asked, version == "1.1")
         relayed.keep_alive &= self.parser.should_keep_alive() and not self._draining
         self._parsing = relayed
-        if asked.length is not None and asked.length > self._body_limit(surface):
+        if asked.length is not None and asked.length > relayed.incoming.limit:
             self._refuse_parsing(_BODY_TOO_LARGE)
         self._stand_in_line(relayed)
 
@@ -197,13 +191,10 @@ class RelayProtocol(HttpToolsProtocol):
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in headers)
         return size > limits.head_bytes
 
-    def _body_limit(self, surface: Surface) -> int:
-        return self._limits.body_bytes if surface is Surface.CAPTURED else self._limits.passed_body_bytes
-
     def on_body(self, body: bytes) -> None:
         if self._dead:
             return
-        self._body_read += len(body)
+        self._patience.body_came(len(body))
         if self._parsing is None:
             super().on_body(body)
         elif not self._parsing.body(body):
@@ -213,7 +204,10 @@ class RelayProtocol(HttpToolsProtocol):
         if self._dead or not self._in_message:
             return
         self._in_message = False
-        self._deadline = _NEVER if self._line else self.loop.time() + self._limits.keep_alive_s
+        if self._line:
+            self._patience.await_nothing()
+        else:
+            self._patience.await_request(self.loop.time())
         if self._parsing is None:
             self._in_local_body = False
             super().on_message_complete()
@@ -283,9 +277,9 @@ class RelayProtocol(HttpToolsProtocol):
         if self._line:
             self._start(self._line[0])
         elif self._in_head:
-            self._deadline = self.loop.time() + self._limits.head_timeout_s
+            self._patience.await_head(self.loop.time())
         elif not self._in_message:
-            self._deadline = self.loop.time() + self._limits.keep_alive_s
+            self._patience.await_request(self.loop.time())
 
     def broken(self) -> None:
         self._line.popleft()
@@ -294,10 +288,10 @@ class RelayProtocol(HttpToolsProtocol):
 
     def hold_upload(self, hold: bool) -> None:
         if hold:
-            self._held_at = self.loop.time()
+            self._patience.hold(self.loop.time())
             self.flow.pause_reading()
         else:
-            self._body_began += self.loop.time() - self._held_at
+            self._patience.let_go(self.loop.time())
             self.flow.resume_reading()
 
     # endings
@@ -343,31 +337,18 @@ class RelayProtocol(HttpToolsProtocol):
             return
         self.transport.write_eof()
         self.flow.resume_reading()
-        self._deadline = self.loop.time() + self._limits.linger_s
+        self._patience.await_goodbye(self.loop.time())
 
     def check(self, now: float) -> None:
         """Enforces the limits on slow clients."""
-        if now - self._stalled_at > self._limits.stall_timeout_s:
+        if self._patience.is_stalled(now):
             self._leave_line(Cause.CLIENT_STALLED)
             self.transport.abort()
-        elif now < self._deadline:
+        elif not self._patience.is_over(now) or (self._dead and self._line):  # answers before it are under way
             return
         elif self._dead or not self._in_message:
             self.transport.close()
-        elif self._in_head:
-            self._reject(_TOO_SLOW)
-        else:
-            self._check_body(now)
-
-    def _check_body(self, now: float) -> None:
-        limits = self._limits
-        if self.flow.read_paused:
-            self._deadline = now + limits.body_timeout_s
-            return
-        allowed = self._body_began + limits.body_timeout_s + self._body_read / limits.body_bytes_per_s
-        if now < allowed:
-            self._deadline = allowed
-        else:
+        elif self._in_head or self._patience.body_is_over(now, self.flow.read_paused):
             self._reject(_TOO_SLOW)
 
     def shutdown(self) -> None:

@@ -8,12 +8,12 @@ from gateway.relay.pool import Call
 class Incoming:
     """Holds body bytes until they are taken whole (`collected`) or an upstream was found to stream them to."""
 
-    __slots__ = ("_bytes", "_framing", "_limit", "_pieces", "_sink", "complete")
+    __slots__ = ("_bytes", "_framing", "_pieces", "_sink", "complete", "limit")
 
     def __init__(self, asked: RequestFraming, limit: int) -> None:
         self.complete = False
         self._framing = asked
-        self._limit = limit
+        self.limit = limit
         self._bytes = 0
         self._pieces: list[bytes] = []
         self._sink: Call | None = None
@@ -32,7 +32,7 @@ class Incoming:
     def add(self, data: bytes) -> bool:
         """False when they are too many."""
         self._bytes += len(data)
-        if self._bytes > self._limit:
+        if self._bytes > self.limit:
             return False
         if self._sink is None:
             self._pieces.append(data)

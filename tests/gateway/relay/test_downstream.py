@@ -431,3 +431,25 @@ def test_uvicorns_private_seam_has_the_shape_we_rely_on() -> None:
     for name in ("_start_asgi_task", "on_response_complete", "shutdown", "on_headers_complete", "on_message_begin"):
         assert callable(getattr(HttpToolsProtocol, name))
     assert {"keep_alive", "on_response"} <= set(inspect.signature(RequestResponseCycle.__init__).parameters)
+
+
+def test_an_answer_under_way_outlives_the_timeout_of_a_broken_request_behind_it() -> None:
+    def script(talk: Conversation) -> None:
+        talk.read_request()
+        talk.send(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+        for _ in range(6):
+            time.sleep(0.1)  # longer than the body's time limit altogether
+            talk.send(b"1\r\nx\r\n")
+        talk.send(b"0\r\n\r\n")
+
+    limits = Limits(body_timeout_s=0.2, head_timeout_s=0.2)
+    with (
+        ScriptedUpstream(script) as upstream,
+        RelayServer(planning(address(upstream.port)), limits=limits) as server,
+        RawClient(server.port) as client,
+    ):
+        client.send(WHOLE + CHAT + b"transfer-encoding: chunked\r\n\r\nzz\r\n")
+        answer = client.answer()
+        assert (answer.body, answer.complete) == (b"xxxxxx", True)
+        assert client.answer().status == 400
+        assert client.ended()

@@ -244,3 +244,46 @@ def test_tls_that_cannot_be_trusted_is_refused(tmp_path: Path, case: str) -> Non
     ):
         assert b'"code":"upstream_unreachable"' in client.chat().body
     assert upstream.requests == []
+
+
+def test_a_client_that_leaves_while_we_connect_leaves_nothing_behind() -> None:
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen(0)
+        fillers = [socket.socket() for _ in range(4)]
+        for filler in fillers:
+            filler.setblocking(False)
+            filler.connect_ex(deaf.getsockname())
+        with RelayServer(planning(address(deaf.getsockname()[1]))) as server:
+            with RawClient(server.port) as client:
+                client.post(b"/v1/chat/completions", b"{}")
+                while server.counters.in_flight == 0:
+                    time.sleep(0.01)
+            [exchange] = server.spool.wait_for(1)
+            assert server.context is not None
+            assert server.context.pool.watch <= {server.context.pool, *server.context.clients}
+        for filler in fillers:
+            filler.close()
+    assert (exchange.cause, exchange.status) == ("client_left", 0)
+
+
+@pytest.mark.parametrize(("size", "status"), [(1000, 200), (100_000, 502)])
+def test_a_streamed_upload_is_sent_again_only_while_it_is_small(size: int, status: int) -> None:
+    def script(talk: Conversation) -> None:
+        talk.read_request()
+        talk.send(response(ANSWER))
+        if talk.number == 0:
+            talk.read_request()
+        else:
+            talk.wait_closed()
+
+    upload = b"POST /v1/files HTTP/1.1\r\nhost: g\r\ncontent-length: %d\r\n\r\n" % size + b"x" * size
+    with (
+        ScriptedUpstream(script) as upstream,
+        RelayServer(planning(address(upstream.port))) as server,
+        RawClient(server.port) as client,
+    ):
+        for expected in (200, status):
+            client.send(upload)
+            assert client.answer().status == expected
+    assert [len(request.body) for request in upstream.requests][:2] == [size, size]
