@@ -13,8 +13,6 @@ import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from capture.errors import DiskError
-
 FILE_NAME = "counters"
 SEEN = "seen"
 OPTED_OUT = "opted_out"
@@ -35,13 +33,11 @@ class CounterPage:
     """This process's own counters. Not thread-safe: one thread counts."""
 
     def __init__(self, folder: Path) -> None:
-        """Sets aside the page in `folder`; raises DiskError when there is no room for it."""
+        """Sets aside the page in `folder`; raises OSError when there is no room for it."""
         descriptor = os.open(folder / FILE_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             os.posix_fallocate(descriptor, 0, _SLOT * _SLOTS)
             self._page = mmap.mmap(descriptor, _SLOT * _SLOTS)
-        except OSError as error:
-            raise DiskError(f"{folder}: no room for the counters' page: free some space there ({error})") from error
         finally:
             os.close(descriptor)
         self._at = {key: index * _SLOT for index, key, _ in _slots(self._page)}

@@ -155,7 +155,8 @@ class Shipper:
     def _rules(self, name: str, task: TaskSettings | None) -> Rules:
         """A task's rules, made anew when its settings have changed."""
         known = self._made.get(name)
-        if known is not None and known[0] is task:
+        if known is not None and (known[0] is task or known[0] == task):
+            self._made[name] = (task, known[1])  # tasks are loaded again and again; comparing them costs once
             return known[1]
         rules = Rules(
             redactor=Redactor(task.redaction if task else RedactionSettings(), self._secret),

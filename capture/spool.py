@@ -66,7 +66,6 @@ class Spool:
         self._limit_bytes = limit_bytes
         self._fsync: Fsync = fsync
         self.folder, self._lock = _own_folder(root)
-        self.counters = CounterPage(self.folder)
         self._index = 0
         self._size = 0  # of the open segment
         self._appended = 0
@@ -75,7 +74,12 @@ class Spool:
         self._clean = True
         self._damaged = False
         self._closing = threading.Event()
-        self._descriptor, self._marker = self._next_segment()
+        try:
+            self.counters = CounterPage(self.folder)
+            self._descriptor, self._marker = self._next_segment()
+        except OSError as error:
+            self._abandon()
+            raise DiskError(f"{root}: no room for a spool: free some space there ({error.strerror})") from error
         self.refresh()
         self._thread = threading.Thread(target=self._keep, name="spool", daemon=True)
         self._thread.start()
@@ -115,6 +119,11 @@ class Spool:
             os.close(self._descriptor)
             self.counters.close()
             os.close(self._lock)
+
+    def _abandon(self) -> None:
+        os.close(self._lock)
+        with suppress(OSError):
+            remove_folder(self.folder)
 
     def _append(self, record: bytes) -> str | None:
         size = segments.HEADER.size + len(record)

@@ -164,6 +164,12 @@ def test_a_place_that_cannot_hold_a_spool_is_one_clear_error(tmp_path: Path) -> 
         Spool(tmp_path / "spool")
 
 
+def test_no_room_for_the_counters_stops_the_start_and_leaves_nothing(tmp_path: Path) -> None:
+    with file_size_limit(1000), pytest.raises(DiskError, match="free some space there"):
+        Spool(tmp_path)
+    assert list(tmp_path.glob("*")) == []
+
+
 def test_settings_open_the_spool(tmp_path: Path) -> None:
     spool = open_spool(Settings(data=tmp_path, capture=CaptureSettings(spool_bytes=100)))
     assert spool.folder.parent == tmp_path / "spool"
