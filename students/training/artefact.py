@@ -1,0 +1,79 @@
+"""The finished student's folder: weights, tokenizer and model card, there whole or not at all."""
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from capture.errors import DiskError
+from students.training.trainer import Artefact, TrainingPlan
+
+RECORD = "artefact.json"
+WEIGHTS = "model.safetensors"
+
+
+def find(folder: str) -> Artefact | None:
+    """What was finished here before, if anything."""
+    record = Path(folder) / RECORD
+    return msgspec.json.decode(record.read_bytes(), type=Artefact) if record.exists() else None
+
+
+def publish(model: Any, tokenizer: Any, plan: TrainingPlan, artefact: Artefact) -> Artefact:
+    """Writes the folder next to its place and renames it there. `artefact` comes back with the weights' hash."""
+    target = Path(plan.folder)
+    fresh = target.with_name(f".{target.name}.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    try:
+        fresh.mkdir(parents=True)
+        model.generation_config.do_sample = True  # else servers answer greedily, whatever temperature is asked for
+        model.save_pretrained(fresh)
+        tokenizer.save_pretrained(fresh)
+        finished = msgspec.structs.replace(artefact, weights_hash=hash_file(fresh / WEIGHTS))
+        (fresh / "README.md").write_text(card(plan, finished), encoding="utf-8")
+        (fresh / RECORD).write_bytes(msgspec.json.encode(finished))
+        for path in fresh.iterdir():
+            _sync(path)
+        shutil.rmtree(target, ignore_errors=True)
+        fresh.rename(target)
+    except OSError as error:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise DiskError(f"{target} cannot be written: {error.strerror}: make room and start again") from error
+    return finished
+
+
+def card(plan: TrainingPlan, artefact: Artefact) -> str:
+    """The model card, in Markdown."""
+    lines = [f"# {Path(plan.folder).name}", "", f"A student of Stillhouse, fine-tuned from `{plan.base_name}`.", ""]
+    told = {
+        **plan.card,
+        "method": plan.method if plan.method == "full" else f"LoRA, rank {plan.rank}, alpha {plan.alpha:g}, merged",
+        "rows": str(artefact.rows),
+        "rows left out": ", ".join(f"{count} {reason}" for reason, count in artefact.dropped.items()) or "none",
+        "epochs": f"{plan.epochs:g}",
+        "learning rate": f"{plan.learning_rate:g}",
+        "batch size": str(plan.batch_size),
+        "seed": str(plan.seed),
+        "steps": str(artefact.steps),
+        "trained tokens": str(artefact.trained_tokens),
+        "loss": f"{artefact.loss:.4f}",
+        "validation loss": "–" if artefact.validation_loss is None else f"{artefact.validation_loss:.4f}",
+        "weights (sha256)": artefact.weights_hash,
+    }
+    return "\n".join([*lines, "| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in told.items()), ""])
+
+
+def hash_file(path: Path) -> str:
+    """sha256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
