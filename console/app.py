@@ -13,6 +13,12 @@ from capture.migrations import upgrade
 from console.access import Actor, Desk, Role
 from console.views import page
 
+# Drawn here: a named icon or an emoji as the tab's picture would be fetched from a stranger's server.
+ICON = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><g fill="none" stroke="#2f9e6e" stroke-width="3">'
+    '<path d="M11 4v8l-6 12a3 3 0 0 0 3 4h12a3 3 0 0 0 3-4l-6-12V4M9 4h10"/><path d="M17 9h10v14"/></g></svg>'
+)
+
 Environment = tuple[tuple[str, str], ...]
 
 PAGES = (
@@ -50,7 +56,7 @@ def _environment() -> Environment:
 
 
 def main() -> None:
-    st.set_page_config(page_title="Stillhouse", page_icon=":material/valve:", layout="wide")
+    st.set_page_config(page_title="Stillhouse", page_icon=ICON, layout="wide")
     try:
         st.session_state[page.DESK] = _desk(_environment(), Path.cwd())
     except StillhouseError as error:
@@ -68,6 +74,7 @@ def main() -> None:
         for name, title, icon, text in PAGES
     ]
     chosen = st.navigation({"Stillhouse": pages})
+    page.keep_address(chosen.url_path)
     with page.guarded():
         chosen.run()
 

@@ -22,6 +22,8 @@ def command(settings: configuration.Settings) -> list[str]:
         "browser.gatherUsageStats": "false",
         "client.toolbarMode": "minimal",
         "client.showErrorDetails": "none",
+        "runner.magicEnabled": "false",
+        "theme.primaryColor": "#2f9e6e",
     }
     return [sys.executable, "-m", "streamlit", "run", str(APP), *(f"--{key}={value}" for key, value in options.items())]
 

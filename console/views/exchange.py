@@ -216,7 +216,7 @@ def _give(verdict: str, row: ExchangeRow, order: reviews.Order, output: str | No
     with page.acting({"accept": "Accepted", "reject": "Rejected"}.get(verdict, "Corrected")):
         verbs.review(page.desk(), row.id, verdict, output)
         if following:
-            st.query_params["exchange"] = following
+            page.turn_to("exchange", following)
 
 
 def _go_on(row: ExchangeRow, order: reviews.Order) -> None:
@@ -224,7 +224,7 @@ def _go_on(row: ExchangeRow, order: reviews.Order) -> None:
     if following is None:
         st.toast("Everything of this task is reviewed.", icon=":material/done_all:")
         return
-    st.query_params["exchange"] = following
+    page.turn_to("exchange", following)
     st.rerun()
 
 
@@ -246,4 +246,4 @@ def _correct(exchange_id: str, task: str, order: reviews.Order, text: str) -> No
         with page.acting("Corrected"):
             verbs.review(page.desk(), exchange_id, "correct", output)
             if following:
-                st.query_params["exchange"] = following
+                page.turn_to("exchange", following)

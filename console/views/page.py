@@ -22,6 +22,7 @@ FRESH_S = 2
 """How old an answer of the store may be on a page."""
 
 DESK = "desk"
+ADDRESS = "address"
 
 
 def desk() -> Desk:
@@ -117,6 +118,22 @@ def task_names() -> list[str]:
 def now() -> float:
     """Unix seconds, in steps of FRESH_S, so that an answer that depends on it can be kept that long."""
     return desk().clock() // FRESH_S * FRESH_S
+
+
+def keep_address(path: str) -> None:
+    """Call once a run: a link from a page to itself shows something else, but Streamlit leaves the browser's address."""
+    parts = st.query_params.to_dict()
+    was = st.session_state.get(ADDRESS)
+    st.session_state[ADDRESS] = (path, parts)
+    if was is not None and was[0] == path and was[1] != parts:
+        st.query_params.from_dict(parts)
+
+
+def turn_to(name: str, value: str) -> None:
+    """Sets a part of this page's address; takes effect with the next run."""
+    st.query_params[name] = value
+    path, _ = st.session_state[ADDRESS]
+    st.session_state[ADDRESS] = (path, st.query_params.to_dict())
 
 
 def query(name: str) -> str | None:

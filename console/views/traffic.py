@@ -104,7 +104,7 @@ def _listed(wanted: TrafficFilter, cursors: list[str]) -> None:
         alt="Exchanges, newest first; select a row to open it",
     )
     if event.selection.rows:
-        st.query_params["exchange"] = rows[event.selection.rows[0]].id
+        page.turn_to("exchange", rows[event.selection.rows[0]].id)
         st.rerun(scope="app")
     _pager(rows, more, wanted, cursors)
 

@@ -10,7 +10,7 @@ NONE = "–"
 COUNT_CAP = 10_000
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~:$&])")
-_ADDRESSES = re.compile(r"://|www\.|@", re.IGNORECASE)
+_ADDRESSES = re.compile(r"://|www\.|(?<=\w)@(?=[\w-]+\.)", re.IGNORECASE)
 """What Markdown would turn into links; a word joiner in it keeps it text."""
 _LETTERS = re.compile(r"[\x00-\x1f\x7f\u200b-\u200f\u202a-\u202e\u2066-\u2069]")
 
