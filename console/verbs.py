@@ -44,7 +44,7 @@ def save_task(desk: Desk, name: str, settings: dict[str, Any]) -> None:
     desk.record("tasks.save", name, settings=settings)
 
 
-def review(desk: Desk, exchange_id: str, verdict: str, output: str | None = None) -> None:
+def review(desk: Desk, exchange_id: str, verdict: reviews.Verdict, output: str | None = None) -> None:
     """A person's verdict on an exchange: accept, reject, or correct with the corrected output."""
     desk.demand(Role.REVIEWER, "reviewing")
     reviews.review(desk.store, exchange_id, verdict, output, desk.actor.name, desk.clock)

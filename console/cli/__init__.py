@@ -38,7 +38,9 @@ GLOBAL = ("--config", "--data")
 
 def hoist(argv: Sequence[str]) -> list[str]:
     """`argv` with `--config X` and `--data X` moved to its front, where the command's root reads them."""
-    front, rest, position = [], [], 0
+    front: list[str] = []
+    rest: list[str] = []
+    position = 0
     while position < len(argv):
         word = argv[position]
         if word in GLOBAL and position + 1 < len(argv):

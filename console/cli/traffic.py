@@ -7,6 +7,7 @@ import msgspec
 import typer
 
 from capture import traffic
+from capture.reviews import Verdict
 from console import verbs
 from console.cli.context import Json, desk, invocation, show
 
@@ -58,7 +59,7 @@ def export(context: typer.Context, file: Path, task: Task = None, arm: Arm = Non
 def review(
     context: typer.Context,
     exchange: str,
-    verdict: Annotated[str, typer.Argument(help="accept, reject or correct")],
+    verdict: Annotated[Verdict, typer.Argument()],
     output: Annotated[str | None, typer.Option(help="The corrected output.")] = None,
 ) -> None:
     """Accept, reject or correct an exchange."""
