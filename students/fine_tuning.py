@@ -13,6 +13,7 @@ from capture.datasets import Row, load_card, rows
 from capture.errors import NotFoundError, RefusedError
 from capture.ids import new_id
 from capture.settings import TrainingSettings, ViewSettings
+from students import bases
 from students.registry import Training, register_local, want
 from students.tables import fine_tune_events, fine_tunes
 from students.training import Trainer, TrainingPlan
@@ -56,6 +57,8 @@ def write_rows(shop: Workshop, fine_tune_id: str) -> None:
     folder = folder_of(shop, fine_tune_id)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     tools = any(row.request.get("tools") for row in rows(shop.store, job.dataset_id, "train"))
+    if tools and not bases.find(job.base, allow_hub=shop.settings.students.allow_hub).tools:
+        raise RefusedError(f"the rows have tools, and base {job.base} knows none: choose another base or other rows")
     fingerprints: set[str] = set()
     count = 0
     with (folder / "rows.jsonl.new").open("wb") as lines:

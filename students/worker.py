@@ -3,8 +3,6 @@
 `python -m students.worker --config FILE --data FOLDER`.
 """
 
-import os
-import socket
 import sys
 import threading
 import time
@@ -22,6 +20,7 @@ from capture.scoring import score_new
 from capture.settings import Settings, TaskSettings
 from capture.ship import Shipper
 from capture.tasks import load_tasks, sync_tasks
+from students import bases
 from students.clients import Client
 from students.controller import LEASE, tick
 from students.entry import enter
@@ -30,6 +29,8 @@ from students.loops import Loop, Loops
 from students.observing import Observer
 from students.pairing import Pairer, Redact
 from students.pairs import Sweeper, forget_erased
+from students.replicas import Replica, SupersededError
+from students.training.local import LocalTrainer
 from students.workflows import Workflows
 from students.workshop import Workshop
 
@@ -38,6 +39,7 @@ log = structlog.get_logger(__name__)
 SHIP_EVERY_S = 0.2
 SCORE_EVERY_S = 0.5
 TICK_EVERY_S = 1.0
+BEAT_EVERY_S = 5.0
 FORGET_EVERY_S = 60.0
 END_WITHIN_S = 8.0
 STORE_RETRY_S = 2.0
@@ -66,7 +68,17 @@ def run(settings: Settings, stopping: threading.Event, clock: Callable[[], float
     if not _prepared(store, settings, stopping):
         return
     tasks, client = Tasks(store), Client()
-    shop = Workshop(store, settings, client, tasks, clock, stopping)
+    trainer = LocalTrainer()
+    shop = Workshop(
+        store,
+        settings,
+        client,
+        tasks,
+        clock,
+        stopping,
+        trainers={"local": trainer},
+        models=lambda name: bases.pull(name, settings.models_folder, allow_hub=settings.students.allow_hub),
+    )
     observer = Observer()
     pairer = Pairer(store, settings, client, redactor(settings), clock)
 
@@ -75,8 +87,9 @@ def run(settings: Settings, stopping: threading.Event, clock: Callable[[], float
         pairer.offer(exchange, request, answer, task)
 
     shipper = Shipper(store, settings, tasks(), on_stored, clock)
-    workflows = Workflows(shop)
-    holder = f"{socket.gethostname()}:{os.getpid()}"
+    replica = Replica(store, clock)
+    workflows = Workflows(shop, replica.name)
+    holder = replica.holder
     loops = Loops(
         [
             Loop("ship", lambda: _ship(shipper, tasks), SHIP_EVERY_S),
@@ -85,6 +98,7 @@ def run(settings: Settings, stopping: threading.Event, clock: Callable[[], float
             Loop("truths", _sweeping(store, tasks), SCORE_EVERY_S),
             Loop("rollouts", lambda: _tick(store, clock, holder, pairer, observer), TICK_EVERY_S),
             Loop("workflows", workflows.start_queued, TICK_EVERY_S),
+            Loop("replicas", lambda: _beat(replica, workflows, stopping), BEAT_EVERY_S),
             Loop("forget", lambda: forget_erased(store), FORGET_EVERY_S),
         ],
         stopping,
@@ -95,9 +109,11 @@ def run(settings: Settings, stopping: threading.Event, clock: Callable[[], float
     log.info("worker runs", store=store.engine.dialect.name, holder=holder)
     stopping.wait()
     late = loops.join(END_WITHIN_S)
+    trainer.close()
     pairer.stop()
     workflows.close()
     release(store, LEASE, holder)
+    replica.leave()
     client.close()
     store.close()
     log.info("worker stopped", late=late)
@@ -124,6 +140,19 @@ def redactor(settings: Settings) -> Redact:
         return Redactor(task.redaction, secret).redact(request, answer, exchange_id).answer
 
     return redact
+
+
+def _beat(replica: Replica, workflows: Workflows, stopping: threading.Event) -> int:
+    try:
+        replica.beat()
+    except SupersededError as error:
+        log.error("worker ends", reason=str(error))
+        stopping.set()
+        return 0
+    for name in replica.take_orphans():
+        log.info("taking over", replica=name, workflows=workflows.take_over(name))
+        replica.forget(name)
+    return 0
 
 
 def _ship(shipper: Shipper, tasks: Tasks) -> int:

@@ -60,6 +60,10 @@ class Workflows:
             self._ended.wait_for(lambda: not self._active, timeout=END_WITHIN_S)
         DBOS.destroy(destroy_registry=True)
 
+    def take_over(self, executor: str) -> int:
+        """Go on with what a replica that is gone left unfinished; how many workflows."""
+        return len(DBOS._recover_pending_workflows([executor]))
+
     def start_queued(self) -> int:
         """Start the oldest queued row of each kind, where none of that kind is under way; how many were started."""
         return sum(self._start_next(kind, table) for kind, table in KINDS.items())

@@ -23,6 +23,7 @@ from capture.migrations import upgrade
 from capture.settings import Settings, load
 from capture.spool import open_spool
 from capture.tables import exchanges, scores
+from students.controller import LEASE
 
 CONFIG = """
 [upstreams.stand-in]
@@ -43,9 +44,13 @@ WORDS = "amber birch cedar dune ember fjord grove heath islet jetty knoll lagoon
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    config = tmp_path / "stillhouse.toml"
+    return settings_for(tmp_path)
+
+
+def settings_for(folder: Path, **environ: str) -> Settings:
+    config = folder / "stillhouse.toml"
     config.write_text(CONFIG)
-    return load(config, {}, data=tmp_path / "data")
+    return load(config, environ, data=folder / "data")
 
 
 @pytest.fixture
@@ -60,8 +65,9 @@ def store(settings: Settings) -> Iterator[Store]:
 def worker(settings: Settings, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A worker of its own process; killed at the end when it still runs."""
     line = [sys.executable, "-m", "students.worker", "--config", str(tmp_path / "stillhouse.toml")]
+    env = {**os.environ, **({"DATABASE_URL": settings.database_url} if settings.database_url else {})}
     with (tmp_path / "worker.log").open("ab") as log:
-        process = subprocess.Popen([*line, "--data", str(settings.data)], stdout=log, stderr=log)
+        process = subprocess.Popen([*line, "--data", str(settings.data)], stdout=log, stderr=log, env=env)
     try:
         yield process
     finally:
@@ -132,7 +138,11 @@ def count(store: Store, column: Any) -> int:
         return int(connection.execute(select(func.count(column))).scalar_one())
 
 
-def test_ships_scores_and_builds_then_stops_cleanly(settings: Settings, store: Store, tmp_path: Path) -> None:
+def test_ships_scores_and_builds_then_stops_cleanly(database_url: str, tmp_path: Path) -> None:
+    environ = {} if database_url.startswith("sqlite") else {"DATABASE_URL": database_url}
+    settings = settings_for(tmp_path, **environ)
+    store = open_store(settings.store_url)
+    upgrade(store)
     ids = spooled(settings, 60)
     with worker(settings, tmp_path) as process:
         wait_for(lambda: count(store, exchanges.c.id) == len(ids), tmp_path)
@@ -143,9 +153,12 @@ def test_ships_scores_and_builds_then_stops_cleanly(settings: Settings, store: S
     card = datasets.load_card(store, dataset_id)
     assert (card.state, card.error) == ("ready", None)
     with store.read() as connection:
-        ticked_at, expires_at = connection.execute(select(tables.leases.c.ticked_at, tables.leases.c.expires_at)).one()
+        lease = select(tables.leases.c.ticked_at, tables.leases.c.expires_at).where(tables.leases.c.name == LEASE)
+        ticked_at, expires_at = connection.execute(lease).one()
+    store.close()
     assert time.time() - ticked_at < 60
     assert expires_at == 0.0  # the next controller need not wait
+    assert (settings.data / "workflows.db").exists() is not bool(environ)  # they lie where the store lies
 
 
 def test_a_dataset_that_cannot_be_built_says_why(settings: Settings, store: Store, tmp_path: Path) -> None:

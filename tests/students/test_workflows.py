@@ -105,10 +105,10 @@ class Scene:
         )
 
     @contextmanager
-    def workflows(self) -> Iterator[Workflows]:
+    def workflows(self, executor: str = "a") -> Iterator[Workflows]:
         """As one start of a worker: launched, and closed as it would be on SIGTERM."""
         self.shop.stopping = threading.Event()
-        workflows = Workflows(self.shop)
+        workflows = Workflows(self.shop, executor)
         workflows.launch()
         try:
             yield workflows
@@ -229,6 +229,20 @@ def test_a_stopped_worker_goes_on_where_it_was(scene: Scene) -> None:
         wait_for(lambda: scene.row().state == "succeeded")
     assert scene.trainer.steps == [1, 2, 3, 4, 5]
     assert scene.trainer.starts[0] == scene.trainer.starts[1]
+
+
+def test_another_replica_goes_on_when_it_takes_over(scene: Scene) -> None:
+    scene.fine_tune()
+    scene.trainer.leave.release(3)
+    with scene.workflows("a") as workflows:
+        workflows.start_queued()
+        wait_for(lambda: len(scene.trainer.steps) == 3)
+    scene.trainer.leave.release(5)
+    with scene.workflows("b") as workflows:
+        assert workflows.start_queued() == 0
+        assert workflows.take_over("a") == 1
+        wait_for(lambda: scene.row().state == "succeeded")
+    assert scene.trainer.steps == [1, 2, 3, 4, 5]
 
 
 def test_with_the_workflows_database_lost_it_goes_on_too(scene: Scene) -> None:
