@@ -17,7 +17,8 @@ from capture.settings import Settings
 from capture.tasks import sync_tasks
 from gateway import logs
 from gateway.app import Place
-from gateway.metrics_server import MetricsFolder, MetricsServer
+from gateway.metrics_server import MetricsServer
+from gateway.run_folder import RunFolder
 from gateway.serve import end_with, listen, serve
 from gateway.supervisor import Supervisor
 
@@ -74,7 +75,7 @@ def _lead(settings: Settings, options: argparse.Namespace) -> int:
     """The process that was started: it prepares the store, holds the port and the metrics, and serves or supervises."""
     gateway = settings.gateway
     listener = listen(gateway.host, gateway.port)
-    folder = MetricsFolder(settings.data / "run" / f"gateway-{os.getpid()}")
+    folder = RunFolder(settings.data / "run" / f"gateway-{os.getpid()}")
     try:
         with MetricsServer(gateway.metrics_port, folder.read):
             _prepare(settings)
@@ -90,7 +91,7 @@ def _work(settings: Settings, options: argparse.Namespace) -> int:
     """One of the supervisor's processes."""
     end_with(options.parent)
     listener = socket.socket(fileno=options.socket_fd)
-    folder = MetricsFolder(settings.data / "run" / f"gateway-{options.parent}")
+    folder = RunFolder(settings.data / "run" / f"gateway-{options.parent}")
     place = Place(options.index, settings.gateway.workers)
     return serve(settings, listener, os.environ, place, folder)
 

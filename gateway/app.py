@@ -21,12 +21,14 @@ from gateway.auth import Gate
 from gateway.capacity import Capacity, HeavyKeys
 from gateway.lag import LagMeter
 from gateway.limits import Limiter
-from gateway.metrics_server import MetricsFolder, Publisher
+from gateway.metrics_server import Publisher
 from gateway.refresh import SnapshotKeeper
 from gateway.relay.context import STATE_KEY, Limits, open_relay
 from gateway.relay.counters import Counters
 from gateway.routing import Router
+from gateway.run_folder import RunFolder
 from gateway.tally import Tally
+from gateway.usage import UsagePages
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,24 +61,25 @@ def create_app(
     opened: Opened,
     environ: Mapping[str, str],
     place: Place = Place(),
-    metrics: MetricsFolder | None = None,
+    shared: RunFolder | None = None,
     clock: Callable[[], float] = time.time,
 ) -> FastAPI:
     """The app of one gateway process. Its lifespan starts what runs beside it, and puts the relay into the state.
 
-    With `metrics` its numbers are published there while it serves.
+    `shared` is what it has in common with the gateway's other processes; without it, it is the only one.
     """
     keeper = SnapshotKeeper(opened.store, settings, clock, environ)
     app = FastAPI(lifespan=_lifespan, docs_url=None, redoc_url=None, openapi_url=None, title="Stillhouse gateway")
     state = app.state
-    state.settings, state.clock, state.metrics = settings, clock, metrics
+    state.settings, state.clock, state.shared = settings, clock, shared
     state.store, state.spool, state.snapshots = opened.store, opened.spool, keeper
     state.counters, state.tally, state.lag = Counters(), Tally(), LagMeter()
+    state.usage = UsagePages(shared.path if shared else None, place.index, place.processes)
     state.redact = feedback.redaction(opened.store, lambda: keeper.current, opened.redaction_secret)
     state.router = Router(
         snapshots=keeper,
         gate=Gate(settings.gateway.keys, opened.pepper),
-        limiter=Limiter(place.processes, time.monotonic),
+        limiter=Limiter(state.usage, clock),
         arms=Arms(Capacity(place.processes, time.monotonic), HeavyKeys(), state.tally),
         clock=clock,
         max_body_bytes=settings.gateway.max_body_bytes,
@@ -93,7 +96,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     await asyncio.to_thread(state.snapshots.start)
     limits = relay_limits(state.settings.gateway)
     relay = open_relay(state.router, state.spool, counters=state.counters, limits=limits)
-    publisher = Publisher(state.metrics, app) if state.metrics is not None else None
+    publisher = Publisher(state.shared, app) if state.shared is not None else None
     lag = asyncio.create_task(state.lag.run())
     async with httpx2.AsyncClient(follow_redirects=False) as client:
         state.upstream_models = models.UpstreamModels(client)
@@ -105,6 +108,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
             if publisher is not None:
                 await asyncio.to_thread(publisher.close)
             state.spool.close()
+            state.usage.close()
             await asyncio.to_thread(state.snapshots.stop)
             state.store.close()
 

@@ -1,64 +1,30 @@
-"""What each key may ask for, held in this process: requests and tokens a minute, and how many at once.
+"""What each key may ask for: requests and tokens a minute, how many at once, and a month's budget.
 
-N gateway processes each hold an N-th, rounded up, and share nothing: a key whose connections all land on one process
-gets less than its limit; none gets more than one request a process beyond it. A month's budget is held by what the
-store knew half a minute ago.
+Held over all gateway processes by the counts they share. Tokens are estimated from the body's size, and a month's
+budget is held by what the store knew half a minute ago.
 """
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from functools import partial
 
 from capture.keys import Key, KeyLimits
 from gateway.plan import Refusal
+from gateway.usage import WINDOW_S, UsagePages, Used
 
 BYTES_PER_TOKEN = 4
-MINUTE_S = 60.0
 
+_UNLIMITED = KeyLimits()
 
-@dataclass(slots=True)
-class Bucket:
-    """Holds up to `size`, fills up at `per_s`."""
-
-    size: float
-    per_s: float
-    level: float
-    at: float
-
-    def fill(self, now: float) -> None:
-        self.level = min(self.size, self.level + max(0.0, now - self.at) * self.per_s)
-        self.at = now
-
-    def wait_s(self, amount: float) -> float:
-        """Seconds until `amount` is there; 0 when it is. What is larger than the bucket waits for a full one."""
-        return max(0.0, min(amount, self.size) - self.level) / self.per_s
-
-
-class _Meter:
-    """One key's use."""
-
-    def __init__(self, limits: KeyLimits, part: int, now: float) -> None:
-        self.running = 0
-        self.set(limits, part, now)
-
-    def set(self, limits: KeyLimits, part: int, now: float) -> None:
-        """New limits, with full buckets; who runs goes on to be counted."""
-        self.limits = limits
-        self.requests = _bucket(limits.requests_per_minute, part, now)
-        self.tokens = _bucket(limits.tokens_per_minute, part, now)
-        self.concurrency = None if limits.concurrency is None else math.ceil(limits.concurrency / part)
-
-    def release(self) -> None:
-        self.running -= 1
+Headers = tuple[tuple[bytes, bytes], ...]
 
 
 class Limiter:
-    """Admits requests by their key's limits. One event loop, so no locks; `clock` is monotonic, in seconds."""
+    """Admits requests by their key's limits; `clock` in Unix seconds, the same for all processes."""
 
-    def __init__(self, processes: int, clock: Callable[[], float]) -> None:
-        self._processes = processes
+    def __init__(self, pages: UsagePages, clock: Callable[[], float]) -> None:
+        self._pages = pages
         self._clock = clock
-        self._meters: dict[str, _Meter] = {}
 
     def admit(
         self, key: Key | None, body_bytes: int, spent_usd: Mapping[str, float]
@@ -69,53 +35,53 @@ class Limiter:
         budget_usd = key.limits.monthly_usd
         if budget_usd is not None and spent_usd.get(key.id, 0.0) >= budget_usd:
             return _spent(budget_usd)
-        meter, now = self._meter(key), self._clock()
-        tokens = body_bytes / BYTES_PER_TOKEN
-        refusal = _judge(meter, tokens, now)
+        window, passed = divmod(self._clock(), WINDOW_S)
+        tokens = math.ceil(body_bytes / BYTES_PER_TOKEN)
+        refusal = _judge(key.limits, self._pages.total(key.id, int(window)), tokens, passed / WINDOW_S)
         if refusal is not None:
             return refusal
-        if meter.requests:
-            meter.requests.level -= 1
-        if meter.tokens:
-            meter.tokens.level -= tokens
-        meter.running += 1
-        return meter.release
+        self._pages.add(key.id, int(window), requests=1, tokens=tokens, running=1)
+        return partial(self._release, key.id)
 
-    def _meter(self, key: Key) -> _Meter:
-        meter = self._meters.get(key.id)
-        if meter is None:
-            meter = self._meters[key.id] = _Meter(key.limits, self._processes, self._clock())
-        elif meter.limits != key.limits:
-            meter.set(key.limits, self._processes, self._clock())
-        return meter
+    def _release(self, key_id: str) -> None:
+        self._pages.add(key_id, int(self._clock() // WINDOW_S), running=-1)
 
 
-_UNLIMITED = KeyLimits()
+def wait_s(limit: float, now: float, before: float, amount: float, passed: float) -> float:
+    """Seconds until `amount` more fits under `limit` a minute; 0 when it does.
+
+    `now` and `before` are the counts of this minute and the last, of which `1 - passed` (in [0, 1)) still counts. What
+    is larger than the limit passes when nothing else was used.
+    """
+    amount = min(amount, limit)
+    if now + before * (1 - passed) + amount <= limit:
+        return 0.0
+    if now + amount <= limit:
+        return WINDOW_S * (1 - (limit - now - amount) / before - passed)
+    return WINDOW_S * (1 - passed + 1 - (limit - amount) / now)
 
 
-def _judge(meter: _Meter, tokens: float, now: float) -> Refusal | None:
-    if meter.concurrency is not None and meter.running >= meter.concurrency:
-        return _too_many("requests at once", meter.limits.concurrency, "concurrency", 1.0, ())
-    for bucket, amount, kind, limit in (
-        (meter.requests, 1.0, "requests", meter.limits.requests_per_minute),
-        (meter.tokens, tokens, "tokens", meter.limits.tokens_per_minute),
+def _judge(limits: KeyLimits, used: Used, tokens: int, passed: float) -> Refusal | None:
+    if limits.concurrency is not None and used.running >= limits.concurrency:
+        return _too_many("requests at once", limits.concurrency, "concurrency", 1.0, ())
+    for kind, limit, counts, amount in (
+        ("requests", limits.requests_per_minute, (used.requests, used.requests_before), 1),
+        ("tokens", limits.tokens_per_minute, (used.tokens, used.tokens_before), tokens),
     ):
-        if bucket is None:
+        if limit is None:
             continue
-        bucket.fill(now)
-        wait_s = bucket.wait_s(amount)
-        if wait_s > 0:
-            return _too_many(f"{kind} per minute", limit, kind, wait_s, _headers(kind, limit, bucket, wait_s))
+        waiting_s = wait_s(limit, *counts, amount, passed) if limit > 0 else WINDOW_S
+        if waiting_s > 0:
+            left = max(0, int(limit - counts[0] - counts[1] * (1 - passed)))
+            return _too_many(f"{kind} per minute", limit, kind, waiting_s, _headers(kind, limit, left, waiting_s))
     return None
 
 
-def _too_many(
-    what: str, limit: int | None, kind: str, wait_s: float, extra: tuple[tuple[bytes, bytes], ...]
-) -> Refusal:
-    retry = (b"retry-after", b"%d" % math.ceil(wait_s)), (b"retry-after-ms", b"%d" % math.ceil(wait_s * 1000))
+def _too_many(what: str, limit: int, kind: str, waiting_s: float, extra: Headers) -> Refusal:
+    retry = (b"retry-after", b"%d" % math.ceil(waiting_s)), (b"retry-after-ms", b"%d" % math.ceil(waiting_s * 1000))
     return Refusal(
         429,
-        f"Rate limit reached for this gateway key: {limit} {what}. Try again in {wait_s:.2f}s.",
+        f"Rate limit reached for this gateway key: {limit} {what}. Try again in {waiting_s:.2f}s.",
         type=kind,
         code="rate_limit_exceeded",
         headers=(*retry, *extra),
@@ -128,17 +94,10 @@ def _spent(budget_usd: float) -> Refusal:
     return Refusal(429, message, type="insufficient_quota", code="insufficient_quota", headers=no_retry)
 
 
-def _headers(kind: str, limit: int | None, bucket: Bucket, wait_s: float) -> tuple[tuple[bytes, bytes], ...]:
+def _headers(kind: str, limit: int, left: int, waiting_s: float) -> Headers:
     name = kind.encode()
     return (
-        (b"x-ratelimit-limit-" + name, b"%d" % (limit or 0)),
-        (b"x-ratelimit-remaining-" + name, b"%d" % max(0, int(bucket.level))),
-        (b"x-ratelimit-reset-" + name, b"%.3fs" % wait_s),
+        (b"x-ratelimit-limit-" + name, b"%d" % limit),
+        (b"x-ratelimit-remaining-" + name, b"%d" % left),
+        (b"x-ratelimit-reset-" + name, b"%.3fs" % waiting_s),
     )
-
-
-def _bucket(per_minute: int | None, part: int, now: float) -> Bucket | None:
-    if per_minute is None:
-        return None
-    size = float(math.ceil(per_minute / part))
-    return Bucket(size, size / MINUTE_S, size, now)

@@ -1,20 +1,18 @@
-"""The metrics port: each gateway process writes its numbers into a file a second, one server answers with their sum."""
+"""The metrics port: each gateway process writes its numbers into a file a second, one server answers with the sum."""
 
 import http.server
 import os
-import shutil
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from types import TracebackType
 
 import msgspec
-import psutil
 import structlog
 from fastapi import FastAPI
 
-from capture.errors import DiskError, OperationError
-from gateway.metrics import Numbers, counted, exposition, histograms, measured, without_gauges
+from capture.errors import OperationError
+from gateway.metrics import Numbers, counted, exposition, histograms, measured
+from gateway.run_folder import RunFolder
 
 INTERVAL_S = 1.0
 
@@ -24,8 +22,8 @@ _log = structlog.get_logger("stillhouse.gateway")
 class Publisher:
     """Writes this process's numbers into the folder, by a thread, until it is closed: once more then."""
 
-    def __init__(self, folder: "MetricsFolder", app: FastAPI) -> None:
-        self._file = folder.folder / f"{os.getpid()}.numbers"
+    def __init__(self, folder: RunFolder, app: FastAPI) -> None:
+        self._file = folder.path / f"{os.getpid()}.numbers"
         self._app = app
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="metrics", daemon=True)
@@ -59,31 +57,6 @@ def numbers_of(app: FastAPI) -> Numbers:
     gauges = measured(state.counters, spool.depth(), state.lag.worst_ms, age_s, state.snapshots.degraded)
     counts = counted(state.counters, state.tally, spool.counters.totals().items())
     return Numbers((*counts, *gauges), histograms(state.counters))
-
-
-class MetricsFolder:
-    """Where the processes of one gateway write; `close` removes it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        except OSError as error:
-            raise DiskError(f"{folder}: {error.strerror}; the data folder must be writable") from error
-
-    def read(self) -> list[Numbers]:
-        """Every process's numbers; of those that have ended, what they counted."""
-        found = []
-        for file in sorted(self.folder.glob("*.numbers")):
-            try:
-                numbers = msgspec.msgpack.decode(file.read_bytes(), type=Numbers)
-            except (OSError, msgspec.DecodeError):
-                continue
-            found.append(numbers if psutil.pid_exists(int(file.stem)) else without_gauges(numbers))
-        return found
-
-    def close(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class MetricsServer:

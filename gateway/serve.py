@@ -12,8 +12,8 @@ import uvicorn
 from capture.errors import OperationError
 from capture.settings import Settings
 from gateway.app import Place, create_app, open_all
-from gateway.metrics_server import MetricsFolder
 from gateway.relay.downstream import RelayProtocol
+from gateway.run_folder import RunFolder
 
 BACKLOG = 2048
 WATCH_PARENT_S = 1.0
@@ -35,7 +35,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def serve(
-    settings: Settings, listener: socket.socket, environ: Mapping[str, str], place: Place, metrics: MetricsFolder
+    settings: Settings, listener: socket.socket, environ: Mapping[str, str], place: Place, shared: RunFolder
 ) -> int:
     """Opens what it needs and serves until SIGTERM or SIGINT, then drains.
 
@@ -43,7 +43,7 @@ def serve(
     not start (why was logged). Raises DiskError.
     """
     config = uvicorn.Config(
-        create_app(settings, open_all(settings), environ, place, metrics),
+        create_app(settings, open_all(settings), environ, place, shared),
         http=RelayProtocol,
         ws="none",
         loop="uvloop",

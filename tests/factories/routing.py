@@ -15,6 +15,7 @@ from gateway.routing import Router
 from gateway.snapshot import LiveRollout, LiveStudent, Snapshot, from_file
 from gateway.tally import Tally
 from gateway.upstreams import server_endpoint
+from gateway.usage import UsagePages
 from students.view import StudentFacts
 
 NOW = 1_780_000_000.0
@@ -112,7 +113,7 @@ def router_of(
         snapshot = replace(snapshot, keys=keys)
     gate = Gate("off" if keys is None else "required", PEPPER)
     arms = Arms(Capacity(processes, clock), HeavyKeys(), Tally())
-    return Router(Fixed(snapshot), gate, Limiter(processes, clock), arms, clock)
+    return Router(Fixed(snapshot), gate, Limiter(UsagePages(), clock), arms, clock)
 
 
 def snapshot_of(settings: Settings) -> Snapshot:

@@ -8,8 +8,9 @@ import pytest
 from capture.errors import OperationError
 from capture.spool import SpoolDepth
 from gateway.metrics import Numbers, counted, exposition, histograms, measured, without_gauges
-from gateway.metrics_server import MetricsFolder, MetricsServer
+from gateway.metrics_server import MetricsServer
 from gateway.relay.counters import Counters
+from gateway.run_folder import RunFolder
 from gateway.tally import Tally
 
 
@@ -65,15 +66,15 @@ def test_of_a_process_that_ended_the_counters_stay() -> None:
 
 
 def test_the_folder_tells_the_living_from_the_dead(tmp_path: Path) -> None:
-    folder = MetricsFolder(tmp_path / "run")
-    (folder.folder / "999999999.numbers").write_bytes(msgspec.msgpack.encode(numbers_of(2)))
-    (folder.folder / "1.numbers").write_bytes(msgspec.msgpack.encode(numbers_of(3)))
-    (folder.folder / "2.numbers").write_bytes(b"torn")
+    folder = RunFolder(tmp_path / "run")
+    (folder.path / "999999999.numbers").write_bytes(msgspec.msgpack.encode(numbers_of(2)))
+    (folder.path / "1.numbers").write_bytes(msgspec.msgpack.encode(numbers_of(3)))
+    (folder.path / "2.numbers").write_bytes(b"torn")
     found = lines(*folder.read())
     assert "stillhouse_in_flight 2.0" in found
     assert 'stillhouse_capture_total{outcome="seen",task="triage"} 5.0' in found
     folder.close()
-    assert not folder.folder.exists()
+    assert not folder.path.exists()
 
 
 def test_the_port_serves_them_and_nothing_else() -> None:
