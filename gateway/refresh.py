@@ -17,6 +17,7 @@ from gateway.snapshot import Slow, Snapshot, from_file, load, load_slow
 INTERVAL_S = 1.0
 FIRST_LOOK_S = 3.0
 STOP_S = 5.0
+STALE_AFTER_S = 10.0
 SLOW_EVERY = 30  # rounds
 
 _log = structlog.get_logger("stillhouse.gateway")
@@ -55,8 +56,9 @@ class SnapshotKeeper:
 
     @property
     def degraded(self) -> bool:
-        """The store does not answer: what is routed by is old."""
-        return self.failures > 0
+        """The store does not answer, or lets us wait: what is routed by is old, or the file alone."""
+        current = self.current
+        return self.failures > 0 or not current.from_store or self._clock() - current.read_at > STALE_AFTER_S
 
     def refresh(self) -> None:
         """One look at the store. When it is away, the last good snapshot stays, but for secrets and revoked keys."""

@@ -17,7 +17,7 @@ def test_before_the_first_look_the_file_is_what_is_known(tmp_path: Path) -> None
     store = new_store(tmp_path)
     keeper = keeper_of(store, settings_of(tmp_path))
     assert set(keeper.current.tasks) == {"triage", "extract"}
-    assert (keeper.current.from_store, keeper.degraded) == (False, False)
+    assert (keeper.current.from_store, keeper.degraded) == (False, True)
     keeper.stop()
     store.close()
 
@@ -53,6 +53,16 @@ def test_the_last_good_snapshot_stays_while_the_store_is_away(tmp_path: Path) ->
     keeper.refresh()
     assert not keeper.degraded
     assert keeper.current.rollouts is not good.rollouts
+    store.close()
+
+
+def test_a_store_that_lets_us_wait_is_noticed(tmp_path: Path) -> None:
+    store, clock = new_store(tmp_path), Time()
+    keeper = SnapshotKeeper(store, settings_of(tmp_path), clock, {})
+    keeper.refresh()
+    assert not keeper.degraded
+    clock.now += 10.1
+    assert keeper.degraded
     store.close()
 
 
