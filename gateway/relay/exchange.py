@@ -140,8 +140,7 @@ class Relayed:
         if plan.opted_out:
             context.spool.opt_out(plan.task)
             return
-        encoding = (self._head.header(b"content-encoding") or b"").decode("latin-1")
-        asked = Asked(self._id, time.time(), self._began, body, encoding)
+        asked = Asked(self._id, time.time(), self._began, body, self.incoming.encoding)
         self._recording = Recording(asked, plan, context.spool, context.counters, context.limits.copy_bytes)
 
     def _send(self, leg: Leg) -> None:

@@ -1,6 +1,7 @@
 """HTTP/1.1 framing as pure functions over bytes: heads in and out, how a body's end is told, what may be sent on."""
 
 from enum import Enum
+from functools import lru_cache
 from http import HTTPStatus
 from urllib.parse import unquote
 
@@ -27,8 +28,9 @@ HOP_BY_HOP = frozenset(
 _NOT_SENT_ON = HOP_BY_HOP | {b"host", b"content-length", b"expect"}
 _NOT_SENT_BACK = HOP_BY_HOP | {b"content-length", b"x-stillhouse-id", b"x-stillhouse-arm", b"x-stillhouse-model"}
 _LOOKED_AT = _NOT_SENT_BACK | {b"content-type", b"content-encoding"}
+_INITIALS = frozenset(letter for name in _LOOKED_AT for letter in (name[:1] + name[:1].upper()))
 _USUAL_CONNECTION = frozenset({b"keep-alive", b"close", b"Keep-Alive", b"Close"})
-_FRAMING = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection", b"expect"})
+_FRAMING = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection", b"expect", b"content-encoding"})
 _STATUS_LINES = {s.value: b"HTTP/1.1 %d %s\r\n" % (s.value, s.phrase.encode()) for s in HTTPStatus}
 
 LAST_CHUNK = b"0\r\n\r\n"
@@ -48,6 +50,7 @@ class MalformedError(ValueError):
     """A head that must not be relayed; says which rule it breaks."""
 
 
+@lru_cache(maxsize=1024)
 def path_of(target: bytes) -> tuple[str, str]:
     """(decoded path for routing, path and query to send on) of a request target in origin or absolute form.
 
@@ -83,6 +86,7 @@ class RequestFraming(msgspec.Struct):
     length: int | None = None
     chunked: bool = False
     expects_continue: bool = False
+    encoding: bytes = b""  # content-encoding
     hosts: int = 0
     named: frozenset[bytes] = frozenset()  # headers that Connection names
 
@@ -105,8 +109,11 @@ def request_framing(version: str, headers: list[tuple[bytes, bytes]]) -> Request
             if value.strip().lower() != b"chunked" or version != "1.1":
                 raise MalformedError("the only transfer coding taken is chunked, in HTTP/1.1")
             framing.chunked = True
-        elif name == b"connection" and value not in _USUAL_CONNECTION:
-            framing.named |= _tokens(value)
+        elif name == b"connection":
+            if value not in _USUAL_CONNECTION:
+                framing.named |= _tokens(value)
+        elif name == b"content-encoding":
+            framing.encoding = value
         elif name == b"expect":
             framing.expects_continue = version == "1.1" and value.lower() == b"100-continue"
     if version == "1.1":
@@ -129,10 +136,17 @@ def request_head(method: str, target: str, host: bytes, headers: Headers, framin
     Raises MalformedError where a value would break out of its line (keys and names come from files and tasks).
     """
     lines = b"\r\n".join([*map(b": ".join, headers), b""])
-    start = b"%b %b HTTP/1.1\r\nhost: %b\r\n" % (method.encode("latin-1"), target.encode("latin-1"), host)
-    if lines.count(b"\n") != len(headers) or lines.count(b"\r") != len(headers) or start.count(b"\n") != 2:
+    if lines.count(b"\n") != len(headers) or lines.count(b"\r") != len(headers):
         raise MalformedError("a header to send holds a line break")
-    return b"%b%b%b\r\n" % (start, lines, framing)
+    return b"%b%b%b\r\n" % (_request_start(method, target, host), lines, framing)
+
+
+@lru_cache(maxsize=1024)
+def _request_start(method: str, target: str, host: bytes) -> bytes:
+    start = b"%b %b HTTP/1.1\r\nhost: %b\r\n" % (method.encode("latin-1"), target.encode("latin-1"), host)
+    if start.count(b"\n") != 2 or start.count(b"\r") != 2 or start.count(b" ") != 3:
+        raise MalformedError("the method, target or host to send holds a space or a line break")
+    return start
 
 
 CHUNKED_LINE = b"transfer-encoding: chunked\r\n"
@@ -144,10 +158,13 @@ def length_line(length: int) -> bytes:
 
 
 class ResponseHead(msgspec.Struct):
-    """An upstream's head, ready to be sent back: `lines` are its end-to-end headers in their order and spelling."""
+    """An upstream's head, ready to be sent back: `lines` are its end-to-end headers in their order and spelling.
+
+    `said` is what follows the version in the status line (" 200 OK").
+    """
 
     status: int
-    reason: bytes
+    said: bytes
     lines: bytes
     length: int | None = None
     chunked: bool = False
@@ -156,12 +173,17 @@ class ResponseHead(msgspec.Struct):
 
 
 def head_block(raw: bytes, interim: int) -> bytes:
-    """The final response's head, without its blank line, out of what came: `interim` 1xx heads stand before it."""
+    """The final response's head, without its blank line, out of what came: `interim` 1xx heads stand before it.
+
+    Raises MalformedError for versions that llhttp takes and we do not.
+    """
     start = 0
     for _ in range(interim):
         start = raw.index(b"\r\n\r\n", start) + 4
     while raw.startswith(b"\r\n", start):
         start += 2
+    if not raw.startswith((b"HTTP/1.1 ", b"HTTP/1.0 "), start):
+        raise MalformedError("the upstream speaks another HTTP")
     return raw[start : raw.index(b"\r\n\r\n", start)]
 
 
@@ -171,11 +193,14 @@ def response_head(status: int, block: bytes) -> ResponseHead:
     Raises MalformedError for transfer codings beside chunked: their bytes would reach the client mislabelled.
     """
     first, *lines = block.split(b"\r\n")
-    head = ResponseHead(status, first[13:], b"")
+    head = ResponseHead(status, first[8:], b"")
     kept: list[bytes] = []
     named: frozenset[bytes] = frozenset()
     for line in lines:
-        key = line.partition(b":")[0].lower()
+        if line[0] not in _INITIALS:
+            kept.append(line)
+            continue
+        key = line[: line.index(b":")].lower()
         if key not in _LOOKED_AT:
             kept.append(line)
         elif key == b"connection":
@@ -226,9 +251,6 @@ def ending_of(method: str, head: ResponseHead, http11: bool) -> Ending:
 
 def response_start(head: ResponseHead, ending: Ending, own_lines: bytes, keep_alive: bool) -> bytes:
     """The response's head as the client gets it; `own_lines` are the x-stillhouse-* headers."""
-    usual = _STATUS_LINES.get(head.status)
-    if usual is None or usual[13:-2] != head.reason:
-        usual = b"HTTP/1.1 %d %b\r\n" % (head.status, head.reason)
     if ending is Ending.CHUNKED:
         framing = CHUNKED_LINE
     elif head.length is not None and head.status != 204:
@@ -237,7 +259,7 @@ def response_start(head: ResponseHead, ending: Ending, own_lines: bytes, keep_al
         framing = b""
     if not keep_alive or ending is Ending.CLOSE:
         framing += CLOSE_LINE
-    return b"%b%b%b%b\r\n" % (usual, head.lines, own_lines, framing)
+    return b"HTTP/1.1%b\r\n%b%b%b\r\n" % (head.said, head.lines, own_lines, framing)
 
 
 def chunk(data: bytes) -> bytes:

@@ -26,6 +26,11 @@ class Incoming:
         return b"" if self._framing.length is None else framing.length_line(self._framing.length)
 
     @property
+    def encoding(self) -> str:
+        """The body's content-encoding; empty for none."""
+        return self._framing.encoding.decode("latin-1")
+
+    @property
     def expects_continue(self) -> bool:
         return self._framing.expects_continue and not self.complete
 

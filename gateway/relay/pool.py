@@ -203,6 +203,7 @@ class Pool:
         self._tls = tls
         self._idle: dict[Key, deque[UpstreamConnection]] = {}
         self._open: set[UpstreamConnection] = set()
+        self._hosts: dict[Key, bytes] = {}
 
     def send(self, leg: Leg, receiver: Receiver, framing_line: bytes = b"") -> Call:
         """Sends `leg` at once if a connection is idle, else when one is made.
@@ -211,14 +212,16 @@ class Pool:
         `Call.upload` brings it. Raises framing.MalformedError for headers that cannot be sent.
         """
         address = leg.address
+        key = (address.host, address.port, address.tls)
+        host = self._hosts.get(key) or self._hosts.setdefault(key, _host_of(address))
         streamed = leg.body is None
         if leg.body is not None:
             framing_line = framing.length_line(len(leg.body))
-        head = framing.request_head(leg.method, leg.target, _host_of(address), leg.headers, framing_line)
+        head = framing.request_head(leg.method, leg.target, host, leg.headers, framing_line)
         request = head + leg.body if leg.body else head
         call = Call(self, leg, receiver, request, upload_ended=not streamed or not framing_line)
         self.watch.add(call)
-        call.start(self._take((address.host, address.port, address.tls)))
+        call.start(self._take(key))
         return call
 
     async def open(self, address: Address) -> UpstreamConnection:

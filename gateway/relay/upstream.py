@@ -188,8 +188,6 @@ class UpstreamConnection(asyncio.Protocol):
         if status < 200:
             self._interim += 1
             return
-        if self._parser.get_http_version() not in ("1.1", "1.0"):
-            raise framing.MalformedError("the upstream speaks another HTTP")
         head = framing.response_head(status, framing.head_block(self._raw_head, self._interim))
         self._raw_head = b""
         self._head_done = True
