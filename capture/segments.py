@@ -135,9 +135,12 @@ class _Window:
 
 
 def waiting(segment: Path, offset: int, decode: Callable[[bytes], str]) -> Iterator[str]:
-    """`decode` of every whole record from `offset` on: what still waits to be shipped."""
+    """`decode` of every whole record from `offset` on: what still waits to be shipped; nothing once it was removed."""
     while True:
-        chunk = read(segment, offset, closed=False, limit=1000, limit_bytes=8 << 20)
+        try:
+            chunk = read(segment, offset, closed=False, limit=1000, limit_bytes=8 << 20)
+        except FileNotFoundError:
+            return
         yield from (decode(record) for record in chunk.records)
         if not chunk.records:
             return

@@ -68,6 +68,7 @@ class Shipper:
         self._on_stored = on_stored
         self._clock = clock
         self._secret = load_secret(settings.data)
+        self._turn = -1
         self._made: dict[str, tuple[TaskSettings | None, Rules]] = {}
 
     def ship_once(self, limit: int = 500) -> int:
@@ -92,7 +93,7 @@ class Shipper:
     def _gather(self, limit: int) -> list[Part]:
         parts: list[Part] = []
         room = BATCH_BYTES
-        for folder in spool.folders(self._settings.spool_folder):
+        for folder in self._in_turn(spool.folders(self._settings.spool_folder)):
             dead = spool.is_dead(folder)  # before the listing: what dies in between is seen as open once more
             found = [path for path, _ in segments.listed(folder)]
             known = self._offsets(found)
@@ -113,6 +114,12 @@ class Shipper:
                 limit -= len(chunk.records)
                 room -= chunk.end - start
         return parts
+
+    def _in_turn(self, folders: list[Path]) -> list[Path]:
+        """Another folder first each time, so that one busy process does not keep the others waiting."""
+        self._turn += 1
+        first = self._turn % len(folders) if folders else 0
+        return folders[first:] + folders[:first]
 
     def _offsets(self, found: list[Path]) -> dict[str, tuple[int, bool]]:
         if not found:

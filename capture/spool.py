@@ -244,8 +244,9 @@ def remove_folder(folder: Path) -> None:
 def remove_unborn(root: Path) -> None:
     """Removes folders whose process died before they got their final name, a minute ago or more."""
     for path in root.glob(".*"):
-        if path.is_dir() and time.time() - path.stat().st_mtime > UNBORN_S and is_dead(path):
-            remove_folder(path)
+        with suppress(FileNotFoundError):  # another shipper may be doing the same
+            if path.is_dir() and time.time() - path.stat().st_mtime > UNBORN_S and is_dead(path):
+                remove_folder(path)
 
 
 def _own_folder(root: Path) -> tuple[Path, int]:

@@ -80,6 +80,25 @@ def test_the_open_segment_is_read_too_and_only_once(rig: Rig) -> None:
     assert spool.depth().segments == 1
 
 
+def test_a_busy_process_does_not_keep_the_others_waiting(rig: Rig) -> None:
+    busy, quiet = rig.spool(), rig.spool()
+    put(busy, *(new_exchange() for _ in range(50)))
+    waiting = put(quiet, new_exchange())
+    shipper = rig.shipper()
+    shipper.ship_once(limit=5)
+    shipper.ship_once(limit=5)
+    assert set(waiting) <= set(rig.ids())
+
+
+def test_a_balance_may_be_asked_for_while_segments_go(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = rig.spool()
+    put(spool, new_exchange())
+    gone = (spool.folder / segments.name(7, b"abcd"), 10)
+    listed = segments.listed
+    monkeypatch.setattr(segments, "listed", lambda folder: [*listed(folder), gone])
+    assert rig.balance() == {"triage": Balance(seen=1, pending=1)}
+
+
 def test_closed_segments_and_folders_of_the_dead_go_when_shipped(rig: Rig) -> None:
     living, dying = rig.spool(segment_bytes=2000), rig.spool(segment_bytes=2000)
     ids = put(living, *(new_exchange() for _ in range(10))) + put(dying, *(new_exchange() for _ in range(10)))
