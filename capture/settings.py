@@ -145,6 +145,7 @@ class TrainingSettings(_Frozen):
     batch_size: int = Field(16, ge=1)
     max_tokens: int = Field(1024, ge=16)  # rows longer than this are counted and left out
     validation: float = Field(0.0, ge=0, lt=0.5)
+    checkpoint_every_s: float = Field(20, gt=0)  # the most that a killed training loses
     seed: int = 7
 
 

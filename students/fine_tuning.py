@@ -138,6 +138,7 @@ def plan_of(shop: Workshop, job: Any) -> TrainingPlan:
         batch_size=settings.batch_size,
         max_tokens=settings.max_tokens,
         validation=settings.validation,
+        checkpoint_every_s=settings.checkpoint_every_s,
         seed=settings.seed,
         card={"task": job.task, "dataset": job.dataset_id, "dataset_hash": lesson.dataset_hash or "", "run": job.id},
     )
