@@ -23,7 +23,8 @@ def command(settings: configuration.Settings) -> list[str]:
         "client.toolbarMode": "minimal",
         "client.showErrorDetails": "none",
         "runner.magicEnabled": "false",
-        "theme.primaryColor": "#2f9e6e",
+        "theme.light.primaryColor": "#2f9e6e",  # not theme.primaryColor, which would fix the console to light
+        "theme.dark.primaryColor": "#2f9e6e",
     }
     return [sys.executable, "-m", "streamlit", "run", str(APP), *(f"--{key}={value}" for key, value in options.items())]
 

@@ -216,8 +216,33 @@ def _versions(card: datasets.Card) -> None:
         return
     st.markdown("#### Against another version")
     names = {one.id: one for one in others}
-    chosen = st.selectbox("Version", list(names), format_func=lambda one: names[one].name, key="diff-with")
-    other = names[chosen]
+    chosen = st.selectbox("Version", list(names), index=None, format_func=lambda one: names[one].name, key="diff-with")
+    if chosen is not None:
+        _counts(card, names[chosen])
+        _changes(page.ask(datasets.diff, chosen, card.id))
+
+
+def _changes(found: datasets.Diff) -> None:
+    kinds = {"Came": found.added, "Went": found.removed, "Changed": found.changed, "In another split": found.moved}
+    st.markdown(
+        f"From {plain(found.old)} to {plain(found.new)}: **{found.same:,}** rows are the same, "
+        + ", ".join(f"**{change.rows:,}** {name.lower()}" for name, change in kinds.items())
+        + "."
+    )
+    for name, change in kinds.items():
+        if change.exchanges:
+            with st.expander(f"{name}: {change.rows:,}", key=f"diff-{name}"):
+                for exchange in change.exchanges:
+                    query = {"exchange": exchange}
+                    st.page_link("views/traffic.py", label=exchange, icon=":material/forum:", query_params=query)
+                if change.rows > len(change.exchanges):
+                    st.caption(f"… and {change.rows - len(change.exchanges):,} more")
+    if found.labels or found.filters:
+        with st.expander("Labels and filters that differ", key="diff-labels"):
+            st.json({"labels": found.labels, "filters": found.filters}, expanded=2)
+
+
+def _counts(card: datasets.Card, other: datasets.Card) -> None:
     figures = {"Rows to train": "train", "Rows held out": "holdout"}
     reasons = sorted({*card.drops, *other.drops})
     st.dataframe(

@@ -211,7 +211,7 @@ def conversation_text(found: StoredExchange) -> str:
     return found.answer.text
 
 
-def _give(verdict: str, row: ExchangeRow, order: reviews.Order, output: str | None = None) -> None:
+def _give(verdict: reviews.Verdict, row: ExchangeRow, order: reviews.Order, output: str | None = None) -> None:
     following = _following(row.id, row.task or "", order)
     with page.acting({"accept": "Accepted", "reject": "Rejected"}.get(verdict, "Corrected")):
         verbs.review(page.desk(), row.id, verdict, output)

@@ -121,7 +121,7 @@ def now() -> float:
 
 
 def keep_address(path: str) -> None:
-    """Call once a run: a link from a page to itself shows something else, but Streamlit leaves the browser's address."""
+    """Call once a run: Streamlit leaves the browser's address as it was when a link leads from a page to itself."""
     parts = st.query_params.to_dict()
     was = st.session_state.get(ADDRESS)
     st.session_state[ADDRESS] = (path, parts)

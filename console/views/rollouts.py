@@ -9,8 +9,8 @@ from capture.settings import RolloutSettings
 from console import charts, verbs
 from console.reads import rollouts as reads
 from console.views import page
-from console.views.words import NONE, moment, percent, plain, score, when
-from students import registry
+from console.views.words import NONE, milliseconds, moment, money, percent, plain, score, when
+from students import ledger, registry
 from students import rollouts as room
 from students.policy import Policy
 from students.sentences import points, stage_name
@@ -42,6 +42,7 @@ VERDICTS = {
     "hold": ":gray[:material/pause:]",
     "roll_back": ":red[:material/undo:]",
 }
+SHOWN_VERDICTS = 8
 BY_A_PERSON = ":blue[:material/person:]"
 
 
@@ -58,6 +59,7 @@ def show() -> None:
     heading(chosen)
     _acts(rollout)
     opened(chosen)
+    _account(rollout)
 
 
 @page.live(5)
@@ -89,7 +91,7 @@ def _heading(rollout: room.Rollout, student: str) -> None:
         st.markdown(f"**{plain(rollout.task)}** to {plain(student)}")
         st.markdown(f"share **{percent(rollout.share)}**")
         if rollout.reason and rollout.state in LIVE:
-            st.markdown(plain(rollout.reason.replace("_", " ")))
+            st.caption(f"last verdict: {plain(rollout.reason.replace('_', ' '))}", width="content")
         st.caption(f"since {when(rollout.created_at, page.zone())}")
 
 
@@ -214,7 +216,16 @@ def _history(rollout: room.Rollout) -> None:
         steps.append((at, rollout.share, "now"))
     if len({share for _, share, _ in steps}) > 1:
         st.altair_chart(charts.shares(steps), key="shares", alt="Student share by verdict")
-    for verdict in reversed(found):
+    newest = found[::-1]
+    _told(newest[:SHOWN_VERDICTS])
+    if len(newest) > SHOWN_VERDICTS:
+        with st.expander(f"{len(newest) - SHOWN_VERDICTS} older verdicts", key="older-verdicts"):
+            _told(newest[SHOWN_VERDICTS:])
+
+
+def _told(found: list[room.VerdictRow]) -> None:
+    zone = page.zone()
+    for verdict in found:
         icon = VERDICTS.get(verdict.kind, BY_A_PERSON)
         who = "" if verdict.who == "controller" else f", {verdict.who}"
         with st.container(gap=None):
@@ -244,6 +255,39 @@ def _losses(rollout: room.Rollout, policy: Policy) -> None:
             column_config={"Exchange": st.column_config.LinkColumn(display_text="open")},
             alt="Pairs that the student lost",
         )
+
+
+def _account(rollout: room.Rollout) -> None:
+    """The ledger since the rollout began; on demand, since it adds up every exchange of that time."""
+    st.subheader("Ledger", anchor=False)
+    if not st.toggle("Add it up since this rollout began", key="ledger"):
+        return
+    found = page.ask(ledger.account, rollout.task, rollout.created_at, page.now())
+    figures = {
+        "Would have cost": money(found.would_have_cost_usd),
+        "Saved": money(found.saved_usd),
+        "Background calls": money(sum(found.background.values())),
+        "Sooner, on average": milliseconds(found.latency_gained_ms),
+    }
+    with st.container(horizontal=True):
+        for label, value in figures.items():
+            st.metric(label, value, width=170)
+    arms = found.arms
+    st.dataframe(
+        {
+            "Arm": list(arms),
+            "Answers": [arm.requests for arm in arms.values()],
+            "Cost": [money(arm.cost_usd) for arm in arms.values()],
+            "Of unknown price": [arm.unpriced for arm in arms.values()],
+            "Mean time": [milliseconds(arm.mean_ms) for arm in arms.values()],
+        },
+        hide_index=True,
+        alt="Answers, cost and time by arm",
+    )
+    if found.break_even_at is None:
+        st.caption("When it will have paid for itself is unknown, or never: a price is missing, or nothing is saved.")
+    else:
+        st.caption(f"It has paid for itself by {when(found.break_even_at, page.zone())}.")
 
 
 def _start(task: str | None) -> None:

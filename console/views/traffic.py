@@ -130,11 +130,11 @@ def _columns() -> dict[str, Any]:
     return {
         "Time": st.column_config.DatetimeColumn(format="D MMM HH:mm:ss", width=122),
         "Arm": st.column_config.TextColumn(width=68),
-        "Question": st.column_config.TextColumn(width=260),
+        "Question": st.column_config.TextColumn(width=240),
         "Answer": st.column_config.TextColumn(width=170),
         "Status": st.column_config.TextColumn(width=58),
         "Took": st.column_config.TextColumn(width=62),
-        "Cost": st.column_config.TextColumn(width=66),
+        "Cost": st.column_config.TextColumn(width=74),
     }
 
 

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from socket import create_connection, socket
 
-from alembic import command
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from capture import migrations
-from capture.db import metadata, open_store
+from capture.db import open_store
+from capture.migrations import upgrade
 from capture.settings import load
 from console.serve import command as console_command
 from tests.factories.full_store import World, fill, write_config
@@ -62,10 +61,9 @@ class Console:
 
 
 def made_store(folder: Path, *, filled: bool) -> World | None:
-    """A store in `folder` as processes would find it: tables there, revision noted."""
+    """A store in `folder` as processes would find it, and its configuration beside it."""
     store = open_store(f"sqlite:///{folder / 'stillhouse.db'}")
-    metadata.create_all(store.engine)
-    migrations._run(store, command.stamp, "head")
+    upgrade(store)
     write_config(folder)
     try:
         return fill(store, folder) if filled else None

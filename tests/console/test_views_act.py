@@ -141,6 +141,24 @@ def test_two_people_on_one_rollout(at_full: Full, look) -> None:
     assert any("aborted" in element.value for element in at.error)
 
 
+def test_the_ledger_is_added_up_on_demand(at_full: Full, look) -> None:
+    world, _ = at_full
+    at = look("rollouts", rollout=world.rollout)
+    assert "Saved" not in {metric.label for metric in at.metric}
+    at = at.toggle(key="ledger").set_value(True).run()
+    assert not at.exception
+    assert {"Would have cost", "Saved"} <= {metric.label for metric in at.metric}
+
+
+def test_two_versions_of_a_dataset_side_by_side(at_full: Full, look) -> None:
+    world, _ = at_full
+    at = look("datasets", dataset=world.dataset)
+    box = at.selectbox(key="diff-with")
+    at = box.select_index(0).run()
+    assert not at.exception
+    assert any("rows are the same" in element.value for element in at.markdown)
+
+
 def test_a_key_is_shown_once(at_full: Full, look) -> None:
     _, store = at_full
     at = look("operations")

@@ -381,12 +381,14 @@ class _Maker:
                 continue
             verdict = decide(standing.tally.policy, stage, standing.evidence(1.0, 5.4))
             news = not said or (said[-1]["kind"], said[-1]["reason"]) != (verdict.kind, verdict.reason)
-            if news or verdict.kind == "advance":
+            if news and not (verdict.kind == "advance" and stage == stages):
                 said.append(_verdict(rollout.id, number, at, verdict))
             if verdict.kind == "roll_back":
                 state = "rolled_back"
                 break
-            if verdict.kind == "advance" and stage < stages:
+            if verdict.kind == "advance" and stage == stages:
+                break
+            if verdict.kind == "advance":
                 stage = verdict.stage
                 standing.enter(stage)
         self._keep(rollout, (standing, stage, state, at), rows, said)
