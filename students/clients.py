@@ -64,7 +64,7 @@ class Client:
         time limit that runs out or a torn connection comes back as `Reply.error`. Raises UpstreamAwayError when no
         connection can be made.
         """
-        body = msgspec.json.encode(unary(request, target.model))
+        body = msgspec.json.encode(unary(request, target.model, route))
         for attempt in range(1, attempts + 1):
             reply = self._once(target, body, route)
             if reply.status not in RETRIED or attempt == attempts:
@@ -92,10 +92,14 @@ class Client:
         return (self._clock() - started) * 1000
 
 
-def unary(request: Mapping[str, Any], model: str) -> dict[str, Any]:
-    """The request as a background call sends it: this model, not streamed, not stored, no metadata."""
+def unary(request: Mapping[str, Any], model: str, route: str) -> dict[str, Any]:
+    """The request as a background call sends it: this model, not streamed, not stored, no metadata.
+
+    Chat Completions keep nothing unless asked to; Responses keep everything unless told not to.
+    """
     dropped = ("stream", "stream_options", "store", "metadata")
-    return {**{key: value for key, value in request.items() if key not in dropped}, "model": model}
+    kept = {key: value for key, value in request.items() if key not in dropped}
+    return {**kept, "model": model, **({"store": False} if route == "responses" else {})}
 
 
 def _failed(reason: str, duration_ms: float) -> Reply:

@@ -50,6 +50,12 @@ def test_a_unary_request_with_this_model_and_nothing_kept(client: Client) -> Non
     assert reply.duration_ms > 0
 
 
+def test_responses_are_told_not_to_be_kept(client: Client) -> None:
+    with ChatServer(lambda _: (200, {"object": "response", "output": []})) as server:
+        client.ask(Target(server.url, "m"), {"input": "hello", "store": True}, "responses")
+    assert server.requests == [{"input": "hello", "model": "m", "store": False, "path": "/v1/responses"}]
+
+
 def test_overload_is_tried_again_with_pauses_and_then_told(client: Client, pauses: list[float]) -> None:
     with ChatServer(lambda _: (429, {"error": {"message": "slow down"}})) as server:
         reply = client.ask(Target(server.url, "m"), REQUEST, attempts=3)
