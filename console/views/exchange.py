@@ -203,12 +203,7 @@ def _review(found: StoredExchange) -> None:
     if skip:
         _go_on(row, order)
     if correct:
-        _correct(row.id, row.task or "", order, conversation_text(found))
-
-
-def conversation_text(found: StoredExchange) -> str:
-    """What a correction starts from: the answer's text."""
-    return found.answer.text
+        _correct(row.id, row.task or "", order, found.answer.text)
 
 
 def _give(verdict: reviews.Verdict, row: ExchangeRow, order: reviews.Order, output: str | None = None) -> None:

@@ -4,11 +4,9 @@ from typing import Any
 
 import streamlit as st
 
-from capture.errors import StillhouseError
-from capture.settings import RolloutSettings
 from console import charts, verbs
 from console.reads import rollouts as reads
-from console.views import page
+from console.views import page, starting_rollout
 from console.views.words import NONE, milliseconds, moment, money, percent, plain, score, when
 from students import ledger, registry
 from students import rollouts as room
@@ -51,7 +49,7 @@ def show() -> None:
     chosen = page.query("rollout")
     task = page.query("task")
     if chosen is None:
-        _start(task)
+        starting_rollout.form(task)
         listed(task)
         return
     st.page_link("views/rollouts.py", label="All rollouts", icon=":material/arrow_back:")
@@ -288,63 +286,6 @@ def _account(rollout: room.Rollout) -> None:
         st.caption("When it will have paid for itself is unknown, or never: a price is missing, or nothing is saved.")
     else:
         st.caption(f"It has paid for itself by {when(found.break_even_at, page.zone())}.")
-
-
-def _start(task: str | None) -> None:
-    able = [s for s in page.ask(registry.list_students, task) if s.kind != "base"]
-    if not able:
-        return
-    wanted = page.query("student")
-    with st.expander("Start a rollout", icon=":material/add:", expanded=wanted is not None):
-        ids = [student.id for student in able]
-        names = {student.id: student.name for student in able}
-        at = ids.index(wanted) if wanted in ids else 0
-        student_id = st.selectbox("Student", ids, index=at, format_func=lambda one: names[one], key="start-student")
-        student = next(one for one in able if one.id == student_id)
-        policy = verbs.task_of(page.desk(), student.task).rollout
-        _start_form(student, policy)
-
-
-def _start_form(student: registry.Student, policy: RolloutSettings) -> None:
-    with st.form("start", border=False):
-        left, middle, right = st.columns(3)
-        margin = left.number_input(
-            "Margin (points)", 0.1, 50.0, policy.margin * 100, 0.5, help="How much worse it may be."
-        )
-        alpha = middle.number_input("α", 0.001, 0.5, policy.alpha, 0.01, format="%.3f", help="Chance of a false proof.")
-        pairs = right.number_input("Pairs at each stage, at least", 1, 100_000, policy.minimum_pairs)
-        ladder = st.text_input("Ladder (percent, after shadow)", ", ".join(f"{s * 100:g}" for s in policy.shares))
-        sessions = left.number_input("Sessions at each stage, at least", 1, 100_000, policy.minimum_sessions)
-        hours = middle.number_input("Hours at each stage, at least", 0.0, 1000.0, float(policy.minimum_hours))
-        why = st.text_input("Why without an evaluation (only for a student that has none)", "", max_chars=300)
-        dry = st.checkbox("Dry run: decide, and move nothing")
-        if not st.form_submit_button("Start in shadow", type="primary", icon=":material/play_arrow:"):
-            return
-        with page.acting("The rollout has started in shadow"):
-            changes = {
-                "margin": margin / 100,
-                "alpha": alpha,
-                "shares": _shares(ladder),
-                "minimum_pairs": pairs,
-                "minimum_sessions": sessions,
-                "minimum_hours": hours,
-            }
-            chosen = policy.model_copy(update=changes)
-            verbs.start_rollout(page.desk(), _request(student, chosen, why, dry))
-
-
-def _request(student: registry.Student, policy: RolloutSettings, why: str, dry_run: bool) -> room.Start:
-    who = page.desk().actor.name
-    reason = why.strip()
-    return room.Start(student.task, student.id, who, policy, reason=reason, force=bool(reason), dry_run=dry_run)
-
-
-def _shares(text: str) -> tuple[float, ...]:
-    """The ladder as typed, in percent. Raises StillhouseError for anything that is no list of numbers."""
-    try:
-        return tuple(float(part) / 100 for part in text.replace("%", " ").replace(";", ",").split(",") if part.strip())
-    except ValueError as error:
-        raise StillhouseError(f"the ladder {text!r} is not a list of percentages, such as 1, 5, 25, 50, 95") from error
 
 
 if __name__ == "__main__":

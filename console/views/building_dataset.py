@@ -1,0 +1,66 @@
+"""The form that builds a dataset: which exchanges may go into it."""
+
+from datetime import date, datetime, time
+from typing import Any
+
+import streamlit as st
+
+from capture import datasets
+from capture.errors import StillhouseError
+from console import verbs
+from console.reads import tasks as task_reads
+from console.views import page
+
+
+def form(names: list[str]) -> None:
+    wanted = page.query("task")
+    with st.expander("Build a dataset", icon=":material/add:"):
+        at = names.index(wanted) if wanted in names else 0
+        task = st.selectbox("Task", names, index=at, key="build-task")
+        settings = verbs.task_of(page.desk(), task)
+        with st.form("build", border=False):
+            filters = _filters(list(task_reads.graders_of(settings)))
+            if st.form_submit_button("Build", type="primary", icon=":material/dataset:"):
+                with page.acting("The build is queued; the worker takes it from here"):
+                    verbs.build_dataset(page.desk(), task, filters())
+
+
+def _filters(graders: list[str]) -> Any:
+    """The form's fields; returns what makes Filters of them once it is submitted."""
+    left, middle, right = st.columns(3)
+    kinds = {"not_rejected": "all but the rejected", "approved": "only accepted or corrected"}
+    reviews: Any = left.selectbox("Reviews", list(kinds), format_func=lambda one: kinds[one])
+    rules = {"any": "does not matter", "agree": "not against a known truth", "required": "known, and met"}
+    truth: Any = middle.selectbox("Truth", list(rules), format_func=lambda one: rules[one])
+    most = right.number_input("Rows to train, at most (0: all)", 0, 10_000_000, 0)
+    since = left.date_input("From", None)
+    until = middle.date_input("Until", None)
+    near = right.number_input(
+        "Near-duplicates from similarity", 0.0, 1.0, 0.85, 0.01, help="Of word shingles; 1: only exact."
+    )
+    lowest = {name: left.number_input(f"Lowest {name}", 0.0, 1.0, 0.0, 0.05, key=f"lowest-{name}") for name in graders}
+    balance = middle.number_input("Most rows of a label, as a multiple of the rarest (0: any)", 0.0, 1000.0, 0.0)
+    seed = right.number_input("Seed", 0, 2**31 - 1, 0)
+
+    def made() -> datasets.Filters:
+        scores = {name: value for name, value in lowest.items() if value > 0}
+        if near == 0:
+            raise StillhouseError("near-duplicates: the similarity must be above 0")
+        return datasets.Filters(
+            minimum_score=scores or None,
+            reviews=reviews,
+            truth=truth,
+            since=_midnight(since),
+            until=_midnight(until),
+            near_duplicate=near,
+            max_rows=most or None,
+            balance=balance or None,
+            seed=seed,
+        )
+
+    return made
+
+
+def _midnight(day: date | None) -> float | None:
+    """The start of a day in the reader's zone, in Unix seconds."""
+    return None if day is None else datetime.combine(day, time(), page.zone()).timestamp()
