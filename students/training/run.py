@@ -1,4 +1,4 @@
-"""The training process: `python -m students.training.run PLAN.json` trains a plan and tells its run folder how it goes."""
+"""The training process, `python -m students.training.run PLAN.json`: one plan trained, its progress told in files."""
 
 import fcntl
 import signal
