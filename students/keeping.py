@@ -100,7 +100,7 @@ class Keeper:
         port = self.ports.take()
         child = None
         try:
-            child = Child(command(self.student, self.serving, port), self.serving.logs / f"{self.student.id}.log", _ENV)
+            child = Child(command(self.student, self.serving, port), self.serving.logs / f"{self.student.id}.log")
             self._live(child, self._state("starting", port, child.pid))
         except (_EndedError, OSError) as error:
             log.warning("student %s: %s", self.student.id, error)
@@ -163,10 +163,6 @@ class Keeper:
             self.report(state)
         except Exception:
             log.exception("the state of student %s could not be reported", state.student_id)
-
-
-# Threads that wait without spinning: on few cores, spinning ones keep the others from working.
-_ENV = {"OMP_WAIT_POLICY": "PASSIVE"}
 
 
 def command(student: ServedStudent, serving: Serving, port: int) -> tuple[str, ...]:

@@ -12,11 +12,14 @@ from pathlib import Path
 from types import MappingProxyType
 
 _PR_SET_PDEATHSIG = 1
-OFFLINE = {
+# Model libraries ask no hub; threads wait without spinning: on few cores, spinning ones keep the others from working
+# (with two busy neighbours a training step took 7 times as long).
+_ENV = {
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "TOKENIZERS_PARALLELISM": "false",
+    "OMP_WAIT_POLICY": "PASSIVE",
     "TRANSFORMERS_VERBOSITY": "error",
 }
 
@@ -30,7 +33,7 @@ class Child:
 
     def __init__(self, argv: Sequence[str], log: Path, env: Mapping[str, str] = MappingProxyType({})) -> None:
         log.parent.mkdir(parents=True, exist_ok=True)
-        more = [f"{name}={value}" for name, value in {**OFFLINE, **env}.items()]
+        more = [f"{name}={value}" for name, value in {**_ENV, **env}.items()]
         self._line = (sys.executable, "-m", "students.tether", str(os.getpid()), *more, "--", *argv)
         self._log = log
         self._error: OSError | None = None

@@ -1,5 +1,6 @@
 """The model while it learns: its trainable weights, one step of gradient descent, its state, and the merged end."""
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -135,7 +136,9 @@ class Learner:
 
 def _with_adapters(model: Any, plan: TrainingPlan) -> Any:
     config = LoraConfig(r=plan.rank, lora_alpha=plan.alpha, target_modules=LORA_ON, task_type="CAUSAL_LM")
-    return get_peft_model(model, config, autocast_adapter_dtype=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft still asks transformers for a name that has changed
+        return get_peft_model(model, config, autocast_adapter_dtype=False)
 
 
 def _master(weight: Tensor) -> _Weight:
