@@ -140,9 +140,9 @@ class TrainingSettings(_Frozen):
     base: str = "smollm2-135m-instruct"
     method: Literal["lora", "full"] = "lora"
     epochs: float = Field(3, gt=0)
-    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: float = Field(2e-3, gt=0)
     rank: int = Field(16, ge=1)
-    batch_size: int = Field(16, ge=1)
+    batch_size: int = Field(8, ge=1)
     max_tokens: int = Field(1024, ge=16)  # rows longer than this are counted and left out
     validation: float = Field(0.0, ge=0, lt=0.5)
     checkpoint_every_s: float = Field(20, gt=0)  # the most that a killed training loses

@@ -88,7 +88,7 @@ class TicketApp:
     async def _tell(self, outcomes: httpx2.AsyncClient, reply: Reply) -> None:
         """The true category and priority, as the people who closed the ticket found them."""
         truth = {"category": reply.ticket.truth.category, "priority": reply.ticket.truth.priority}
-        body = {"id": reply.exchange_id, "kind": "truth", "name": "outcome", "value": truth}
+        body = {"id": reply.exchange_id, "kind": "truth", "value": truth}
         response = await outcomes.post("/feedback", json={**body, "idempotency_key": f"outcome-{reply.exchange_id}"})
         response.raise_for_status()
 

@@ -4,10 +4,10 @@ import tomllib
 from pathlib import Path
 
 import typer
-from capture.traffic import volumes
 
 from capture.errors import RefusedError
 from capture.tasks import load_tasks, sync_tasks
+from capture.traffic import volumes
 from console import verbs
 from console.cli.context import Json, desk, invocation, show
 

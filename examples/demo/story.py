@@ -12,10 +12,10 @@ from typing import Any
 
 import msgspec
 import psutil
-from sqlalchemy import Table, select
+from sqlalchemy import Table, func, select
 
 from capture import datasets
-from capture.tables import exchanges, feedback
+from capture.tables import exchanges, feedback, scores
 from console import verbs
 from console.access import Desk
 from examples.demo.machine import Machine
@@ -74,7 +74,7 @@ class Story:
         asyncio.run(app.send(wanted, at_once=world.at_once))
         self.replies += app.replies
         self._check_replies(app.replies)
-        self._until("captured, with their outcomes", self._captured, world.collected)
+        self._until("captured and scored against their outcomes", self._scored, world.collected)
 
     def build(self) -> None:
         found = [card for card in datasets.list_datasets(self.desk.store, TASK) if card.state == "ready"]
@@ -248,8 +248,10 @@ class Story:
         with self.desk.store.read() as connection:
             return {metadata["ticket"] for metadata in connection.scalars(wanted) if "ticket" in metadata}
 
-    def _captured(self) -> int:
-        return len(self._asked())
+    def _scored(self) -> int:
+        counted = select(func.count()).select_from(scores).where(scores.c.grader == "category")
+        with self.desk.store.read() as connection:
+            return int(connection.scalar(counted) or 0)
 
     def _served(self) -> int:
         server = registry.server_of(self.desk.store, self.student_id)
