@@ -72,7 +72,9 @@ def open_store(url: str) -> Store:
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
         return Store(_sqlite(url, parsed.database))
-    return Store(create_engine(parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True))
+    url_of_driver = parsed.set(drivername="postgresql+psycopg")
+    timeout = {"connect_timeout": BUSY_TIMEOUT_S}
+    return Store(create_engine(url_of_driver, pool_pre_ping=True, hide_parameters=True, connect_args=timeout))
 
 
 def _sqlite(url: str, database: str | None) -> Engine:
@@ -80,7 +82,9 @@ def _sqlite(url: str, database: str | None) -> Engine:
         file = Path(database)
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         file.touch(mode=0o600)
-    engine = create_engine(url, module=pysqlite3.dbapi2, connect_args={"timeout": BUSY_TIMEOUT_S})
+    timeout = {"timeout": BUSY_TIMEOUT_S}
+    # Errors are logged; values, which may be captured text, never are.
+    engine = create_engine(url, module=pysqlite3.dbapi2, hide_parameters=True, connect_args=timeout)
     event.listen(engine, "connect", _on_connect)
     event.listen(engine, "begin", _on_begin)
     return engine

@@ -38,6 +38,12 @@ class ErasureReport:
     rows: int
 
 
+def known(store: Store, user: str) -> bool:
+    """Whether any exchange of this user is stored; `user` as the store knows it."""
+    with store.read() as connection:
+        return connection.scalar(select(exchanges.c.id).where(exchanges.c.user == user).limit(1)) is not None
+
+
 def touched(store: Store, exchange_id: str) -> list[Touched]:
     """The datasets with a row of this exchange, oldest first; also for one that was erased."""
     columns = (datasets.c.id, datasets.c.task, datasets.c.version, dataset_rows.c.split)

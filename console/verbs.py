@@ -15,7 +15,8 @@ from capture import datasets, keys, lineage, reviews
 from capture import tasks as task_store
 from capture.errors import NotFoundError, RefusedError
 from capture.ids import new_id
-from capture.settings import TaskSettings, TrainingSettings
+from capture.redact import Redactor, load_secret
+from capture.settings import RedactionSettings, TaskSettings, TrainingSettings
 from console.access import Desk, Role
 from students import registry, rollouts
 from students.tables import evaluations, fine_tunes
@@ -198,8 +199,25 @@ def revoke_key(desk: Desk, key_id: str) -> None:
 
 
 def erase(desk: Desk, exchange_ids: Sequence[str] = (), user: str | None = None) -> lineage.ErasureReport:
-    """Deletes exchanges, or all of a user's, and says which datasets they had gone into."""
+    """Deletes exchanges, or all of a user's, and says which datasets they had gone into.
+
+    A user is found by the name that apps send, also where redaction stored it as a keyed hash.
+    """
     desk.demand(Role.OPERATOR, "erasing")
-    report = lineage.erase(desk.store, exchange_ids, user, desk.actor.name, desk.clock)
-    desk.record("traffic.erase", user or ",".join(exchange_ids), datasets=list(report.datasets))
-    return report
+    names = [None] if user is None else [name for name in _names(desk, user) if lineage.known(desk.store, name)]
+    if not names:
+        raise NotFoundError("no exchange of that user is stored: there is nothing to erase")
+    reports = [lineage.erase(desk.store, exchange_ids, name, desk.actor.name, desk.clock) for name in names]
+    touched = tuple(dict.fromkeys(dataset for report in reports for dataset in report.datasets))
+    whole = lineage.ErasureReport(
+        sum(report.erased for report in reports), touched, sum(report.rows for report in reports)
+    )
+    desk.record("traffic.erase", names[0] or ",".join(exchange_ids), datasets=list(touched))
+    return whole
+
+
+def _names(desk: Desk, user: str) -> list[str]:
+    """How the store may know a user: by each redaction that has been in force, and as the app said it."""
+    secret = load_secret(desk.settings.data)
+    rules = [RedactionSettings(), *(task.redaction for task in task_store.load_tasks(desk.store).values())]
+    return list(dict.fromkeys([user, *(Redactor(rule, secret).pseudonym(user) for rule in rules)]))

@@ -145,8 +145,8 @@ def cut(talk: Conversation) -> None:
         (silent, False, "student_deadline"),
         (silent, True, "student_deadline"),
         (begun, True, "student_deadline"),
-        (refused_port(), False, "student_unreachable"),
-        (refused_port(), True, "student_unreachable"),
+        pytest.param(refused_port(), False, "student_unreachable", id="refused-whole"),
+        pytest.param(refused_port(), True, "student_unreachable", id="refused-streamed"),
     ],
 )
 def test_the_teacher_takes_over_unnoticed(student: Script | int, streamed: bool, reason: str) -> None:
