@@ -1,0 +1,106 @@
+"""The `stillhouse` command: where its options stand, what it prints, how it exits."""
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+
+from capture.errors import OperationError
+from console.cli import hoist, run
+from console.supervise import check_ports
+
+CONFIG = """
+[gateway]
+default_upstream = "openai"
+[upstreams.openai]
+base_url = "http://127.0.0.1:9/v1"
+[tasks.triage]
+match = { model = "large" }
+teacher = { upstream = "openai", model = "large" }
+"""
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> list[str]:
+    config = tmp_path / "stillhouse.toml"
+    config.write_text(CONFIG)
+    return ["--config", str(config), "--data", str(tmp_path / "data")]
+
+
+def test_global_options_may_stand_anywhere() -> None:
+    assert hoist(["tasks", "list", "--data", "x", "--json"]) == ["--data", "x", "tasks", "list", "--json"]
+    assert hoist(["up", "--config=y"]) == ["--config=y", "up"]
+
+
+def test_json_is_one_object_a_line(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["tasks", "list", "--json", *options]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert json.loads(line)["task"] == "triage"
+
+
+@pytest.mark.parametrize("noun", ["traffic", "datasets", "students", "keys", "rollouts"])
+def test_an_empty_install_lists_nothing(noun: str, options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    verb = "status" if noun == "rollouts" else "list"
+    assert run([noun, verb, *options]) == 0
+    assert capsys.readouterr().out == "nothing yet\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["traffic", "show", "nobody"], "nobody"),
+        (["datasets", "show", "triage@7"], "triage@7"),
+        (["students", "train", "triage@7"], "triage@7"),
+        (["students", "serve", "nobody"], "nobody"),
+        (["rollouts", "pause", "nobody"], "nobody"),
+        (["tasks", "show", "nobody"], "there are: triage"),
+    ],
+)
+def test_unknown_names_exit_2_with_one_line(
+    words: list[str], said: str, options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(["tasks", "list", *options])  # brings the file's tasks into the store
+    capsys.readouterr()
+    assert run([*words, *options]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize("config", ["x = = 1", "[gateway]\nunknown = 1", '[gateway]\nhost = "0.0.0.0"'])
+def test_a_broken_config_exits_2_and_names_the_file(
+    config: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "broken.toml"
+    file.write_text(config)
+    assert run(["tasks", "list", "--config", str(file), "--data", str(tmp_path / "data")]) == 2
+    assert "broken.toml" in capsys.readouterr().err
+    assert not (tmp_path / "data").exists()
+
+
+def test_init_writes_a_file_that_loads_and_never_writes_over_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "stillhouse.toml"
+    assert run(["init", "--file", str(file)]) == 0
+    assert run(["tasks", "list", "--config", str(file), "--data", str(tmp_path / "data")]) == 0
+    assert run(["init", "--file", str(file)]) == 2
+    assert "is there already" in capsys.readouterr().err
+
+
+def test_doctor_names_what_is_missing(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["doctor", "--json", *options]) == 1
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    (missing,) = (row for row in found if row["level"] == "missing" and row["subject"] == "upstreams.openai")
+    assert "cannot be reached" in missing["text"]
+    assert {"level": "ok", "subject": "store", "text": "SQLite file is in order"} in found
+
+
+def test_a_taken_port_is_named_with_its_setting() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(OperationError, match=rf"127\.0\.0\.1:{port} is taken .*gateway\.port"):
+            check_ports({"gateway.port": ("127.0.0.1", port)})
