@@ -40,7 +40,7 @@ class World:
     teacher: Callable[[Ports], Teacher]
     training: str  # the keys of [tasks.triage.training]
     rollout: str  # the keys of [tasks.triage.rollout]
-    collected: int = 560
+    collected: int = 480
     holdout: float = 0.16
     seed: int = 1
     at_once: int = 12
