@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO_DATA ?= data/demo
 
-.PHONY: demo test check lint types unit faults acceptance browser lock clean
+.PHONY: demo test check lint types unit browser lock clean
 
 demo: .venv/.ready
 	$(BIN)/python -m examples.demo --data $(DEMO_DATA)
@@ -22,9 +22,9 @@ types: .venv/.ready
 	$(BIN)/mypy
 
 unit: .venv/.ready
-	$(BIN)/pytest --ignore=tests/faults --ignore=tests/acceptance --ignore=tests/browser
+	$(BIN)/pytest --ignore=tests/browser
 
-faults acceptance browser: .venv/.ready
+browser: .venv/.ready chromium
 	$(BIN)/pytest tests/$@
 
 # torch first and unhashed: its CPU and CUDA builds share a version but not a hash (docs/dependencies.md).
