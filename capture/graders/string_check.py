@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from capture.graders.grader import version_of
-from capture.graders.sample import MISSING, Sample, text_of
-from capture.graders.text_similarity import compared
+from capture.graders.sample import Sample
+from capture.graders.text_similarity import measured
 from capture.settings import GraderSettings
 
 CODE = 1
@@ -31,11 +31,4 @@ class StringCheck:
         return version_of(self.settings, CODE)
 
     def score(self, sample: Sample) -> float | None:
-        if sample.reference is None:
-            return None
-        reference, output = compared(sample, self.settings)
-        if reference is MISSING:
-            return None
-        if output is MISSING:
-            return 0.0
-        return float(OPERATIONS[self.settings.operation](text_of(output), text_of(reference)))
+        return measured(sample, self.settings, OPERATIONS[self.settings.operation])
