@@ -44,7 +44,7 @@ class World:
     holdout: float = 0.16
     seed: int = 1
     at_once: int = 12
-    per_s: float = 5.0  # while the rollout is on: what two cores can answer as student, teacher and app together
+    per_s: float = 3.5  # while the rollout is on: what two cores can answer as student, teacher and app together
     beats_base_by: float = 0.3
     spoilt_strength: float = 0.35  # what is left of the adapter in the second act
 
@@ -60,8 +60,8 @@ TICKETS = World(
     response_format=tickets.RESPONSE_FORMAT,
     teacher=stand_in,
     training='base = "smollm2-135m-instruct"\nepochs = 3',
-    rollout="shares = [0.1, 0.5, 0.95]\nmargin = 0.1\nalpha = 0.05\nminimum_pairs = 30\nminimum_sessions = 20\n"
-    "watch_share = 1.0",
+    rollout="shares = [0.1, 0.5, 0.95]\nmargin = 0.2\nalpha = 0.05\nminimum_pairs = 30\nminimum_sessions = 20\n"
+    "watch_share = 1.0\ndeadline_s = 20",
 )
 
 
