@@ -158,7 +158,10 @@ class ViewSettings(_Frozen):
 
 
 class GuardrailSettings(_Frozen):
+    """What a rollout is guarded by: a metric that may get worse by `smallest` (a fraction) at most."""
+
     smallest: float = Field(0.02, ge=0, lt=1)
+    target: float | None = Field(None, gt=0)  # latency, first_event: milliseconds; cost: US dollars an answer
 
 
 class RolloutSettings(_Frozen):
@@ -168,15 +171,19 @@ class RolloutSettings(_Frozen):
     margin: float = 0.03
     alpha: float = 0.05
     gates: tuple[str, ...] = ()  # graders that must all be proven; empty: the task's first grader
-    guardrails: dict[str, GuardrailSettings] = {}
+    guardrails: dict[str, GuardrailSettings] = {}  # empty: what suits the task's kind, see students/presets.py
+    slices: dict[str, str] = {}  # declared ones: name -> JSON pointer into the request ("/metadata/tier")
     minimum_pairs: int = 50  # at each stage
     minimum_sessions: int = 20
     minimum_hours: float = 0
     undecided_after_pairs: int = 5000
+    undecided_after_hours: float | None = None
+    most_fallbacks: float = 0.2  # the part of the student's requests that may fall back before the next step
+    pairs_between_false_alarms: float = 10_000  # of the drift detector, on average
     pair_share: float = Field(1.0, gt=0, le=1)  # part of the eligible traffic that is paired
     watch_share: float = Field(0.1, gt=0, le=1)  # the same at full, where pairs cost for ever
     deadline_s: float | None = None
-    wait_for_person_before: tuple[float, ...] = ()
+    wait_for_person_before: tuple[float, ...] = ()  # shares; resuming the rollout lets it enter
     spend_cap_usd: float | None = None  # a day, for background calls
 
 
