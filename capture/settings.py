@@ -51,6 +51,7 @@ class UpstreamSettings(_Frozen):
     api_key_file: Path | None = None
     worker_key_env: str | None = None
     training_allowed: bool = False
+    fine_tuning: tuple[str, ...] = ()  # models that may be fine-tuned there, with the worker's key and at its cost
     models: tuple[str, ...] = ("*",)
     stream_usage: Literal["as_sent", "ask"] = "as_sent"
     connect_timeout_s: float = 5
@@ -187,6 +188,21 @@ class RolloutSettings(_Frozen):
     spend_cap_usd: float | None = None  # a day, for background calls
 
 
+class EvaluationSettings(_Frozen):
+    """How a task's students are examined."""
+
+    base_rows: int | None = Field(None, ge=1)  # holdout rows for the untuned and the few-shot base, drawn evenly; all
+    few_shot: int = Field(0, ge=0, le=8)  # examples in the prompt of the base that students have to beat; 0: none
+
+
+class LoopSettings(_Frozen):
+    """When a task builds, trains, evaluates and rolls out anew by itself, and what of it waits for a person."""
+
+    after_rows: int | None = Field(None, ge=1)  # new accepted rows since the last turn; None: only by hand
+    wait_for_person: tuple[Literal["build", "train", "evaluate", "rollout"], ...] = ()
+    proof: Literal["mean", "interval"] = "mean"  # what must lie above the incumbent: the mean, or its whole interval
+
+
 class TaskSettings(_Frozen):
     """One narrow, named workload that gets distilled."""
 
@@ -201,6 +217,8 @@ class TaskSettings(_Frozen):
     training: TrainingSettings = TrainingSettings()
     view: ViewSettings = ViewSettings()
     rollout: RolloutSettings = RolloutSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    loop: LoopSettings = LoopSettings()
 
 
 class CaptureSettings(_Frozen):
@@ -220,6 +238,14 @@ class StudentServerSettings(_Frozen):
     allow_hub: bool = False
 
 
+class FineTuningSettings(_Frozen):
+    """What clients may do by `/v1/files` and `/v1/fine_tuning/jobs`; models of upstreams are offered by these."""
+
+    bases: tuple[str, ...] = ("smollm2-135m-instruct",)  # that this machine trains; see `stillhouse models list`
+    file_bytes: int = Field(512 * 1024 * 1024, ge=1)  # the most of one file
+    total_bytes: int = Field(10 * 1024 * 1024 * 1024, ge=1)  # the most of all files of one key
+
+
 class ConsoleSettings(_Frozen):
     """Where the console listens. A public bind is refused unless something in front of it asks who is there."""
 
@@ -233,6 +259,7 @@ class PriceSettings(_Frozen):
 
     input: float
     output: float
+    training: float | None = None  # per token of the rows, each time that it is seen; no list has these
 
 
 class Settings(BaseSettings):
@@ -247,6 +274,7 @@ class Settings(BaseSettings):
     upstreams: dict[str, UpstreamSettings] = {}
     tasks: dict[str, TaskSettings] = {}
     students: StudentServerSettings = StudentServerSettings()
+    fine_tuning: FineTuningSettings = FineTuningSettings()
     console: ConsoleSettings = ConsoleSettings()
     prices: dict[str, PriceSettings] = {}
 

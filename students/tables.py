@@ -1,6 +1,19 @@
 """This room's tables. Times are Unix seconds, durations milliseconds, costs US dollars (null: unknown)."""
 
-from sqlalchemy import Boolean, Column, Double, ForeignKey, Index, Integer, String, Table, Text, UniqueConstraint, text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
 
 from capture.db import metadata
 from capture.tables import Json
@@ -8,12 +21,15 @@ from capture.tables import Json
 MOVING = text("state IN ('running', 'paused')")
 """One rollout of a task at a time: an incumbent at full is none."""
 
+UNENDED = text("ended_at IS NULL")
+"""One turn of a task's loop at a time."""
+
 fine_tunes = Table(
     "fine_tunes",
     metadata,
     Column("id", String, primary_key=True),
-    Column("task", String, nullable=False),
-    Column("dataset_id", String, ForeignKey("datasets.id"), nullable=False),
+    Column("task", String, nullable=False),  # "" for a job of the API that named none
+    Column("dataset_id", String, ForeignKey("datasets.id")),  # null: trained on a client's file
     Column("base", String, nullable=False),
     Column("trainer", String, nullable=False),  # local, or an upstream's name
     Column("settings", Json, nullable=False),  # capture.settings.TrainingSettings
@@ -24,9 +40,39 @@ fine_tunes = Table(
     Column("student_id", String),
     Column("trained_tokens", Integer),
     Column("cost_usd", Double),
+    Column("key_id", String),  # whose job it is, where it came by /v1/fine_tuning/jobs
+    Column("asked", Json),  # students.jobs.Asked: what that client asked for; null: it did not come that way
     Column("created_at", Double, nullable=False),
     Column("started_at", Double),
     Column("ended_at", Double),
+)
+
+files = Table(  # of purpose fine-tune, as /v1/files took them; the bytes lie in the data folder
+    "files",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("key_id", String),
+    Column("filename", Text, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("sha256", String, nullable=False),
+    Column("lines", Integer, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double),
+)
+
+hosted_runs = Table(  # what trainings at upstreams must not forget: see students/training/hosted.py
+    "hosted_runs",
+    metadata,
+    Column("run", String, primary_key=True),  # the fine-tune's id
+    Column("upstream", String, nullable=False),
+    Column("plan", Json, nullable=False),  # students.training.TrainingPlan
+    Column("sha256", String),  # of the rows
+    Column("file_id", String),  # the upload's, at the upstream
+    Column("asked_at", Double),  # since when a job may exist
+    Column("job_id", String),
+    Column("cancel_asked", Boolean, nullable=False),
+    Column("result", Json),  # students.training.Artefact
+    Index("hosted_runs_file", "upstream", "sha256"),
 )
 
 fine_tune_events = Table(
@@ -58,6 +104,7 @@ students = Table(
     Column("view", Json, nullable=False),  # capture.settings.ViewSettings it was trained with
     Column("fingerprints", Json, nullable=False),  # prompt versions among its training rows
     Column("tools", Boolean, nullable=False),
+    Column("key_id", String),  # the gateway key that alone may call it; null: all may
     Column("created_at", Double, nullable=False),
 )
 
@@ -80,8 +127,9 @@ evaluations = Table(
     metadata,
     Column("id", String, primary_key=True),
     Column("task", String, nullable=False),
-    Column("dataset_id", String, ForeignKey("datasets.id"), nullable=False),
+    Column("dataset_id", String, ForeignKey("datasets.id")),  # null: captured traffic is replayed
     Column("students", Json, nullable=False),  # ids
+    Column("asked", Json, nullable=False, default=dict),  # students.asking.Asked: what is examined beside them, and how
     Column("state", String, nullable=False),  # queued, running, succeeded, failed
     Column("progress", Json, nullable=False),  # {"done": n, "total": n}
     Column("report", Json, nullable=False),  # students.evaluation.Report
@@ -93,13 +141,41 @@ evaluations = Table(
 evaluation_answers = Table(
     "evaluation_answers",
     metadata,
-    Column("dataset_id", String, primary_key=True),
+    Column("dataset_id", String, primary_key=True),  # or replay:TASK
     Column("exchange_id", String, primary_key=True),
-    Column("student_id", String, primary_key=True),
+    Column("student_id", String, primary_key=True),  # or another key of who answered, and how
     Column("output", Text, nullable=False),
     Column("error", Text),
     Column("duration_ms", Double, nullable=False),
+    Column("cost_usd", Double),
     Column("scores", Json, nullable=False),
+)
+
+loop_turns = Table(
+    "loop_turns",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("task", String, nullable=False),
+    Column("state", String, nullable=False),  # running, waiting (for a person), rolled_out, ended, failed, stopped
+    Column("step", String, nullable=False),  # build, train, evaluate, rollout: what is under way, or waited before
+    Column("approved", Json, nullable=False),  # steps that a person let it enter
+    Column("settings", Json, nullable=False),  # capture.settings.LoopSettings, frozen at the start
+    Column("since", Double, nullable=False),  # rows captured after this and until `until` were the new ones
+    Column("until", Double, nullable=False),
+    Column("rows", Integer, nullable=False),  # how many of them were accepted
+    Column("dataset_id", String),
+    Column("fine_tune_id", String),
+    Column("student_id", String),
+    Column("incumbent_id", String),  # the student at full when this one was evaluated
+    Column("evaluation_id", String),
+    Column("rollout_id", String),
+    Column("record", Json, nullable=False),  # [{"at", "who", "text"}], oldest first
+    Column("outcome", Text),
+    Column("who", String, nullable=False),  # loop, or a person
+    Column("created_at", Double, nullable=False),
+    Column("ended_at", Double),
+    Index("loop_turns_task", "task", "created_at"),
+    Index("loop_turns_one", "task", unique=True, sqlite_where=UNENDED, postgresql_where=UNENDED),
 )
 
 rollouts = Table(
@@ -129,6 +205,9 @@ observations = Table(
     Column("id", String, primary_key=True),
     Column("rollout_id", String, ForeignKey("rollouts.id", ondelete="CASCADE"), nullable=False),
     Column("marks", Text, nullable=False),  # one letter an exchange, in order: students.observing.Mark
+    Column(
+        "measures", Json, nullable=False
+    ),  # in the same order: [ms to the first byte, ms, US dollars], null: unknown
     Index("observations_rollout", "rollout_id", "id"),
 )
 
@@ -190,7 +269,7 @@ spend = Table(
     Column("id", String, primary_key=True),
     Column("at", Double, nullable=False),
     Column("task", String, nullable=False),
-    Column("purpose", String, nullable=False),  # shadow, pairing, judge, training, evaluation
+    Column("purpose", String, nullable=False),  # shadow, pairing, judge, training, evaluation, relabelling
     Column("upstream", String, nullable=False),
     Column("model", String, nullable=False),
     Column("input_tokens", Integer, nullable=False),

@@ -14,12 +14,13 @@ from students.tables import evaluations
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One row of evaluations; `report` is None until it succeeded."""
+    """One row of evaluations; `report` is None until it succeeded, `dataset_id` where captured traffic was replayed."""
 
     id: str
     task: str
-    dataset_id: str
+    dataset_id: str | None
     students: tuple[str, ...]
+    asked: dict[str, Any]
     state: str
     progress: dict[str, Any]
     report: Report | None

@@ -96,8 +96,9 @@ def opened(evaluation_id: str) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         _badge(one)
         st.caption(when(one.created_at, page.zone()))
-        query = {"dataset": one.dataset_id}
-        st.page_link("views/datasets.py", label="Its dataset", icon=":material/dataset:", query_params=query)
+        if one.dataset_id:
+            query = {"dataset": one.dataset_id}
+            st.page_link("views/datasets.py", label="Its dataset", icon=":material/dataset:", query_params=query)
     if one.error:
         st.error(plain(one.error), icon=":material/error:")
     done, total = one.progress.get("done", 0), one.progress.get("total")

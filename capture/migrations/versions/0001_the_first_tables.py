@@ -51,6 +51,7 @@ def upgrade() -> None:
         sa.Column("output", sa.Text(), nullable=False),
         sa.Column("error", sa.Text(), nullable=True),
         sa.Column("duration_ms", sa.Double(), nullable=False),
+        sa.Column("cost_usd", sa.Double(), nullable=True),
         sa.Column("scores", JSON_, nullable=False),
         sa.PrimaryKeyConstraint("dataset_id", "exchange_id", "student_id"),
     )
@@ -137,11 +138,39 @@ def upgrade() -> None:
         )
 
     op.create_table(
+        "files",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("key_id", sa.String(), nullable=True),
+        sa.Column("filename", sa.Text(), nullable=False),
+        sa.Column("bytes", sa.BigInteger(), nullable=False),
+        sa.Column("sha256", sa.String(), nullable=False),
+        sa.Column("lines", sa.Integer(), nullable=False),
+        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.Column("expires_at", sa.Double(), nullable=True),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_table(
         "graded",
         sa.Column("task", sa.String(), nullable=False),
         sa.Column("graders", sa.String(), nullable=False),
         sa.PrimaryKeyConstraint("task"),
     )
+    op.create_table(
+        "hosted_runs",
+        sa.Column("run", sa.String(), nullable=False),
+        sa.Column("upstream", sa.String(), nullable=False),
+        sa.Column("plan", JSON_, nullable=False),
+        sa.Column("sha256", sa.String(), nullable=True),
+        sa.Column("file_id", sa.String(), nullable=True),
+        sa.Column("asked_at", sa.Double(), nullable=True),
+        sa.Column("job_id", sa.String(), nullable=True),
+        sa.Column("cancel_asked", sa.Boolean(), nullable=False),
+        sa.Column("result", JSON_, nullable=True),
+        sa.PrimaryKeyConstraint("run"),
+    )
+    with op.batch_alter_table("hosted_runs", schema=None) as batch_op:
+        batch_op.create_index("hosted_runs_file", ["upstream", "sha256"], unique=False)
+
     op.create_table(
         "keys",
         sa.Column("id", sa.String(), nullable=False),
@@ -165,6 +194,40 @@ def upgrade() -> None:
         sa.Column("ticked_at", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("name"),
     )
+    op.create_table(
+        "loop_turns",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("task", sa.String(), nullable=False),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("step", sa.String(), nullable=False),
+        sa.Column("approved", JSON_, nullable=False),
+        sa.Column("settings", JSON_, nullable=False),
+        sa.Column("since", sa.Double(), nullable=False),
+        sa.Column("until", sa.Double(), nullable=False),
+        sa.Column("rows", sa.Integer(), nullable=False),
+        sa.Column("dataset_id", sa.String(), nullable=True),
+        sa.Column("fine_tune_id", sa.String(), nullable=True),
+        sa.Column("student_id", sa.String(), nullable=True),
+        sa.Column("incumbent_id", sa.String(), nullable=True),
+        sa.Column("evaluation_id", sa.String(), nullable=True),
+        sa.Column("rollout_id", sa.String(), nullable=True),
+        sa.Column("record", JSON_, nullable=False),
+        sa.Column("outcome", sa.Text(), nullable=True),
+        sa.Column("who", sa.String(), nullable=False),
+        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.Column("ended_at", sa.Double(), nullable=True),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    with op.batch_alter_table("loop_turns", schema=None) as batch_op:
+        batch_op.create_index(
+            "loop_turns_one",
+            ["task"],
+            unique=True,
+            sqlite_where=sa.text("ended_at IS NULL"),
+            postgresql_where=sa.text("ended_at IS NULL"),
+        )
+        batch_op.create_index("loop_turns_task", ["task", "created_at"], unique=False)
+
     op.create_table(
         "prompt_versions",
         sa.Column("task", sa.String(), nullable=False),
@@ -223,6 +286,7 @@ def upgrade() -> None:
         sa.Column("view", JSON_, nullable=False),
         sa.Column("fingerprints", JSON_, nullable=False),
         sa.Column("tools", sa.Boolean(), nullable=False),
+        sa.Column("key_id", sa.String(), nullable=True),
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("name"),
@@ -268,8 +332,9 @@ def upgrade() -> None:
         "evaluations",
         sa.Column("id", sa.String(), nullable=False),
         sa.Column("task", sa.String(), nullable=False),
-        sa.Column("dataset_id", sa.String(), nullable=False),
+        sa.Column("dataset_id", sa.String(), nullable=True),
         sa.Column("students", JSON_, nullable=False),
+        sa.Column("asked", JSON_, nullable=False),
         sa.Column("state", sa.String(), nullable=False),
         sa.Column("progress", JSON_, nullable=False),
         sa.Column("report", JSON_, nullable=False),
@@ -286,7 +351,7 @@ def upgrade() -> None:
         "fine_tunes",
         sa.Column("id", sa.String(), nullable=False),
         sa.Column("task", sa.String(), nullable=False),
-        sa.Column("dataset_id", sa.String(), nullable=False),
+        sa.Column("dataset_id", sa.String(), nullable=True),
         sa.Column("base", sa.String(), nullable=False),
         sa.Column("trainer", sa.String(), nullable=False),
         sa.Column("settings", JSON_, nullable=False),
@@ -297,6 +362,8 @@ def upgrade() -> None:
         sa.Column("student_id", sa.String(), nullable=True),
         sa.Column("trained_tokens", sa.Integer(), nullable=True),
         sa.Column("cost_usd", sa.Double(), nullable=True),
+        sa.Column("key_id", sa.String(), nullable=True),
+        sa.Column("asked", JSON_, nullable=True),
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.Column("started_at", sa.Double(), nullable=True),
         sa.Column("ended_at", sa.Double(), nullable=True),
@@ -396,6 +463,7 @@ def upgrade() -> None:
         sa.Column("id", sa.String(), nullable=False),
         sa.Column("rollout_id", sa.String(), nullable=False),
         sa.Column("marks", sa.Text(), nullable=False),
+        sa.Column("measures", JSON_, nullable=False),
         sa.ForeignKeyConstraint(["rollout_id"], ["rollouts.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id"),
     )
@@ -499,9 +567,21 @@ def downgrade() -> None:
     op.drop_table("spend")
     op.drop_table("segments")
     op.drop_table("prompt_versions")
+    with op.batch_alter_table("loop_turns", schema=None) as batch_op:
+        batch_op.drop_index("loop_turns_task")
+        batch_op.drop_index(
+            "loop_turns_one", sqlite_where=sa.text("ended_at IS NULL"), postgresql_where=sa.text("ended_at IS NULL")
+        )
+
+    op.drop_table("loop_turns")
     op.drop_table("leases")
     op.drop_table("keys")
+    with op.batch_alter_table("hosted_runs", schema=None) as batch_op:
+        batch_op.drop_index("hosted_runs_file")
+
+    op.drop_table("hosted_runs")
     op.drop_table("graded")
+    op.drop_table("files")
     with op.batch_alter_table("feedback", schema=None) as batch_op:
         batch_op.drop_index(
             "feedback_unsettled", sqlite_where=sa.text("settled = 0"), postgresql_where=sa.text("NOT settled")
