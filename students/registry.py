@@ -39,6 +39,7 @@ class Student:
     fingerprints: frozenset[str]
     tools: bool
     created_at: float
+    key_id: str | None = None  # the gateway key that alone may call it
 
 
 @dataclass(frozen=True)
@@ -60,30 +61,44 @@ class Server:
 
 @dataclass(frozen=True)
 class Training:
-    """What a finished fine-tune tells about the student that came out of it."""
+    """What a finished fine-tune tells about the student that came out of it.
+
+    `folder` and `weights_hash` are a local one's; `upstream` and `upstream_model` those of one trained at an upstream.
+    `suffix` is what its owner wants to find in its name, `key_id` the gateway key that alone may call it.
+    """
 
     fine_tune_id: str
     task: str
     base: str
-    dataset_id: str
-    folder: str
-    weights_hash: str
+    dataset_id: str | None
     view: ViewSettings
     fingerprints: Sequence[str]
     tools: bool
+    folder: str | None = None
+    weights_hash: str | None = None
+    upstream: str | None = None
+    upstream_model: str | None = None
+    suffix: str | None = None
+    key_id: str | None = None
 
 
 def register_local(store: Store, training: Training, clock: Clock) -> Student:
     """The student of a fine-tune, made once: asking again for the same fine-tune returns the same student.
 
-    It answers under `ft:BASE:TASK:` and eight digits, as OpenAI names its own fine-tuned models.
+    It answers under `ft:BASE:TASK:` and eight digits, as OpenAI names its own fine-tuned models; where a client asked
+    for the fine-tune, under `ft:BASE:TASK:SUFFIX:` and the digits. One that was trained at an upstream keeps the name
+    that it got there.
     """
     digits = _digest(training.fine_tune_id)
+    suffix = "" if training.suffix is None else f"{training.suffix}:"
     values = {
         "id": f"st_{digits}",
-        "name": f"ft:{training.base}:{training.task}:{digits[:8]}",
+        "name": training.upstream_model or f"ft:{training.base}:{training.task}:{suffix}{digits[:8]}",
         "task": training.task,
-        "kind": "local",
+        "kind": "registered" if training.upstream else "local",
+        "upstream": training.upstream,
+        "upstream_model": training.upstream_model,
+        "key_id": training.key_id,
         "base": training.base,
         "fine_tune_id": training.fine_tune_id,
         "dataset_id": training.dataset_id,

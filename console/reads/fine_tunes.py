@@ -18,7 +18,7 @@ class FineTune:
 
     id: str
     task: str
-    dataset_id: str
+    dataset_id: str | None
     base: str
     trainer: str
     settings: dict[str, Any]
@@ -29,6 +29,8 @@ class FineTune:
     student_id: str | None
     trained_tokens: int | None
     cost_usd: float | None
+    key_id: str | None
+    asked: dict[str, Any] | None
     created_at: float
     started_at: float | None
     ended_at: float | None

@@ -132,8 +132,9 @@ def _facts(job: reads.FineTune) -> None:
             st.metric(label, value, width=136)
     with st.expander("Settings", key="fine-tune-settings"):
         st.json({"id": job.id, "dataset": job.dataset_id, "base": job.base, "trainer": job.trainer, **job.settings})
-    query = {"dataset": job.dataset_id}
-    st.page_link("views/datasets.py", label="Its dataset", icon=":material/dataset:", query_params=query)
+    if job.dataset_id:
+        query = {"dataset": job.dataset_id}
+        st.page_link("views/datasets.py", label="Its dataset", icon=":material/dataset:", query_params=query)
 
 
 def _events(events: list[reads.Event]) -> None:
