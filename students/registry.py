@@ -71,11 +71,11 @@ class Training:
     task: str
     base: str
     dataset_id: str | None
+    folder: str | None
+    weights_hash: str | None
     view: ViewSettings
     fingerprints: Sequence[str]
     tools: bool
-    folder: str | None = None
-    weights_hash: str | None = None
     upstream: str | None = None
     upstream_model: str | None = None
     suffix: str | None = None
