@@ -13,9 +13,11 @@ from capture.exchange import Assignment
 from capture.ids import new_id
 from capture.tables import exchanges, feedback
 from students.leases import Lease, acquire, fence, mark_tick
+from students.observing import Measure
 from students.policy import policy_of
+from students.presets import FEEDBACK, LIVE
 from students.registry import LIVE_STATES
-from students.rollouts import ERRORS, Rollout, rollout_of, supersede
+from students.rollouts import NEEDS_PERSON, WAITS_FOR_PERSON, Rollout, rollout_of, supersede
 from students.standing import Pair, Standing, standing_of
 from students.tables import observations, pairs, rollouts, student_servers, students, verdicts
 from students.verdicts import Verdict, decide
@@ -27,7 +29,6 @@ MOST_OBSERVATIONS = 100
 MOST_SCORES = 200
 """What one turn of one rollout takes in: a tick's cost does not depend on the history."""
 
-NEEDS_PERSON = "needs_person"
 WANTING = ("no_evidence", "grader_missing", "minimum_not_met", "undecided")
 """Reasons for a hold that more pairs would mend."""
 
@@ -62,11 +63,16 @@ class _Look:
 
 
 def tick(
-    store: Store, clock: Callable[[], float], holder: str, obstacles: Mapping[str, str] = MappingProxyType({})
+    store: Store,
+    clock: Callable[[], float],
+    holder: str,
+    obstacles: Mapping[str, str] = MappingProxyType({}),
+    sampling: Mapping[str, float] = MappingProxyType({}),
 ) -> Tick:
     """Take or keep the lease, give every live rollout its turn, and write that the controller ticked.
 
-    `obstacles`: by rollout, why its pairs are off at present; a hold for want of evidence says so. A rollout that a
+    `obstacles`: by rollout, why its pairs are off at present; a hold for want of evidence says so. `sampling`: by task,
+    the part of its traffic that is kept (1 where it is not named), since only that part is marked. A rollout that a
     person changed meanwhile has its turn at the next tick. Raises StaleLeaseError when another
     controller leads now: what was under way is not written. Any other error stops the tick before its mark, on purpose:
     gateways that see no tick for a minute send everything to the teacher.
@@ -79,7 +85,9 @@ def tick(
         look = _look(store, rollout_id, clock())
         if look is not None:
             try:
-                verdict = _turn(store, look, lease, clock(), obstacles.get(rollout_id))
+                verdict = _turn(
+                    store, look, lease, clock(), (obstacles.get(rollout_id), sampling.get(look.rollout.task, 1.0))
+                )
             except MovedError:
                 continue
             consumed += len(look.pairs)
@@ -119,9 +127,10 @@ def _said(connection: Connection, rollout: Rollout, now: float) -> Sequence[Row[
 
     By the time of their writing, a few seconds late, so that none is passed over that commits after a later one.
     """
-    names = [name for name in rollout.policy.guardrails if name != ERRORS]
+    names = [name for name in rollout.policy.guardrails if name not in LIVE]
     if not names:
         return ()
+    names += [""] if FEEDBACK in names else []
     since, after = rollout.evidence.get("said_until") or (rollout.created_at, "")
     columns = (feedback.c.id, feedback.c.name, feedback.c.value, feedback.c.created_at, exchanges.c.assignment)
     later = (feedback.c.created_at > since) | ((feedback.c.created_at == since) & (feedback.c.id > after))
@@ -139,12 +148,19 @@ def _last_decision(connection: Connection, rollout_id: str) -> tuple[str, str, i
     return None if row is None else (row.kind, row.reason, row.stage)
 
 
-def _turn(store: Store, look: _Look, lease: Lease, now: float, obstacle: str | None = None) -> Verdict | None:
-    """Count the look's evidence, decide, and write it all in one fenced transaction; the verdict if it is news."""
+def _turn(
+    store: Store, look: _Look, lease: Lease, now: float, known: tuple[str | None, float] = (None, 1.0)
+) -> Verdict | None:
+    """Count the look's evidence, decide, and write it all in one fenced transaction; the verdict if it is news.
+
+    `known`: the obstacle to pairs, if there is one, and the part of the traffic that is kept.
+    """
+    obstacle, sampling_rate = known
     standing = _counted(look, now)
+    standing.sampling_rate = sampling_rate
     rollout = look.rollout
-    hours = (now - rollout.stage_at) / 3600
-    verdict = decide(standing.tally.policy, rollout.stage, standing.evidence(hours, look.capacity_per_s))
+    evidence = standing.evidence(standing.seconds / 3600, look.capacity_per_s)
+    verdict = decide(standing.tally.policy, rollout.stage, evidence)
     if verdict.kind == "advance" and rollout.state != "running":
         verdict = _held(verdict, rollout)
     if obstacle is not None and verdict.reason in WANTING:
@@ -170,9 +186,10 @@ def _counted(look: _Look, now: float) -> Standing:
     for row in look.pairs:
         standing.add_pair(Pair(row.session, row.differences, row.slices))
     for row in look.said:
-        standing.add_score(row.name, row.assignment == Assignment.STUDENT, float(row.value))
+        standing.add_score(row.name or FEEDBACK, row.assignment == Assignment.STUDENT, float(row.value))
         standing.said_until = [row.created_at, row.id]
-    standing.add_marks("".join(row.marks for row in look.observations), now)
+    marks = "".join(row.marks for row in look.observations)
+    standing.add_marks(marks, now, [Measure(*found) for row in look.observations for found in row.measures])
     return standing
 
 
@@ -208,7 +225,7 @@ def _move(connection: Connection, look: _Look, verdict: Verdict, by: tuple[Stand
         if verdict.stage == len(rollout.policy.shares) and not rollout.dry_run:
             values["state"] = "full"
             supersede(connection, rollout.task, rollout.id, now)
-    elif verdict.reason == NEEDS_PERSON and rollout.state == "running":
+    elif verdict.reason in (NEEDS_PERSON, WAITS_FOR_PERSON) and rollout.state == "running":
         values["state"] = "paused"  # it asks, and waits for whoever resumes, promotes or aborts it
     unchanged = (
         (rollouts.c.id == rollout.id) & (rollouts.c.state == rollout.state) & (rollouts.c.stage == rollout.stage)

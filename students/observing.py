@@ -1,13 +1,19 @@
 """Owns what live exchanges say about a rollout without a pair: one mark each, counted by assignment."""
 
 import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
+from typing import Any
 
 from sqlalchemy import insert, select
 
 from capture.db import Store
-from capture.exchange import Arm, Assignment, Exchange
+from capture.exchange import Answer, Arm, Assignment, Exchange
 from capture.ids import new_id
+from capture.prices import cost_usd
+from capture.settings import PriceSettings
 from students.tables import observations, rollouts
 
 
@@ -47,45 +53,74 @@ def mark_of(exchange: Exchange) -> Mark | None:
     return Mark.STUDENT_GOOD if good else Mark.STUDENT_BAD
 
 
+@dataclass(frozen=True)
+class Measure:
+    """How long one exchange took and what it cost; None: not known."""
+
+    first_ms: float | None = None
+    duration_ms: float | None = None
+    cost_usd: float | None = None
+
+    def to_list(self) -> list[float | None]:
+        return [self.first_ms, self.duration_ms, self.cost_usd]
+
+
+UNKNOWN = Measure()
+
+
+@dataclass(frozen=True)
+class _Seen:
+    mark: Mark
+    measure: Measure
+
+
 class Observer:
     """Gathers marks in memory and writes them as one row a rollout and flush. Thread-safe.
 
     A worker that is killed loses the marks since its last flush: they are a sample of what went on, and its size never
-    depends on how it went.
+    depends on how it went. `prices` are the settings' own.
     """
 
-    def __init__(self) -> None:
-        self._marks: dict[str, list[str]] = {}
+    def __init__(self, prices: Mapping[str, PriceSettings] = MappingProxyType({})) -> None:
+        self._prices = prices
+        self._seen: dict[str, list[_Seen]] = {}
         self._lock = threading.Lock()
 
-    def see(self, exchange: Exchange) -> None:
+    def see(self, exchange: Exchange, answer: Answer | None = None) -> None:
         mark = mark_of(exchange)
         if mark is not None:
+            seen = _Seen(mark, self._measured(exchange, answer))
             with self._lock:
-                self._marks.setdefault(str(exchange.rollout), []).append(mark)
+                self._seen.setdefault(str(exchange.rollout), []).append(seen)
+
+    def _measured(self, exchange: Exchange, answer: Answer | None) -> Measure:
+        usage = None if answer is None else answer.usage
+        cost = cost_usd(exchange.served_model or exchange.model, usage, self._prices)
+        return Measure(exchange.first_ms, exchange.duration_ms, cost)
 
     def flush(self, store: Store) -> int:
         """Write what was gathered; how many marks. What cannot be written now is kept for the next time."""
         with self._lock:
-            taken, self._marks = self._marks, {}
+            taken, self._seen = self._seen, {}
         if not taken:
             return 0
         try:
             with store.write() as connection:
                 known = set(connection.execute(select(rollouts.c.id).where(rollouts.c.id.in_(taken))).scalars())
-                rows = [
-                    {"id": new_id(), "rollout_id": rollout, "marks": "".join(marks)}
-                    for rollout, marks in taken.items()
-                    if rollout in known
-                ]
+                rows = [_row(rollout, seen) for rollout, seen in taken.items() if rollout in known]
                 if rows:
                     connection.execute(insert(observations), rows)
         except Exception:
             self._give_back(taken)
             raise
-        return sum(len(marks) for marks in taken.values())
+        return sum(len(seen) for seen in taken.values())
 
-    def _give_back(self, taken: dict[str, list[str]]) -> None:
+    def _give_back(self, taken: dict[str, list[_Seen]]) -> None:
         with self._lock:
-            for rollout, marks in taken.items():
-                self._marks[rollout] = marks + self._marks.get(rollout, [])
+            for rollout, seen in taken.items():
+                self._seen[rollout] = seen + self._seen.get(rollout, [])
+
+
+def _row(rollout: str, seen: list[_Seen]) -> dict[str, Any]:
+    marks = "".join(one.mark for one in seen)
+    return {"id": new_id(), "rollout_id": rollout, "marks": marks, "measures": [one.measure.to_list() for one in seen]}

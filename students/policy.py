@@ -17,6 +17,8 @@ class Guardrail:
 
     metric: str
     smallest: float = 0.02
+    target: float | None = None
+    """Of latency and first_event in milliseconds, of cost in US dollars an answer; None: the metric has none."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ def policy_of(settings: RolloutSettings, graders: Collection[str]) -> Policy:
     is watched, for harm beyond the margin: a student that was accepted as slightly worse is not rolled back for it.
     """
     gates = settings.gates or tuple(graders)[:1]
-    guardrails = tuple(Guardrail(metric, chosen.smallest) for metric, chosen in settings.guardrails.items())
+    guardrails = tuple(Guardrail(name, one.smallest, one.target) for name, one in settings.guardrails.items())
     policy = Policy(
         gates=gates,
         shares=(SHADOW, *settings.shares),
@@ -63,6 +65,9 @@ def policy_of(settings: RolloutSettings, graders: Collection[str]) -> Policy:
         minimum_sessions=settings.minimum_sessions,
         minimum_hours=settings.minimum_hours,
         undecided_after_pairs=settings.undecided_after_pairs,
+        undecided_after_hours=settings.undecided_after_hours,
+        most_fallbacks=settings.most_fallbacks,
+        pairs_between_false_alarms=settings.pairs_between_false_alarms,
         wait_for_person_before=settings.wait_for_person_before,
         spend_cap_usd=settings.spend_cap_usd,
     )

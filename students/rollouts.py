@@ -11,17 +11,19 @@ from capture.db import Store
 from capture.errors import NotFoundError, RefusedError
 from capture.graders.registry import default_graders
 from capture.ids import new_id
-from capture.settings import GuardrailSettings, RolloutSettings, TaskSettings
+from capture.settings import RolloutSettings, TaskSettings
+from students.pace import teacher_pace
 from students.policy import policy_of
+from students.presets import BUILT_IN, Pace, guardrails_of
 from students.registry import LIVE_STATES, Student, load_student, want
+from students.slices import check_declared
 from students.tables import evaluations, rollouts, verdicts
 
 Clock = Callable[[], float]
 
-ERRORS = "errors"
-"""The guardrail over every exchange by assignment: was the client answered without an error?"""
+NEEDS_PERSON, WAITS_FOR_PERSON = "needs_person", "waits_for_person"
+"""Reasons of a hold that pauses a rollout until a person resumes, promotes or aborts it."""
 
-LEAST_SMALLEST = 0.02
 STAGE_ANEW = -1
 """In place of a standing's stage: the controller begins the counts of the rollout's stage anew."""
 
@@ -81,8 +83,7 @@ def start(store: Store, request: Start, task: TaskSettings, clock: Clock) -> Rol
     forced with a reason) and a task that has a rollout under way; NotFoundError for a student that is not there. An
     incumbent at full stays: the new rollout takes its share from it, and gives it back when it is rolled back.
     """
-    graders = tuple(default_graders(task))
-    policy = _frozen(request.policy or task.rollout, graders)
+    policy = frozen_policy(request.policy or task.rollout, task, teacher_pace(store, request.task))
     student = load_student(store, request.student)
     _check_student(store, request, student)
     now = clock()
@@ -116,13 +117,14 @@ def start(store: Store, request: Start, task: TaskSettings, clock: Clock) -> Rol
     return load_rollout(store, str(values["id"]))
 
 
-def _frozen(settings: RolloutSettings, graders: Sequence[str]) -> RolloutSettings:
-    """The policy with everything written out that would otherwise follow the task's settings later on."""
-    policy = policy_of(settings, graders)
-    guardrails = dict(settings.guardrails)
-    if not guardrails:
-        guardrails = {rail.metric: GuardrailSettings(smallest=rail.smallest) for rail in policy.guardrails}
-        guardrails[ERRORS] = GuardrailSettings(smallest=LEAST_SMALLEST)
+def frozen_policy(settings: RolloutSettings, task: TaskSettings, pace: Pace) -> RolloutSettings:
+    """The policy with everything written out that would otherwise follow the task's settings later on.
+
+    Raises RefusedError for one that cannot be met.
+    """
+    check_declared(settings.slices)
+    policy = policy_of(settings, (*default_graders(task), *BUILT_IN))
+    guardrails = guardrails_of(task.kind, settings, policy.gates, pace)
     return settings.model_copy(update={"gates": policy.gates, "guardrails": guardrails})
 
 
@@ -152,58 +154,74 @@ def _attempt(connection: Connection, task: str) -> int:
 
 def pause(store: Store, rollout_id: str, who: str, clock: Clock) -> Rollout:
     """Keep the share as it is: evidence goes on, harm still rolls back, nothing advances."""
-    return _act(store, rollout_id, ("pause", ("running",), {"state": "paused"}), (who, ""), clock)
+    return _act(store, rollout_id, ("pause", ("running",), lambda _row: {"state": "paused"}), (who, ""), clock)
 
 
 def resume(store: Store, rollout_id: str, who: str, clock: Clock) -> Rollout:
-    """Let a paused rollout go on; one that paused by itself, undecided, gets its stage's whole bound again."""
-    changes: dict[str, Any] = {"state": "running"}
-    rollout = load_rollout(store, rollout_id)
-    if rollout.reason == "needs_person":
-        changes |= {"stage_at": clock(), "evidence": {**rollout.evidence, "stage": STAGE_ANEW}}
+    """Let a paused rollout go on.
+
+    One that paused by itself, undecided, gets its stage's whole bound again. One that waited for a person before the
+    next stage may enter it now, as soon as (and only while) its proof stands.
+    """
+
+    def changes(row: Row[Any]) -> dict[str, Any]:
+        if row.reason == NEEDS_PERSON:
+            return {"state": "running", "stage_at": clock(), "evidence": {**row.evidence, "stage": STAGE_ANEW}}
+        if row.reason == WAITS_FOR_PERSON:
+            return {"state": "running", "evidence": {**row.evidence, "agreed": row.stage}}
+        return {"state": "running"}
+
     return _act(store, rollout_id, ("resume", ("paused",), changes), (who, ""), clock)
 
 
 def abort(store: Store, rollout_id: str, who: str, reason: str, clock: Clock) -> Rollout:
     """End a rollout at any stage: all its traffic goes back at once."""
     changes = {"state": "aborted", "share": 0.0, "ended_at": clock()}
-    return _act(store, rollout_id, ("abort", LIVE_STATES, changes), (who, reason), clock)
+    return _act(store, rollout_id, ("abort", LIVE_STATES, lambda _row: changes), (who, reason), clock)
 
 
 def promote(store: Store, rollout_id: str, who: str, reason: str, clock: Clock) -> Rollout:
-    """Move a rollout on by one stage, by a person's will instead of by proof. Raises RefusedError without a reason."""
-    if not reason:
+    """Move a rollout on by one stage, by a person's will instead of by proof. Raises RefusedError without a reason.
+
+    A dry run gets no share of the traffic by it.
+    """
+    if not reason.strip():
         raise RefusedError("promoting by hand needs a reason")
-    rollout = load_rollout(store, rollout_id)
-    shares = rollout.policy.shares
-    if rollout.stage >= len(shares):
-        raise RefusedError(f"rollout {rollout.id} is at its last stage")
-    stage = rollout.stage + 1
-    last = stage == len(shares)
-    changes = {"stage": stage, "share": shares[stage - 1], "stage_at": clock(), "state": "full" if last else "running"}
-    return _act(
-        store, rollout.id, ("promote", ("running", "paused"), changes), (who, reason), clock, stage=rollout.stage
-    )
+
+    def changes(row: Row[Any]) -> dict[str, Any]:
+        shares = RolloutSettings.model_validate(row.policy).shares
+        if row.stage >= len(shares):
+            raise RefusedError(f"rollout {rollout_id} is at its last stage")
+        stage = row.stage + 1
+        full = stage == len(shares) and not row.dry_run
+        share = 0.0 if row.dry_run else shares[stage - 1]
+        return {"stage": stage, "share": share, "stage_at": clock(), "state": "full" if full else "running"}
+
+    return _act(store, rollout_id, ("promote", ("running", "paused"), changes), (who, reason), clock)
+
+
+Changes = Callable[[Row[Any]], dict[str, Any]]
+"""The rollout's row, locked → the columns that an action sets."""
 
 
 def _act(
     store: Store,
     rollout_id: str,
-    action: tuple[str, Sequence[str], dict[str, Any]],
+    action: tuple[str, Sequence[str], Changes],
     by: tuple[str, str],
     clock: Clock,
-    stage: int | None = None,
 ) -> Rollout:
     """One change by a person, in one transaction with its row in verdicts; only from the states that allow it."""
-    kind, states, changes = action
+    kind, states, changes_of = action
+    who, reason = by
     now = clock()
     with store.write() as connection:
         row = connection.execute(select(rollouts).where(rollouts.c.id == rollout_id).with_for_update()).one_or_none()
         if row is None:
             raise NotFoundError(f"no rollout {rollout_id!r}; `stillhouse rollouts status` shows them")
-        if row.state not in states or stage not in (None, row.stage):
+        if row.state not in states:
             raise RefusedError(f"cannot {kind} rollout {rollout_id}: it is {row.state} at stage {row.stage}")
-        who, reason = by
+        changes = changes_of(row)
         note = reason or f"{kind} by {who}"
         connection.execute(update(rollouts).where(rollouts.c.id == rollout_id).values(**changes, reason=note))
         if changes.get("state") == "full":

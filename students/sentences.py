@@ -118,6 +118,8 @@ def fallbacks(policy: Policy, rate: float) -> str:
 
 
 def capacity(share: float, capacity_share: float) -> str:
+    if not capacity_share:
+        return "how much traffic there is cannot be said yet, so neither that the student can carry more of it"
     return f"the student was measured to carry {percent(capacity_share)} of the traffic, not {percent(share)}"
 
 

@@ -1,19 +1,21 @@
 """Owns what the controller remembers of one rollout between two ticks: its tests, and this stage's counts."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from students.observing import Mark
+from students.observing import UNKNOWN, Mark, Measure
 from students.policy import Policy
-from students.rollouts import ERRORS
+from students.presets import COST, ERRORS, FALLBACKS, FIRST_EVENT, LATENCY
 from students.slices import UNPROVEN
 from students.tally import Evidence, Tally
 
 MOST_PROMPTS = 20
 RATE_WINDOW_S = 30.0
 """Time constant of the smoothed rate of eligible requests."""
+LONGEST_TICK_S = 60.0
+"""What one tick may add to a stage's hours: neither a controller that was silent nor a clock that jumped adds more."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +43,19 @@ class Standing:
     rate_per_s: float | None = None
     """Eligible requests a second, smoothed; None before the first look."""
     seen_at: float = 0.0
+    seconds: float = 0.0
+    """How long the controller has watched this stage, as its ticks show: the clock's jumps do not count."""
+    agreed: int | None = None
+    """The stage at which a person let the rollout enter the next one."""
+    sampling_rate: float = 1.0
+    """The part of the task's traffic that is kept, and so is marked. Not kept here: it is the task's."""
     said_until: list[Any] | None = None
     """Time (Unix seconds) and id of the last score of a person that was counted."""
 
     def enter(self, stage: int) -> None:
         """Begin a stage: pairs carry over, counts and what is compared by assignment start anew."""
         self.stage = stage
-        self.sessions, self.assigned, self.fallbacks = [], 0, 0
+        self.sessions, self.assigned, self.fallbacks, self.seconds = [], 0, 0, 0.0
         self.tally.enter_stage()
 
     def add_pair(self, pair: Pair) -> None:
@@ -76,38 +84,63 @@ class Standing:
             del self.prompts[fingerprint]
         return proven
 
-    def add_marks(self, marks: str, now: float) -> None:
-        """Count live exchanges by assignment, in their order."""
-        for mark in map(Mark, marks):
-            self.tally.add_value(ERRORS, mark.student, float(mark.good))
+    def add_marks(self, marks: str, now: float, measures: Sequence[Measure] = ()) -> None:
+        """Count live exchanges by assignment, in their order; `measures` are theirs, where they are known."""
+        for number, mark in enumerate(map(Mark, marks)):
             self.assigned += mark.student
             self.fallbacks += mark.fallback
+            for metric, value in self._values(mark, measures[number] if measures else UNKNOWN):
+                self.tally.add_value(metric, mark.student, value)
         self._smooth(len(marks), now)
+
+    def _values(self, mark: Mark, measure: Measure) -> list[tuple[str, float]]:
+        """What one exchange says, each in [0, 1] and 1 the best; one that failed was not in time."""
+        found = [(ERRORS, float(mark.good)), (FALLBACKS, float(not mark.fallback))]
+        for metric, taken in ((FIRST_EVENT, measure.first_ms), (LATENCY, measure.duration_ms)):
+            target = self.tally.target(metric)
+            if target is not None and (taken is not None or not mark.good):
+                found.append((metric, float(mark.good and taken is not None and taken <= target)))
+        most = self.tally.target(COST)
+        if most is not None and measure.cost_usd is not None:
+            found.append((COST, 1.0 - min(1.0, measure.cost_usd / most)))
+        return found
 
     def add_score(self, metric: str, student: bool, value: float) -> None:
         """Count a score in [0, 1] that somebody gave a live answer, by assignment."""
         self.tally.add_value(metric, student, value)
 
+    def pass_time(self, now: float) -> float:
+        """Let the stage's hours go on to `now` (Unix seconds); how many seconds have passed since the last time."""
+        elapsed_s = max(0.0, now - self.seen_at) if self.seen_at else 0.0
+        self.seconds += min(elapsed_s, LONGEST_TICK_S)
+        self.seen_at = now
+        return elapsed_s
+
     def _smooth(self, count: int, now: float) -> None:
-        if self.seen_at and now > self.seen_at:
-            elapsed_s = now - self.seen_at
+        elapsed_s = self.pass_time(now)
+        if elapsed_s:
             rate, weight = count / elapsed_s, min(1.0, elapsed_s / RATE_WINDOW_S)
             self.rate_per_s = rate if self.rate_per_s is None else self.rate_per_s + weight * (rate - self.rate_per_s)
-        self.seen_at = now
 
     def evidence(self, hours_at_stage: float, capacity_per_s: float | None) -> Evidence:
         """All that a decision looks at."""
-        share = None
-        if capacity_per_s is not None and self.rate_per_s:
-            share = capacity_per_s / self.rate_per_s
+        share = None if capacity_per_s is None else self._carried(capacity_per_s)
         return replace(
             self.tally.evidence(),
             sessions_at_stage=len(self.sessions),
             hours_at_stage=max(0.0, hours_at_stage),
             fallback_rate=self.fallbacks / self.assigned if self.assigned else None,
             capacity_share=share,
+            person_agreed=self.agreed == self.stage,
             attempt=self.attempt,
         )
+
+    def _carried(self, capacity_per_s: float) -> float | None:
+        """The part of the traffic that the student can carry. None: there is no traffic, so there is no limit; 0: how
+        much there is cannot be said yet, so nothing says that it can carry more."""
+        if self.rate_per_s is None:
+            return 0.0
+        return capacity_per_s * self.sampling_rate / self.rate_per_s if self.rate_per_s else None
 
     def to_state(self) -> dict[str, Any]:
         """JSON-ready; `standing_of` goes on identically."""
@@ -116,7 +149,18 @@ class Standing:
         return {"tally": self.tally.to_state(), "prompts": prompts, **kept}
 
 
-_KEPT = ("stage", "attempt", "sessions", "assigned", "fallbacks", "rate_per_s", "seen_at", "said_until")
+_KEPT = (
+    "stage",
+    "attempt",
+    "sessions",
+    "assigned",
+    "fallbacks",
+    "rate_per_s",
+    "seen_at",
+    "seconds",
+    "agreed",
+    "said_until",
+)
 
 
 def standing_of(policy: Policy, state: Mapping[str, Any]) -> Standing:

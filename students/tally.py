@@ -60,7 +60,7 @@ class Evidence:
     fallback_rate: float | None = None
     """The part of the student's requests at this stage that the teacher had to answer; None: there were none."""
     capacity_share: float | None = None
-    """The largest share that the student was measured to carry; None: not measured, and no limit."""
+    """The largest share that the student was measured to carry; None: not measured, and no limit; 0: not known."""
     person_agreed: bool = False
     """A person has let the rollout enter the next stage."""
     attempt: int = 1
@@ -75,6 +75,7 @@ class Tally:
 
     def __init__(self, policy: Policy, floor: float = 1.0) -> None:
         self.policy, self.floor = policy, floor
+        self._targets = {guard.metric: guard.target for guard in policy.guardrails}
         self.pairs_at_stage = 0
         self.appeared = 0
         """How many harm tests have appeared so far; unpaired ones appear anew at each stage."""
@@ -123,6 +124,10 @@ class Tally:
         if (metric, place) not in self._unpaired:
             self._unpaired[metric, place] = TwoSample(self._next_harm(guard, floor=1.0))
         self._unpaired[metric, place].update(student, value)
+
+    def target(self, metric: str) -> float | None:
+        """The target of a guardrail; None where it has none, or the policy has no such guardrail."""
+        return self._targets.get(metric)
 
     def _next_harm(self, guard: Guardrail, floor: float) -> Harm:
         self.appeared += 1

@@ -90,7 +90,8 @@ def _obstacle(policy: Policy, stage: int, evidence: Evidence) -> Finding:
     if evidence.fallback_rate is not None and evidence.fallback_rate > policy.most_fallbacks:
         return _held(policy, stage, evidence, "fallbacks", say.fallbacks(policy, evidence.fallback_rate))
     if evidence.capacity_share is not None and evidence.capacity_share < share:
-        return _held(policy, stage, evidence, "capacity", say.capacity(share, evidence.capacity_share))
+        reason = "capacity" if evidence.capacity_share else "traffic_unknown"
+        return _held(policy, stage, evidence, reason, say.capacity(share, evidence.capacity_share))
     if share in policy.wait_for_person_before and not evidence.person_agreed:
         return "hold", "waits_for_person", say.held(policy, stage, say.waits_for_person(policy, share, evidence))
     return None

@@ -79,11 +79,11 @@ def run(settings: Settings, stopping: threading.Event, clock: Callable[[], float
         trainers={"local": trainer},
         models=lambda name: bases.pull(name, settings.models_folder, allow_hub=settings.students.allow_hub),
     )
-    observer = Observer()
+    observer = Observer(settings.prices)
     pairer = Pairer(store, settings, client, redactor(settings), clock)
 
     def on_stored(exchange: Exchange, request: dict[str, Any], answer: Answer, task: str | None) -> None:
-        observer.see(exchange)
+        observer.see(exchange, answer)
         pairer.offer(exchange, request, answer, task)
 
     shipper = Shipper(store, settings, tasks(), on_stored, clock)
@@ -96,7 +96,7 @@ def run(settings: Settings, stopping: threading.Event, clock: Callable[[], float
             Loop("score", lambda: score_new(store, tasks(), clock), SCORE_EVERY_S),
             Loop("pair", lambda: _pair(pairer, tasks), TICK_EVERY_S),
             Loop("truths", _sweeping(store, tasks), SCORE_EVERY_S),
-            Loop("rollouts", lambda: _tick(store, clock, holder, pairer, observer), TICK_EVERY_S),
+            Loop("rollouts", lambda: _tick(store, clock, holder, (pairer, observer, tasks)), TICK_EVERY_S),
             Loop("workflows", workflows.start_queued, TICK_EVERY_S),
             Loop("replicas", lambda: _beat(replica, workflows, stopping), BEAT_EVERY_S),
             Loop("forget", lambda: forget_erased(store), FORGET_EVERY_S),
@@ -170,9 +170,11 @@ def _sweeping(store: Store, tasks: Tasks) -> Callable[[], int]:
     return lambda: sweeper.sweep(tasks())
 
 
-def _tick(store: Store, clock: Callable[[], float], holder: str, pairer: Pairer, observer: Observer) -> int:
+def _tick(store: Store, clock: Callable[[], float], holder: str, beside: tuple[Pairer, Observer, Tasks]) -> int:
+    pairer, observer, tasks = beside
     observer.flush(store)
-    found = tick(store, clock, holder, dict(pairer.obstacles))
+    sampling = {name: task.sampling.rate for name, task in tasks().items()}
+    found = tick(store, clock, holder, dict(pairer.obstacles), sampling)
     for verdict in found.verdicts:
         log.info("verdict", kind=verdict.kind, reason=verdict.reason, share=verdict.share, sentence=verdict.sentence)
     return 0

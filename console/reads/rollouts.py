@@ -51,10 +51,10 @@ def policy(rollout: Rollout) -> Policy:
 
 
 def evidence_of(rollout: Rollout, now: float) -> Evidence:
-    """What the tests said at the controller's last turn, with the hours that have passed since."""
+    """What the tests said at the controller's last turn, with the time that has passed since."""
     standing = standing_of(policy(rollout), rollout.evidence)
-    until = rollout.ended_at or now
-    evidence = standing.evidence((until - rollout.stage_at) / 3600, None)
+    standing.pass_time(rollout.ended_at or now)
+    evidence = standing.evidence(standing.seconds / 3600, None)
     if standing.stage != rollout.stage:  # the controller has not had its turn at this stage yet
         return replace(evidence, pairs_at_stage=0, sessions_at_stage=0, fallback_rate=None)
     return evidence

@@ -23,6 +23,7 @@ from capture.settings import (
 from students import controller, leases, rollouts
 from students.controller import tick
 from students.leases import StaleLeaseError
+from students.observing import UNKNOWN, Measure
 from students.registry import register_upstream
 from students.rollouts import Rollout, Start, load_rollout, start
 from tests.factories.store import add_exchange
@@ -98,9 +99,11 @@ def add_pairs(
     return [row["id"] for row in rows]
 
 
-def observe(store: Store, rollout: Rollout, marks: str) -> None:
+def observe(store: Store, rollout: Rollout, marks: str, measure: Measure = UNKNOWN) -> None:
+    measures = [measure.to_list() for _ in marks]
+    row = {"id": new_id(), "rollout_id": rollout.id, "marks": marks, "measures": measures}
     with store.write() as connection:
-        connection.execute(insert(tables.observations).values(id=new_id(), rollout_id=rollout.id, marks=marks))
+        connection.execute(insert(tables.observations).values(row))
 
 
 def verdict_rows(store: Store, rollout: Rollout) -> list[tuple[str, str]]:
@@ -305,10 +308,28 @@ def test_no_step_beyond_the_measured_capacity(store: Store, clock: Clock) -> Non
         clock.now += 1
         observe(store, rollout, "T" * 100)
         tick(store, clock, "a")
-    assert load_rollout(store, rollout.id).stage == 1  # the rate was unknown at the first look
-    add_pairs(store, load_rollout(store, rollout.id), [0.0] * 50)
-    tick(store, clock, "a")
+    assert load_rollout(store, rollout.id).stage == 0
+    reasons = [reason for _, reason in verdict_rows(store, rollout)]
+    assert reasons[1:] == ["traffic_unknown", "capacity"]
+    assert "1 %" in rollouts.list_verdicts(store, rollout.id)[-1].sentence
+
+
+def test_the_capacity_is_compared_with_all_the_traffic_not_with_what_is_kept_of_it(store: Store, clock: Clock) -> None:
+    rollout = begin(store, clock)
+    with store.write() as connection:
+        values = {"student_id": rollout.student_id, "state": "ready", "capacity_per_s": 3.0, "seen_at": clock.now}
+        connection.execute(insert(tables.student_servers).values(values))
+    add_pairs(store, rollout, [0.0] * 200)
+    for _ in range(3):  # 10 marks a second, a tenth of the traffic
+        clock.now += 1
+        observe(store, rollout, "T" * 10)
+        tick(store, clock, "a", sampling={"triage": 0.1})
     assert verdict_rows(store, rollout)[-1] == ("hold", "capacity")
+    for _ in range(2):
+        clock.now += 1
+        observe(store, rollout, "T" * 10)
+        tick(store, clock, "a")
+    assert load_rollout(store, rollout.id).stage == 1
 
 
 def test_one_rollout_of_a_task_at_a_time(store: Store, clock: Clock) -> None:
