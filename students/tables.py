@@ -70,6 +70,7 @@ hosted_runs = Table(  # what trainings at upstreams must not forget: see student
     Column("file_id", String),  # the upload's, at the upstream
     Column("asked_at", Double),  # since when a job may exist
     Column("job_id", String),
+    Column("last_event", String),  # of the job, that was passed on
     Column("cancel_asked", Boolean, nullable=False),
     Column("result", Json),  # students.training.Artefact
     Index("hosted_runs_file", "upstream", "sha256"),

@@ -33,6 +33,10 @@ class TrainingPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     threads: int = 0  # 0: one for each core
     checkpoint_every_s: float = 20.0
     card: dict[str, str] = {}  # what the model card says about where the student came from
+    name: str = ""  # of the fine-tune, unlike any other's: hosted trainers find their job again by it
+    suffix: str = ""  # what its owner wants to find in a hosted model's name
+    validation_rows: tuple[str, ...] = ()  # files of rows for the validation loss, in place of a share of `rows`
+    hyperparameters: dict[str, int | float | str] = {}  # for a hosted trainer, as OpenAI names them; rest: its choice
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,10 +48,14 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     validation_loss: float | None = None
     tokens_per_s: float | None = None
     seconds_left: float | None = None
+    said: str | None = None  # worth an event of its own: what a hosted trainer reports, or why it is waited for
 
 
 class Artefact(msgspec.Struct, frozen=True, kw_only=True):
-    """The finished student: a folder of its own (merged safetensors in bf16, tokenizer, model card)."""
+    """The finished student: a folder of its own (merged safetensors in bf16, tokenizer, model card).
+
+    From a hosted trainer: `model` at its upstream, no folder, no hash; the loss is 0 where it told none.
+    """
 
     folder: str
     weights_hash: str  # sha256 of model.safetensors
@@ -58,6 +66,8 @@ class Artefact(msgspec.Struct, frozen=True, kw_only=True):
     loss: float
     validation_loss: float | None
     seconds: float
+    model: str | None = None
+    cost_usd: float | None = None
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):

@@ -164,6 +164,7 @@ def upgrade() -> None:
         sa.Column("file_id", sa.String(), nullable=True),
         sa.Column("asked_at", sa.Double(), nullable=True),
         sa.Column("job_id", sa.String(), nullable=True),
+        sa.Column("last_event", sa.String(), nullable=True),
         sa.Column("cancel_asked", sa.Boolean(), nullable=False),
         sa.Column("result", JSON_, nullable=True),
         sa.PrimaryKeyConstraint("run"),
