@@ -22,6 +22,7 @@ from students.caps import Caps
 from students.clients import Client, Reply, student_target, teacher_target
 from students.comparison import Case, Judge, compare, judges_of
 from students.pairs import Drafted, insert_pair, watched
+from students.presets import built_in_judges
 from students.registry import LIVE_STATES, Student, load_student, server_of
 from students.rollouts import Rollout, rollout_of
 from students.slices import UNPROVEN, slices_of
@@ -93,7 +94,8 @@ def candidate(watching: Watched, exchange: Exchange, request: dict[str, Any], an
     share = paired_share(rollout)
     if share < 1 and uniform("pair", f"{rollout.id}\0{exchange.id}") >= share:
         return "not_sampled"
-    ours = exchange.arm == Arm.STUDENT and exchange.rollout == rollout.id
+    # By the student, not by the rollout: an incumbent answers under a newer rollout what that leaves to the teacher.
+    ours = exchange.arm == Arm.STUDENT and exchange.rollout is not None and exchange.student == student.name
     return Candidate(watching, "canary" if ours else "shadow", exchange, request, answer, reason is not None)
 
 
@@ -153,7 +155,8 @@ class Pairer:
             task = tasks.get(rollout.task)
             if task is not None:
                 student = load_student(self._store, rollout.student_id)
-                live.setdefault(rollout.task, []).append(Watched(rollout, student, task, tuple(judges_of(task))))
+                judges = (*judges_of(task), *built_in_judges(task, watched(rollout.policy)))
+                live.setdefault(rollout.task, []).append(Watched(rollout, student, task, judges))
         self._live = live
         self.obstacles = {key: why for key, why in self.obstacles.items() if key in {one.id for one in found}}
 
@@ -279,7 +282,8 @@ class Pairer:
         output = student.answer if student.error is None else None
         result = compare(watching.judges, Case(found.request, teacher, output, second))
         label = label_of(self._kept(found, teacher), watching.task.label)
-        slices = slices_of(found.request, found.fingerprint, label, exchange.key_id)
+        declared = watching.rollout.policy.slices
+        slices = slices_of(found.request, found.fingerprint, label, exchange.key_id, declared)
         draft = Drafted(
             rollout_id=watching.rollout.id,
             exchange_id=exchange.id,

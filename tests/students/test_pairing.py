@@ -150,7 +150,12 @@ def test_shadow_waits_for_its_truth_and_then_counts(store: Store) -> None:
         one = exchange("a")
         scene.ask_all([(one, request_of("my card is lost"), saying("loan"))], lambda: len(scene.rows()) == 1)
     row = scene.rows()[0]
-    assert (row.state, row.differences, row.served, row.slices["label"]) == ("waiting", {}, False, "loan")
+    assert (row.state, row.differences, row.served, row.slices["label"]) == (
+        "waiting",
+        {"refusals": 0.0},
+        False,
+        "loan",
+    )
     assert student.requests[0]["model"] == "served"
     assert student.requests[0]["temperature"] == 0.3
     assert teacher.requests == []  # a gate with truth needs no second answer of the teacher
@@ -161,8 +166,8 @@ def test_shadow_waits_for_its_truth_and_then_counts(store: Store) -> None:
     record(store, Feedback(id=one.id, kind="truth", value={"category": "card"}), None, clock, lambda _id, value: value)
     assert sweeper.sweep({"triage": scene.task}) == 1
     row = scene.rows()[0]
-    assert (row.state, row.differences) == ("scored", {"category": 1.0})
-    assert (row.student_scores, row.teacher_scores) == ({"category": 1.0}, {"category": 0.0})
+    assert (row.state, row.differences) == ("scored", {"refusals": 0.0, "category": 1.0})
+    assert (row.student_scores["category"], row.teacher_scores["category"]) == (1.0, 0.0)
 
 
 def put_exchange(store: Store, one: Exchange) -> None:
@@ -200,7 +205,7 @@ def test_without_truth_the_teacher_is_asked_twice(store: Store) -> None:
         scene = Scene(store, teacher, student, task_of(TEACHER_GRADER))
         scene.ask_all([(exchange("a"), request_of("hello"), saying("card"))], lambda: len(scene.rows()) == 1)
     row = scene.rows()[0]
-    assert (row.state, row.differences) == ("scored", {"same": 1.0})
+    assert (row.state, row.differences) == ("scored", {"same": 1.0, "refusals": 0.0})
     assert row.teacher_second == '{"category": "x"}'
     assert teacher.authorizations == ["Bearer sk-worker"]
     assert (teacher.requests[0]["model"], teacher.requests[0]["temperature"]) == ("large", 0.3)
@@ -213,7 +218,7 @@ def test_without_truth_the_teacher_is_asked_twice(store: Store) -> None:
 def test_what_the_student_served_is_put_to_the_teacher(store: Store) -> None:
     with ChatServer(lambda _: "") as student, ChatServer(lambda _: '{"category": "card"}') as teacher:
         scene = Scene(store, teacher, student, task_of(TRUTH_GRADER))
-        served = exchange("a", Arm.STUDENT, scene.rollout)
+        served = exchange("a", Arm.STUDENT, scene.rollout, student=scene.student.name)
         scene.ask_all([(served, request_of("hello"), saying("loan"))], lambda: len(scene.rows()) == 1)
     row = scene.rows()[0]
     assert (row.served, row.student_output, row.teacher_output) == (
@@ -222,6 +227,32 @@ def test_what_the_student_served_is_put_to_the_teacher(store: Store) -> None:
         '{"category": "card"}',
     )
     assert student.requests == []
+
+
+@pytest.mark.usefixtures("worker_key")
+def test_what_the_incumbent_answered_is_not_taken_for_the_newer_students_own(store: Store) -> None:
+    """Under a newer rollout the incumbent answers what that leaves to the teacher: both arms have to be asked."""
+    with ChatServer(lambda _: '{"category": "card"}') as student, ChatServer(lambda _: '{"category": "x"}') as teacher:
+        scene = Scene(store, teacher, student, task_of(TRUTH_GRADER))
+        by_incumbent = exchange("a", Arm.STUDENT, scene.rollout, student="ft:older")
+        scene.ask_all([(by_incumbent, request_of("hello"), saying("loan"))], lambda: len(scene.rows()) == 1)
+    row = scene.rows()[0]
+    assert (row.served, row.student_output, row.teacher_output) == (
+        False,
+        '{"category": "card"}',
+        '{"category": "x"}',
+    )
+
+
+def test_built_in_metrics_and_declared_slices_need_no_grader_of_the_task(store: Store) -> None:
+    task = task_of(TRUTH_GRADER, slices={"tier": "/metadata/tier"})
+    with ChatServer(lambda _: "I'm sorry, but I cannot help.") as student, ChatServer(lambda _: "") as teacher:
+        scene = Scene(store, teacher, student, task)
+        request = {**request_of("hello"), "metadata": {"tier": "gold"}}
+        scene.ask_all([(exchange("a"), request, saying("card"))], lambda: len(scene.rows()) == 1)
+    row = scene.rows()[0]
+    assert row.differences == {"refusals": -1.0}  # the task's own grader waits for its truth
+    assert row.slices["tier"] == "gold"
 
 
 def test_one_pair_a_session_and_day(store: Store) -> None:

@@ -22,7 +22,7 @@ from capture.settings import Settings, ViewSettings, load
 from capture.spool import Spool, open_spool
 from students import rollouts
 from students.assignment import arm_for
-from students.registry import Training, register_local
+from students.registry import Training, load_student, register_local
 from students.rollouts import Rollout, Start, load_rollout
 from tests.fakes.chat_server import ChatServer
 from tests.students.test_worker import stop, worker
@@ -69,6 +69,7 @@ class World:
 
     def __init__(self, store: Store, spool: Spool, teacher: Reader, student: Reader) -> None:
         self.store, self.spool, self.teacher, self.student = store, spool, teacher, student
+        self.name = ""  # that the student answers under
         self.numbers = itertools.count(1)
         self.bad_answers = 0
 
@@ -81,7 +82,8 @@ class World:
             arm = Arm.STUDENT if assignment == Assignment.STUDENT else Arm.TEACHER
             said = (self.student if arm == Arm.STUDENT else self.teacher)(request)
             self.bad_answers += arm == Arm.STUDENT and label not in said
-            one = exchange(request, said, session=session, rollout=rollout.id, assignment=assignment, arm=arm)
+            noted = {"session": session, "rollout": rollout.id, "student": self.name}
+            one = exchange(request, said, assignment=assignment, arm=arm, **noted)
             assert self.spool.append(encode(one))
             truth = Feedback(id=one.id, kind="truth", value={"category": label})
             record(self.store, truth, None, time.time, lambda _id, value: value)
@@ -161,6 +163,7 @@ def test_to_full_by_proof_and_back_by_proof(settings: Settings, store: Store, tm
     world = World(store, spool, Reader("teacher", 0.08), student)
     with ChatServer(student) as server, worker(settings, tmp_path) as process:
         rollout = begin(store, settings, server.url)
+        world.name = load_student(store, rollout.student_id).name
         full = world.until(rollout.id, {"full", "rolled_back"}, tmp_path / "worker.log")
         assert (full.state, full.share) == ("full", 0.95)
         student.wrong = 0.9
@@ -184,6 +187,7 @@ def test_a_bad_student_never_leaves_shadow(settings: Settings, store: Store, tmp
     world = World(store, spool, Reader("teacher", 0.08), student)
     with ChatServer(student) as server, worker(settings, tmp_path) as process:
         rollout = begin(store, settings, server.url)
+        world.name = load_student(store, rollout.student_id).name
         ended = world.until(rollout.id, {"full", "rolled_back"}, tmp_path / "worker.log")
         assert stop(process) == 0
     spool.close()
