@@ -9,15 +9,14 @@ from typing import Any
 import msgspec
 from sqlalchemy import insert, select, update
 
-from capture.datasets import Row, load_card, rows
 from capture.errors import NotFoundError, RefusedError
 from capture.ids import new_id
 from capture.settings import TrainingSettings, ViewSettings
-from students import bases
+from students.job_rows import VALIDATION, base_of, source_of
+from students.jobs import LOCAL, Asked
 from students.registry import Training, register_local, want
 from students.tables import fine_tune_events, fine_tunes
-from students.training import Trainer, TrainingPlan
-from students.view import student_view
+from students.training import Estimate, Trainer, TrainingPlan
 from students.workshop import Workshop
 
 PROGRESS_EVERY_S = 0.5
@@ -40,9 +39,10 @@ def folder_of(shop: Workshop, fine_tune_id: str) -> Path:
 
 
 def write_rows(shop: Workshop, fine_tune_id: str) -> None:
-    """The dataset's train split as JSONL, each row's request through `student_view`, its target as the last message.
+    """What is learnt as JSONL, each row's request through `student_view`, its target as the last message.
 
-    Repeatable: the same dataset and view, the same bytes. Raises RefusedError for a dataset that is not ready.
+    The rows are the dataset's train split, or those of the file that a client of the API named. Repeatable: the same
+    rows and view, the same bytes. Raises RefusedError for a dataset that is not ready.
     """
     job = _load(shop, fine_tune_id)
     if job.state in FINISHED:
@@ -51,43 +51,31 @@ def write_rows(shop: Workshop, fine_tune_id: str) -> None:
         _cancelled(shop, fine_tune_id)
         return
     change(shop, fine_tune_id, {"state": "running", "started_at": job.started_at or shop.clock()})
-    task = shop.load_tasks().get(job.task)
-    if task is None:
-        raise NotFoundError(f"task {job.task!r} is gone")
     folder = folder_of(shop, fine_tune_id)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    tools = any(row.request.get("tools") for row in rows(shop.store, job.dataset_id, "train"))
-    if tools and not bases.find(job.base, allow_hub=shop.settings.students.allow_hub).tools:
+    source = source_of(shop, job, folder)
+    if source.tools and job.trainer == LOCAL and not base_of(shop, job.base).tools:
         raise RefusedError(f"the rows have tools, and base {job.base} knows none: choose another base or other rows")
     fingerprints: set[str] = set()
     count = 0
     with (folder / "rows.jsonl.new").open("wb") as lines:
-        for row in rows(shop.store, job.dataset_id, "train"):
-            lines.write(msgspec.json.encode(line_of(row, task.view, tools), order="sorted") + b"\n")
-            fingerprints |= {row.fingerprint} if row.fingerprint else set()
+        for line, fingerprint in source.lines:
+            lines.write(msgspec.json.encode(line, order="sorted") + b"\n")
+            fingerprints |= {fingerprint} if fingerprint else set()
             count += 1
         lines.flush()
         os.fsync(lines.fileno())
     (folder / "rows.jsonl.new").rename(folder / "rows.jsonl")
     lesson = Lesson(
         rows=count,
-        view=task.view.model_dump(mode="json"),
+        view=source.view.model_dump(mode="json"),
         fingerprints=sorted(fingerprints),
-        tools=tools,
-        dataset_hash=load_card(shop.store, job.dataset_id).hash,
+        tools=source.tools,
+        dataset_hash=source.hash,
     )
     (folder / "lesson.json.new").write_bytes(msgspec.json.encode(lesson))
     (folder / "lesson.json.new").rename(folder / "lesson.json")
-    note(shop, fine_tune_id, "info", f"{count} training rows from dataset {job.dataset_id}", {"rows": count})
-
-
-def line_of(row: Row, view: ViewSettings, tools: bool) -> dict[str, Any]:
-    """One training line: OpenAI's shape, seen as the student will see live requests."""
-    seen = student_view(row.request, view, tools=tools)
-    line: dict[str, Any] = {"messages": [*seen["messages"], {"role": "assistant", **row.target}]}
-    if "tools" in seen:
-        line["tools"] = seen["tools"]
-    return line
+    note(shop, fine_tune_id, "info", f"{count} training rows from {source.name}", {"rows": count})
 
 
 def train(shop: Workshop, fine_tune_id: str) -> None:
@@ -104,7 +92,10 @@ def train(shop: Workshop, fine_tune_id: str) -> None:
     trainer = shop.trainers.get(job.trainer)
     if trainer is None:
         raise RefusedError(f"no trainer {job.trainer!r}; there are: {', '.join(shop.trainers) or 'none'}")
-    run = trainer.start(plan_of(shop, job))
+    plan = plan_of(shop, job)
+    if job.trainer != LOCAL:
+        _note_estimate(shop, fine_tune_id, trainer.estimate(plan))
+    run = trainer.start(plan)
     _follow(shop, fine_tune_id, trainer, run)
     shop.check()  # a run that the worker's own stop has ended is neither done nor cancelled
     artefact = trainer.artefact(run)
@@ -114,10 +105,24 @@ def train(shop: Workshop, fine_tune_id: str) -> None:
     for reason, count in artefact.dropped.items():
         note(shop, fine_tune_id, "warn", f"{count} rows left out: {reason}", {"reason": reason, "rows": count})
     done = f"trained on {artefact.rows} rows in {artefact.steps} steps, loss {artefact.loss:.3f}"
+    if artefact.model is not None:
+        done = f"{job.trainer} trained {artefact.model}"
     note(shop, fine_tune_id, "info", done, msgspec.to_builtins(artefact))
-    folder = str(Path(artefact.folder).resolve().relative_to(shop.data.resolve()))
-    result = Result(folder=folder, weights_hash=artefact.weights_hash, tokens=artefact.trained_tokens)
+    folder = str(Path(artefact.folder).resolve().relative_to(shop.data.resolve())) if artefact.folder else None
+    result = Result(
+        folder=folder,
+        weights_hash=artefact.weights_hash or None,
+        tokens=artefact.trained_tokens,
+        model=artefact.model,
+        cost_usd=artefact.cost_usd,
+    )
     save_result(shop, fine_tune_id, result)
+
+
+def _note_estimate(shop: Workshop, fine_tune_id: str, estimate: Estimate) -> None:
+    cost = "at a price that is not known" if estimate.cost_usd is None else f"about {estimate.cost_usd:.2f} USD"
+    message = f"about {estimate.tokens} tokens to train on, {cost}"
+    note(shop, fine_tune_id, "info", message, msgspec.to_builtins(estimate))
 
 
 def plan_of(shop: Workshop, job: Any) -> TrainingPlan:
@@ -125,8 +130,10 @@ def plan_of(shop: Workshop, job: Any) -> TrainingPlan:
     settings = TrainingSettings.model_validate(job.settings)
     folder = folder_of(shop, job.id)
     lesson = load_lesson(shop, job.id)
+    asked = None if job.asked is None else msgspec.convert(job.asked, Asked)
+    held = folder / VALIDATION
     return TrainingPlan(
-        base=str(shop.models(job.base)),
+        base=str(shop.models(job.base)) if job.trainer == LOCAL else job.base,
         base_name=job.base,
         rows=(str(folder / "rows.jsonl"),),
         folder=str(shop.data / "students" / job.id),
@@ -140,8 +147,18 @@ def plan_of(shop: Workshop, job: Any) -> TrainingPlan:
         validation=settings.validation,
         checkpoint_every_s=settings.checkpoint_every_s,
         seed=settings.seed,
-        card={"task": job.task, "dataset": job.dataset_id, "dataset_hash": lesson.dataset_hash or "", "run": job.id},
+        card=_card(job, lesson),
+        name=job.id,
+        suffix=(asked.suffix or "") if asked else "",
+        validation_rows=(str(held),) if held.exists() else (),
+        hyperparameters=msgspec.to_builtins(asked.wishes) if asked else {"n_epochs": max(1, round(settings.epochs))},
     )
+
+
+def _card(job: Any, lesson: Lesson) -> dict[str, str]:
+    if job.dataset_id is None:
+        return {"task": job.task, "file": msgspec.convert(job.asked, Asked).training_file, "run": job.id}
+    return {"task": job.task, "dataset": job.dataset_id, "dataset_hash": lesson.dataset_hash or "", "run": job.id}
 
 
 def _follow(shop: Workshop, fine_tune_id: str, trainer: Trainer, run: str) -> None:
@@ -149,6 +166,8 @@ def _follow(shop: Workshop, fine_tune_id: str, trainer: Trainer, run: str) -> No
     written_at, noted = -1e9, -1
     for progress in trainer.watch(run):
         shop.check()
+        if progress.said is not None:
+            note(shop, fine_tune_id, "info", progress.said, {})
         if time.monotonic() - written_at < PROGRESS_EVERY_S and progress.step < progress.total_steps:
             continue
         written_at = time.monotonic()
@@ -169,6 +188,7 @@ def register(shop: Workshop, fine_tune_id: str) -> None:
         return
     lesson = load_lesson(shop, fine_tune_id)
     result = load_result(shop, fine_tune_id)
+    asked = None if job.asked is None else msgspec.convert(job.asked, Asked)
     made = Training(
         fine_tune_id=fine_tune_id,
         task=job.task,
@@ -179,12 +199,16 @@ def register(shop: Workshop, fine_tune_id: str) -> None:
         view=ViewSettings.model_validate(lesson.view),
         fingerprints=lesson.fingerprints,
         tools=lesson.tools,
+        upstream=job.trainer if result.model else None,
+        upstream_model=result.model,
+        suffix=None if asked is None else asked.suffix or "",
+        key_id=job.key_id,
     )
     student = register_local(shop.store, made, shop.clock)
     want(shop.store, student.id, shop.clock)
     note(shop, fine_tune_id, "info", f"student {student.name} is registered", {"student": student.id})
     ended = {"state": "succeeded", "student_id": student.id, "trained_tokens": result.tokens, "ended_at": shop.clock()}
-    change(shop, fine_tune_id, ended)
+    change(shop, fine_tune_id, {**ended, "cost_usd": result.cost_usd})
 
 
 def load_lesson(shop: Workshop, fine_tune_id: str) -> Lesson:
@@ -192,11 +216,13 @@ def load_lesson(shop: Workshop, fine_tune_id: str) -> Lesson:
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """What a training left: the model's folder (relative to the data folder), its weights' hash, tokens learnt from."""
+    """What a training left: the model's folder (relative to the data folder) and its weights' hash, or its name."""
 
-    folder: str
-    weights_hash: str
+    folder: str | None
+    weights_hash: str | None
     tokens: int
+    model: str | None = None  # at the upstream that trained it
+    cost_usd: float | None = None
 
 
 def save_result(shop: Workshop, fine_tune_id: str, result: Result) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID
-from sqlalchemy import Table, select, update
+from sqlalchemy import ColumnElement, Table, select, true, update
 from sqlalchemy.engine import make_url
 
 from capture import datasets as dataset_room
@@ -65,13 +65,25 @@ class Workflows:
         return len(DBOS._recover_pending_workflows([executor]))
 
     def start_queued(self) -> int:
-        """Start the oldest queued row of each kind, where none of that kind is under way; how many were started."""
-        return sum(self._start_next(kind, table) for kind, table in KINDS.items())
+        """Start the oldest queued row of each kind, where none of that kind is under way; how many were started.
 
-    def _start_next(self, kind: str, table: Table) -> int:
+        Fine-tunes wait for those of the same trainer alone: one at an upstream keeps nothing here from training.
+        """
+        lanes: list[tuple[str, Table, ColumnElement[bool]]] = [
+            (kind, table, true()) for kind, table in KINDS.items() if kind != "fine_tune"
+        ]
+        lanes += [("fine_tune", fine_tunes, fine_tunes.c.trainer == trainer) for trainer in self._trainers()]
+        return sum(self._start_next(*lane) for lane in lanes)
+
+    def _trainers(self) -> Sequence[str]:
+        unfinished = select(fine_tunes.c.trainer).where(fine_tunes.c.state.in_(("queued", *GOING)))
         with self._shop.store.read() as connection:
-            going = connection.execute(select(table.c.id).where(table.c.state.in_(GOING)).limit(1)).scalar()
-            waiting = select(table.c.id).where(table.c.state == "queued").order_by(table.c.created_at, table.c.id)
+            return connection.execute(unfinished.distinct()).scalars().all()
+
+    def _start_next(self, kind: str, table: Table, lane: ColumnElement[bool]) -> int:
+        with self._shop.store.read() as connection:
+            going = connection.execute(select(table.c.id).where(table.c.state.in_(GOING), lane).limit(1)).scalar()
+            waiting = select(table.c.id).where(table.c.state == "queued", lane).order_by(table.c.created_at, table.c.id)
             queued = connection.execute(waiting.limit(1)).scalar()
         if going is not None:  # it has a workflow, unless the workflows' database was lost: then it gets a new one
             return self._start(kind, going)
