@@ -74,13 +74,32 @@ class Drift:
 
 
 def alarms(differences: Floats, drift: Drift) -> NDArray[np.int64]:
-    """Play `differences[runs, pairs]` through a detector, which is only read: the pair of each run's alarm, or 0."""
+    """Play `differences[runs, pairs]` through a detector, which is only read: the pair of each run's alarm, or 0.
+
+    NaN marks a pair that did not happen: it changes nothing but still counts in the pair's number.
+    """
     runs, pairs = differences.shape
     sums, log, alarm_at = Sums(*(np.zeros(runs) for _ in range(5))), np.zeros(runs), np.zeros(runs, dtype=np.int64)
     for pair in range(pairs):
-        log = _next(log, sums, drift.smallest, differences[:, pair], np.ones(runs))
+        happened = ~np.isnan(differences[:, pair])
+        if not happened.all():
+            log = _next_where(happened, log, sums, drift, differences[:, pair])
+        else:
+            log = _next(log, sums, drift.smallest, differences[:, pair], np.ones(runs))
         alarm_at[(alarm_at == 0) & (log >= math.log(drift.run_length))] = pair + 1
     return alarm_at
+
+
+def _next_where(
+    happened: NDArray[np.bool_], log: Floats, sums: Sums, drift: Drift, differences: Floats
+) -> NDArray[np.float64]:
+    """As `_next` for the runs in which the pair happened; the others stay as they are."""
+    some = Sums(*(value[happened] for value in vars(sums).values()))
+    after = log.copy()
+    after[happened] = _next(log[happened], some, drift.smallest, differences[happened], 1.0)
+    for name, value in vars(some).items():
+        getattr(sums, name)[happened] = value
+    return after
 
 
 def _next(log: Any, sums: Sums, smallest: float, difference: Any, weight: Any) -> Any:

@@ -1,14 +1,18 @@
-"""Owns made traffic: quality that is planted, in sessions and slices, with drift, duplicates and disorder."""
+"""Owns made traffic: planted quality, in sessions and slices, with drift, delays, duplicates, disorder and outages."""
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from students.evidence import Floats
+from students.playing import Traffic
 from students.policy import Guardrail, Policy
 
 GRADER = "truth"
+SILENT_H = 1 / 60
+"""How long gateways believe a controller that they do not hear of: a minute."""
 
 
 @dataclass(frozen=True)
@@ -44,28 +48,18 @@ class Plan:
     """The part of the pairs that is delivered twice."""
     reordered_within: int = 0
     """Pairs arrive up to so many places from where they belong."""
+    delayed_sessions: float = 0.0
+    """A pair's truth comes so many sessions after its request, on average (exponentially distributed)."""
+    outage_at: int | None = None
+    """From this session on, for `outage_sessions`, the store is away: nothing is counted or decided until its end, and
+    what was due comes all at once. Gateways go on by their last snapshot for SILENT_H, then ask the teacher alone."""
+    outage_sessions: int = 0
     sessions: int = 3_000
     sessions_per_hour: float = 100.0
     tick_every: int = 25
     """Pairs between two looks of the controller."""
     runs: int = 2_000
     seed: int = 1
-
-
-@dataclass(frozen=True)
-class Traffic:
-    """The same sessions, slices and order in every run; what goes wrong differs from run to run."""
-
-    session: NDArray[np.int64]
-    """Of each request, [requests]."""
-    slice: NDArray[np.int64]
-    """Of each request; 0 is none of those named, 1 the first of them."""
-    student_bad: NDArray[np.bool_]
-    """Whether the student answers it wrongly, [runs, requests]."""
-    taken: NDArray[np.int64]
-    """The requests that become pairs, in their order of arrival."""
-    differences: Floats
-    """Of those pairs, [runs, pairs]."""
 
 
 def made_traffic(plan: Plan, runs: int, source: np.random.Generator) -> Traffic:
@@ -77,9 +71,18 @@ def made_traffic(plan: Plan, runs: int, source: np.random.Generator) -> Traffic:
         teacher_bad = luck >= 1.0 - plan.teacher_wrong
     else:
         teacher_bad = source.random((runs, session.size)) < plan.teacher_wrong
-    taken = _taken(plan, session, source)
-    differences = teacher_bad[:, taken].astype(float) - student_bad[:, taken]
-    return Traffic(session, slices, student_bad, taken, differences)
+    taken, arrives = _taken(plan, session, source)
+    of_pairs = slices[taken]
+    return Traffic(
+        session=session,
+        student_bad=student_bad,
+        taken=taken,
+        arrives=arrives,
+        differences={GRADER: teacher_bad[:, taken].astype(float) - student_bad[:, taken]},
+        places={f"slice={one.name}": (of_pairs == number)[None] for number, one in enumerate(plan.slices, start=1)},
+        silent=_silent(plan, session),
+        requests_per_hour=plan.sessions_per_hour * plan.requests_per_session,
+    )
 
 
 def planted_difference(plan: Plan) -> float:
@@ -109,13 +112,39 @@ def _student_rates(plan: Plan, runs: int, slices: NDArray[np.int64], source: np.
     return np.repeat(drawn, plan.requests_per_session, axis=1)
 
 
-def _taken(plan: Plan, session: NDArray[np.int64], source: np.random.Generator) -> NDArray[np.int64]:
-    """Which requests become pairs, as they arrive: each once, and one a session unless the plan breaks that."""
+def _taken(plan: Plan, session: NDArray[np.int64], source: np.random.Generator) -> tuple[NDArray[np.int64], Floats]:
+    """Which requests become pairs, as their evidence arrives, and when: each once, and one a session unless the plan
+    breaks that."""
     requests = np.arange(session.size)
     again = requests[source.random(session.size) < plan.duplicated]
     delivered = np.concatenate([requests, again])
     places = delivered + source.random(delivered.size) * plan.reordered_within
-    delivered = delivered[np.argsort(places, kind="stable")]
+    if plan.delayed_sessions:
+        late = source.exponential(plan.delayed_sessions * plan.requests_per_session, delivered.size)
+        places = places + late
+    begin, end = _outage(plan)
+    places = np.where((places >= begin) & (places < end), end, places)
+    order = np.argsort(places, kind="stable")
+    delivered, places = delivered[order], places[order]
     keys = delivered if plan.every_request_paired else session[delivered]
     _, first = np.unique(keys, return_index=True)
-    return delivered[np.sort(first)]
+    first = np.sort(first)
+    in_time = first[places[first] < session.size]
+    return delivered[in_time], np.maximum(places[in_time], delivered[in_time]) + 1.0
+
+
+def _outage(plan: Plan) -> tuple[float, float]:
+    """The first request of the outage, and the first one after it."""
+    if plan.outage_at is None:
+        return math.inf, math.inf
+    begin = plan.outage_at * plan.requests_per_session
+    return begin, begin + plan.outage_sessions * plan.requests_per_session
+
+
+def _silent(plan: Plan, session: NDArray[np.int64]) -> NDArray[np.bool_]:
+    begin, end = _outage(plan)
+    if math.isinf(begin):
+        return np.zeros(session.size, dtype=bool)
+    begin += SILENT_H * plan.sessions_per_hour * plan.requests_per_session
+    requests = np.arange(session.size)
+    return (requests >= begin) & (requests < end)

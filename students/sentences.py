@@ -1,10 +1,10 @@
 """Owns what verdicts say to a person: a sentence each, with differences in points and shares in percent."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from students.assignment import FULL
 from students.evidence import Reading
-from students.policy import SHADOW, Policy
+from students.policy import SHADOW, Guardrail, Policy
 from students.tally import DriftEvidence, Evidence, GateEvidence, GuardrailEvidence
 
 MINUS = "\N{MINUS SIGN}"
@@ -96,7 +96,8 @@ def needs_person(policy: Policy, stage: int, why: str, evidence: Evidence) -> st
 
 
 def complete(policy: Policy, stage: int, evidence: Evidence) -> str:
-    return f"At {stage_name(policy.shares[stage])}, the last stage, and watched: {gates(policy, evidence.gates)}."
+    where = stage_name(policy.shares[stage])
+    return f"At {where}, the last stage; {_watch(policy.pairs_between_false_alarms)}. {gates(policy, evidence.gates)}."
 
 
 def nothing_scored(graders: list[str]) -> str:
@@ -137,9 +138,42 @@ def wanting(policy: Policy, evidence: Evidence) -> str:
     return _listed([f"{have:,g} of {least:,g} {noun}" for have, least, noun in counts if have < least])
 
 
+def policy_words(policy: Policy) -> list[str]:
+    """A policy as a person may read it before a rollout starts, one sentence each."""
+    claims = _listed([f"{gate} is at most {_size(policy.margin)} worse than the teacher" for gate in policy.gates])
+    least = [f"{policy.minimum_pairs:,} pairs", f"{policy.minimum_sessions:,} sessions"]
+    least += [f"{policy.minimum_hours:g} hours"] if policy.minimum_hours else []
+    bounds = [f"{policy.undecided_after_pairs:,} pairs"] if policy.undecided_after_pairs is not None else []
+    bounds += [f"{policy.undecided_after_hours:g} hours"] if policy.undecided_after_hours is not None else []
+    rails = [f"{_guarded(guard)} by more than {_size(guard.smallest)}" for guard in policy.guardrails]
+    said = [
+        f"Goes {' → '.join(stage_name(share) for share in policy.shares)}.",
+        f"Each step needs the proof (α {policy.alpha:.2g}) that {claims}, and {_listed(least)} at the stage it leaves.",
+        f"It is held while more than {percent(policy.most_fallbacks)} of the student's requests fall back.",
+    ]
+    said += (
+        [f"Rolled back as soon as worse than the teacher, everywhere or in a slice: {_listed(rails)}."] if rails else []
+    )
+    said += [f"A person is asked where a stage is undecided after {' or '.join(bounds)}."] if bounds else []
+    waits = _listed([percent(share) for share in policy.wait_for_person_before])
+    said += [f"A person has to resume it before it enters {waits}."] if waits else []
+    said += [f"{_watch(policy.pairs_between_false_alarms)[0].upper()}{_watch(policy.pairs_between_false_alarms)[1:]}."]
+    return said
+
+
+def _watch(run_length: float) -> str:
+    return f"a drift detector watches, with no false alarm in {run_length:,g} pairs on average"
+
+
+def _guarded(guard: Guardrail) -> str:
+    if guard.target is None:
+        return guard.metric
+    return f"{guard.metric} ({guard.target:,.3g} {'US dollars an answer' if guard.metric == 'cost' else 'ms'})"
+
+
 def _place(guard: GuardrailEvidence) -> str:
     return f"{guard.metric} in {guard.slice}" if guard.slice else guard.metric
 
 
-def _listed(parts: list[str]) -> str:
+def _listed(parts: Sequence[str]) -> str:
     return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)

@@ -63,6 +63,8 @@ class Evidence:
     """The largest share that the student was measured to carry; None: not measured, and no limit; 0: not known."""
     person_agreed: bool = False
     """A person has let the rollout enter the next stage."""
+    untested: int = 0
+    """Pairs in slices beyond MOST_SLICES a metric: these are not tested."""
     attempt: int = 1
     """The how-manieth student in a row this is for the task: trying often makes a false proof likelier."""
 
@@ -150,7 +152,7 @@ class Tally:
             DriftEvidence(grader, drift.smallest, drift.run_length, drift.recent_mean, drift.alarmed)
             for grader, drift in self._drifts.items()
         )
-        return Evidence(gates, (*paired, *unpaired), drifts, pairs_at_stage=self.pairs_at_stage)
+        return Evidence(gates, (*paired, *unpaired), drifts, pairs_at_stage=self.pairs_at_stage, untested=self.untested)
 
     def to_state(self) -> dict[str, Any]:
         """JSON-ready; `from_state` goes on identically."""

@@ -7,11 +7,16 @@ from typing import Annotated, Any
 import typer
 
 from console import verbs
+from console.cli import simulating
 from console.cli.context import Json, desk, invocation, show
 from console.cli.waiting import ENDED_BADLY, ENDED_WELL, POLL_S
+from console.reads import rollouts as reads
 from students import registry, rollouts
+from students.evidence import Reading
+from students.sentences import policy_words
 
 app = typer.Typer(help="Rollouts: from shadow to full traffic, by verdicts.", no_args_is_help=True)
+app.command("simulate")(simulating.command)
 Reason = Annotated[str, typer.Option(help="Stands in the rollout's history.")]
 
 
@@ -28,7 +33,10 @@ def start(
     asked = rollouts.Start(
         found.task, found.id, run.actor.name, reason=why or "", force=why is not None, dry_run=dry_run
     )
-    typer.echo(verbs.start_rollout(run, asked).id)
+    rollout = verbs.start_rollout(run, asked)
+    typer.echo(rollout.id)
+    for sentence in policy_words(reads.policy(rollout)):
+        typer.echo(f"  {sentence}", err=True)
 
 
 @app.command("status")
@@ -36,6 +44,7 @@ def status(
     context: typer.Context,
     rollout: Annotated[str | None, typer.Argument(help="One rollout's verdicts; without it: all rollouts.")] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Go on until it ends.")] = False,
+    evidence: Annotated[bool, typer.Option("--evidence", help="What every test says now, slice by slice.")] = False,
     json: Json = False,
 ) -> None:
     """Where rollouts stand, and why."""
@@ -50,6 +59,9 @@ def status(
             "reason": "why",
         }
         show([asdict(found) for found in rollouts.list_rollouts(store)], heads, json)
+        return
+    if evidence:
+        _show_evidence(rollouts.load_rollout(store, rollout), json)
         return
     last = ""
     while True:
@@ -70,7 +82,7 @@ def pause(context: typer.Context, rollout: str, reason: Reason = "") -> None:
 
 @app.command("resume")
 def resume(context: typer.Context, rollout: str, reason: Reason = "") -> None:
-    """Let verdicts move the share again."""
+    """Let verdicts move the share again; one that waits for a person may enter its next stage, once proven."""
     _steer(context, "resume", rollout, reason)
 
 
@@ -89,6 +101,42 @@ def abort(context: typer.Context, rollout: str, reason: Reason = "") -> None:
 def _steer(context: typer.Context, verb: str, rollout: str, reason: str) -> None:
     verbs.steer(desk(context), verb, rollout, reason)
     typer.echo(f"{verb}: {rollout}")
+
+
+def _show_evidence(rollout: rollouts.Rollout, json: bool) -> None:
+    """A line for each gate, guardrail (everywhere and by slice) and drift detector."""
+    policy, found = reads.policy(rollout), reads.evidence_of(rollout, time.time())
+    lines = [_line("gate", gate.grader, "", policy.margin, gate.reading) for gate in found.gates]
+    lines += [_line("guardrail", rail.metric, rail.slice, rail.smallest, rail.reading) for rail in found.guardrails]
+    for drift in found.drifts:
+        said = "drifted" if drift.alarmed else f"no alarm; a false one in {drift.run_length:,g} pairs"
+        lines.append({"test": "drift", "of": drift.grader, "where": "lately", "mean": drift.recent_mean, "says": said})
+    heads = {"test": "test", "of": "of", "where": "where", "pairs": "pairs", "mean": "difference", "low": "at least"}
+    show(lines, {**heads, "high": "at most", "says": "says"}, json)
+    if not json:
+        for sentence in policy_words(policy):
+            typer.echo(sentence)
+        if found.untested:
+            typer.echo(f"{found.untested:,} pairs lie in slices that are not tested: there are too many values.")
+
+
+def _line(test: str, metric: str, where: str, size: float, reading: Reading | None) -> dict[str, Any]:
+    row: dict[str, Any] = {"test": test, "of": metric, "where": where or "everywhere"}
+    if reading is None:
+        return {**row, "pairs": 0, "says": "nothing scored yet"}
+    worse = f"worse by more than {size * 100:.3g} points"
+    if test == "gate":
+        claim = "proven" if reading.proven else f"proven {worse}" if reading.refuted else "not proven"
+    else:
+        claim = f"proven {worse}" if reading.proven else f"not {worse}" if reading.refuted else "no harm shown"
+    return {
+        **row,
+        "pairs": reading.count,
+        "mean": reading.mean,
+        "low": reading.low,
+        "high": reading.high,
+        "says": claim,
+    }
 
 
 def _print(verdict: Any, json: bool) -> None:

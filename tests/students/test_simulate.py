@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from capture.errors import RefusedError
+from capture.settings import RolloutSettings
+from students import evidence
 from students.made_traffic import GRADER, Plan, Slice, made_traffic, planted_difference
-from students.policy import Guardrail, Policy
-from students.simulate import run
+from students.policy import Guardrail, Policy, policy_of
+from students.simulate import looks, run
 from students.tally import Tally
 from students.verdicts import decide
 
@@ -19,14 +21,13 @@ PLAN = Plan(policy=POLICY, sessions=600, runs=100)
 def played_live(plan: Plan) -> tuple[dict[str, int], list[int], list[int]]:
     """The very traffic of `run`, pair by pair through a Tally and `decide`: reasons, full at, rolled back at."""
     traffic = made_traffic(plan, plan.runs, np.random.default_rng(plan.seed))
-    names = ["", *(f"{each.name}" for each in plan.slices)]
     reasons: dict[str, int] = {}
     full, back = [], []
-    for differences in traffic.differences:
+    for differences in traffic.differences[GRADER]:
         tally, stage, reason, full_at, back_at = Tally(plan.policy), 0, "", 0, 0
         for pair, difference in enumerate(differences, start=1):
-            place = names[traffic.slice[traffic.taken[pair - 1]]]
-            tally.add_pair({GRADER: float(difference)}, {"slice": place} if place else {})
+            places = dict(place.split("=") for place, inside in traffic.places.items() if inside[0, pair - 1])
+            tally.add_pair({GRADER: float(difference)}, places)
             if pair % plan.tick_every:
                 continue
             here = tally.pairs_at_stage
@@ -145,8 +146,8 @@ def test_a_policy_that_cannot_be_met_is_refused() -> None:
 def test_made_traffic_is_as_planted(slices: tuple[Slice, ...]) -> None:
     plan = Plan(sessions=3_000, slices=slices, requests_per_session=2, spread=0.4, student_wrong=0.1, duplicated=0.5)
     traffic = made_traffic(plan, 60, np.random.default_rng(3))
-    assert traffic.differences.shape == (60, 3_000)
-    assert traffic.differences.mean() == pytest.approx(planted_difference(plan), abs=0.006)
+    assert traffic.differences[GRADER].shape == (60, 3_000)
+    assert traffic.differences[GRADER].mean() == pytest.approx(planted_difference(plan), abs=0.006)
     pairs = traffic.student_bad.reshape(60, 3_000, 2).astype(float)
     assert np.corrcoef(pairs[..., 0].ravel(), pairs[..., 1].ravel())[0, 1] > 0.3
 
@@ -156,5 +157,63 @@ def test_drift_begins_where_it_was_planted_and_never_both_is_kept() -> None:
     bad = made_traffic(plan, 5, np.random.default_rng(3)).student_bad
     assert bad[:, 600:].all()
     assert bad[:, :600].mean() == pytest.approx(0.3, abs=0.04)
-    alone = made_traffic(replace(plan, drift_at=None, never_both=True), 5, np.random.default_rng(3)).differences
+    alone = made_traffic(replace(plan, drift_at=None, never_both=True), 5, np.random.default_rng(3)).differences[GRADER]
     assert np.abs(alone).mean() == pytest.approx(0.5, abs=0.03)
+
+
+def test_truth_that_comes_late_duplicated_and_out_of_order_changes_no_error_rate() -> None:
+    late = replace(PLAN, delayed_sessions=40, duplicated=0.3, reordered_within=30, sessions=1_000, runs=200)
+    equal, at_the_margin = run(late), run(replace(late, student_wrong=0.15))
+    assert equal.misses is not None
+    assert equal.misses.high <= 0.05
+    assert at_the_margin.false_promotions is not None
+    assert at_the_margin.false_promotions.low <= POLICY.alpha
+
+
+def test_late_truth_costs_bad_answers() -> None:
+    plan = replace(PLAN, drift_at=400, drift_wrong=0.6, sessions=1_200, runs=60)
+    on_time, late = run(plan), run(replace(plan, delayed_sessions=100))
+    assert late.bad_answers.median > on_time.bad_answers.median
+    assert late.hours_to_roll_back.median > on_time.hours_to_roll_back.median
+
+
+def test_in_an_outage_nothing_is_decided_and_after_a_minute_nothing_is_served() -> None:
+    plan = replace(PLAN, student_wrong=0.0, drift_at=500, drift_wrong=0.9, sessions=1_000, runs=60, tick_every=1)
+    away = replace(plan, outage_at=500, outage_sessions=300)
+    report = run(away)
+    assert report.rolled_back.count == 60
+    assert all(ending.rolled_back_h >= 800 / 100 for ending in report.endings)
+    assert report.bad_answers.median <= 3  # a minute at a hundred sessions an hour, then the teacher answers
+    assert run(plan).bad_answers.median > report.bad_answers.median
+
+
+def test_evidence_that_never_comes_in_time_promotes_nobody() -> None:
+    report = run(replace(PLAN, delayed_sessions=1e9))
+    assert report.reasons == {"no_traffic": 100}
+
+
+def test_one_margin_moves_the_simulator_and_the_live_decision_alike() -> None:
+    """The margin stands in one place, the task's settings: both follow it."""
+    reached = {}
+    for margin in (0.02, 0.1):
+        policy = policy_of(RolloutSettings(margin=margin, minimum_pairs=25), [GRADER])
+        plan = replace(PLAN, policy=policy, runs=8, sessions=500)
+        reasons, full, _ = played_live(plan)
+        report = run(plan)
+        assert report.reasons == reasons
+        reached[margin] = (report.promoted.count, sum(at > 0 for at in full))
+    assert reached[0.02] == (0, 0)
+    assert reached[0.1] == (8, 8)
+
+
+def test_what_the_tests_bet_is_shared_with_the_live_decision(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evidence, "BOLDNESS", 0.0)  # who bets nothing proves nothing
+    plan = replace(PLAN, runs=4, sessions=300)
+    assert run(plan).reasons == played_live(plan)[0] == {"undecided": 4}
+
+
+def test_the_first_run_can_be_watched_look_by_look() -> None:
+    seen = list(looks(replace(PLAN, runs=1)))
+    assert [look.pairs for look in seen] == list(range(25, 601, 25))
+    assert seen[-1].verdict.reason == "full"
+    assert seen[-1].hours == pytest.approx(6.0)

@@ -1,0 +1,100 @@
+"""`stillhouse rollouts`: simulations by the command, and what it shows of evidence."""
+
+import json
+from pathlib import Path
+from xml.etree.ElementTree import fromstring
+
+import pytest
+
+from capture.db import Store
+from console.cli import run
+from tests.factories.full_store import World
+
+QUICK = ["rollouts", "simulate", "--margin", "0.1", "--minimum-pairs", "25", "--sessions", "500", "--runs", "40"]
+
+
+@pytest.fixture
+def no_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Made traffic needs neither settings nor a store."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("STILLHOUSE_CONFIG", raising=False)
+    monkeypatch.delenv("STILLHOUSE_DATA", raising=False)
+    return tmp_path
+
+
+def test_rates_with_intervals_and_pictures(no_config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*QUICK, "--plots", "plots"]) == 0
+    said = capsys.readouterr().out
+    for words in ("planted 0.0 points", "misses", "95 % interval", "80th percentile", "40 of 40"):
+        assert words in said
+    fromstring((no_config / "plots" / "pairs.svg").read_text())
+    assert not (no_config / "data").exists()
+
+
+def test_a_margin_given_in_one_place_is_what_decides(no_config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*QUICK, "--student-wrong", "0.12", "--json"]) == 0
+    wide = json.loads(capsys.readouterr().out)
+    narrow = [word if word != "0.1" else "0.02" for word in QUICK]
+    assert run([*narrow, "--student-wrong", "0.12", "--json"]) == 0
+    strict = json.loads(capsys.readouterr().out)
+    assert wide["false_promotions"] is None
+    assert strict["false_promotions"]["count"] == 0
+    assert wide["promoted"]["count"] > strict["promoted"]["count"]
+    assert strict["pairs_to_full"]["median"] is None
+
+
+def test_everything_can_be_planted_at_once_and_watched(no_config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    planted = [
+        "--slice",
+        "fr:0.2:0.3",
+        "--drift-at",
+        "300",
+        "--drift-wrong",
+        "0.8",
+        "--spread",
+        "0.3",
+        "--delayed",
+        "5",
+    ]
+    planted += ["--requests-per-session", "2", "--duplicated", "0.1", "--reordered", "10", "--outage", "200:30"]
+    assert run([*QUICK, *planted, "--speed", "1e9"]) == 0
+    said = capsys.readouterr().out
+    assert "Held at shadow" in said
+    assert "Rolled back" in said
+    assert "wrong answers served before a roll-back" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--margin", "0"], "margin must lie between 0 and 1"),
+        (["--alpha", "1"], "alpha"),
+        (["--shares", "0.5,0.2"], "shares must rise"),
+        (["--shares", "a"], "--shares 'a' cannot be read"),
+        (["--slice", "fr"], "--slice '' cannot be read"),
+        (["--outage", "5"], "--outage"),
+        (["--speed", "0"], "--speed must be above 0"),
+    ],
+)
+def test_what_cannot_be_simulated_is_refused_with_the_reason(
+    words: list[str], said: str, no_config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["rollouts", "simulate", "--runs", "2", "--sessions", "50", *words]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_recorded_traffic_and_its_evidence(at_full: tuple[World, Store], capsys: pytest.CaptureFixture[str]) -> None:
+    run(["rollouts", "status", "--json"])
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    chosen = next(one["id"] for one in found if one["evidence"].get("tally"))
+    assert run(["rollouts", "simulate", "--recorded", chosen, "--runs", "20", "--speed", "1e12"]) == 0
+    said = capsys.readouterr().out
+    assert "difference recorded" in said
+    assert "of 20" in said
+    assert run(["rollouts", "status", chosen, "--evidence", "--json"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {line["test"] for line in lines} == {"gate", "guardrail", "drift"}
+    assert any("=" in line["where"] for line in lines)
+    assert run(["rollouts", "status", chosen, "--evidence"]) == 0
+    assert "A drift detector watches" in capsys.readouterr().out
+    assert run(["rollouts", "simulate", "--recorded", "nobody"]) == 2
