@@ -168,7 +168,6 @@ class HostedTrainer:
         if job is None:
             return _Step()
         self._memory.change(known.run, job_id=job.id)
-        self._cancel_doubles(known, job, calls)
         return _Step((Progress(step=0, total_steps=0, said=f"job {job.id} at {self._upstream}"),))
 
     def _ours(self, known: HostedRun, jobs: list[RemoteJob]) -> RemoteJob | None:
@@ -222,12 +221,12 @@ class HostedTrainer:
             raise RefusedError(f"{self._upstream} cannot use the training file {file_id}: see its status there")
         return None if status in _IN_PREPARATION else file_id
 
-    def _cancel_doubles(self, known: HostedRun, kept: RemoteJob, calls: Calls) -> None:
+    def _cancel_doubles(self, known: HostedRun, calls: Calls) -> None:
         """A request that was thought lost may have arrived very late: its job is stopped."""
         for job in calls.jobs(known.run) or ():
             marked = job.metadata is not None and job.metadata.get(MARK) == known.run
-            if marked and job.id != kept.id and not job.finished:
-                calls.cancel(job.id)
+            if marked and job.id != known.job_id and not job.finished:
+                _try_to_cancel(calls, job.id)
 
     # while there is one
 
@@ -236,6 +235,7 @@ class HostedTrainer:
         job_id = str(known.job_id)
         if known.cancel_asked:
             _try_to_cancel(calls, job_id)
+        self._cancel_doubles(known, calls)
         job = calls.job(job_id)
         events = calls.events(job_id, known.last_event)
         news = tuple(_progress(events, last))

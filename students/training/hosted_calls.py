@@ -99,7 +99,7 @@ class Calls:
     def file_status(self, file_id: str) -> str | None:
         """None when the server does not know the file."""
         try:
-            return str(_asked(lambda: self._files.retrieve(file_id), "looking at the file").status)
+            return _asked(lambda: str(self._files.retrieve(file_id).status), "looking at the file")
         except TroubleError as trouble:
             if trouble.status == 404:
                 return None
