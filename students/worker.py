@@ -24,12 +24,15 @@ from students import bases
 from students.clients import Client
 from students.controller import LEASE, tick
 from students.entry import enter
+from students.jobs import LOCAL
 from students.leases import release
 from students.loops import Loop, Loops
 from students.observing import Observer
 from students.pairing import Pairer, Redact
 from students.pairs import Sweeper, forget_erased
 from students.replicas import Replica, SupersededError
+from students.training import Trainer
+from students.training.hosted import HostedTrainer
 from students.training.local import LocalTrainer
 from students.workflows import Workflows
 from students.workshop import Workshop
@@ -76,9 +79,9 @@ def run(settings: Settings, stopping: threading.Event, clock: Callable[[], float
         tasks,
         clock,
         stopping,
-        trainers={"local": trainer},
         models=lambda name: bases.pull(name, settings.models_folder, allow_hub=settings.students.allow_hub),
     )
+    shop.trainers = {LOCAL: trainer, **_hosted(shop)}
     observer = Observer(settings.prices)
     pairer = Pairer(store, settings, client, redactor(settings), clock)
 
@@ -117,6 +120,12 @@ def run(settings: Settings, stopping: threading.Event, clock: Callable[[], float
     client.close()
     store.close()
     log.info("worker stopped", late=late)
+
+
+def _hosted(shop: Workshop) -> dict[str, Trainer]:
+    """A trainer for each upstream of the file; those that may not train say so when they are asked."""
+    known = shop.settings.upstreams.items()
+    return {name: HostedTrainer(name, one, shop.store, shop.settings.prices, shop.pause) for name, one in known}
 
 
 def _prepared(store: Store, settings: Settings, stopping: threading.Event) -> bool:
