@@ -12,13 +12,13 @@ Answering = Callable[[dict[str, Any]], Any]
 
 
 class ChatServer:
-    """Use as a context manager. `headers` go with every answer."""
+    """Use as a context manager. `headers` go with every answer; port 0 is a free one."""
 
-    def __init__(self, answering: Answering, headers: dict[str, str] | None = None) -> None:
+    def __init__(self, answering: Answering, headers: dict[str, str] | None = None, port: int = 0) -> None:
         self.answering, self.headers = answering, headers or {}
         self.requests: list[dict[str, Any]] = []
         self.authorizations: list[str | None] = []
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), self._handler())
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
 
