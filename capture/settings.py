@@ -246,12 +246,43 @@ class FineTuningSettings(_Frozen):
     total_bytes: int = Field(10 * 1024 * 1024 * 1024, ge=1)  # the most of all files of one key
 
 
+ConsoleRole = Literal["viewer", "reviewer", "operator"]
+
+
+class LoginSettings(_Frozen):
+    """Who may use the console: an OpenID Connect provider says who somebody is, `people` what they may do."""
+
+    issuer: str  # https://accounts.example.com
+    client_id: str
+    client_secret_env: str | None = None
+    client_secret_file: Path | None = None
+    public_url: str  # what people type; the provider sends them back to public_url + /oauth2callback
+    people: dict[str, ConsoleRole]  # mail address, or *@domain -> role; who is not named here is not let in
+    unverified: bool = False  # let in also whose address the provider does not call verified
+
+    @model_validator(mode="after")
+    def _sound(self) -> "LoginSettings":
+        for name, url in (("issuer", self.issuer), ("public_url", self.public_url)):
+            parts = urlsplit(url)
+            if parts.scheme not in ("http", "https") or not parts.hostname:
+                raise ValueError(f"{name} {url!r} must look like https://host")
+            if parts.scheme == "http" and parts.hostname not in LOOPBACK:
+                raise ValueError(f"{name} {url!r} must be https: only this machine is reached without")
+        if bool(self.client_secret_env) == bool(self.client_secret_file):
+            raise ValueError("name the client's secret by client_secret_env or client_secret_file")
+        if not self.people:
+            raise ValueError('people is empty, so nobody could log in: people = { "you@example.com" = "operator" }')
+        return self
+
+
 class ConsoleSettings(_Frozen):
-    """Where the console listens. A public bind is refused unless something in front of it asks who is there."""
+    """Where the console listens. A public bind is refused unless somebody asks there who is looking."""
 
     host: str = "127.0.0.1"
     port: int = Field(8501, ge=0, le=65535)
-    allow_public: bool = False
+    allow_public: bool = False  # a login stands in front of it
+    role: ConsoleRole = "operator"  # of whoever reaches it, where no login is set
+    login: LoginSettings | None = None
 
 
 class PriceSettings(_Frozen):
@@ -285,9 +316,10 @@ class Settings(BaseSettings):
             raise ValueError(f"gateway.default_upstream {gateway.default_upstream!r} is not under [upstreams]")
         if gateway.host not in LOOPBACK and gateway.keys != "required":
             raise ValueError(f'gateway.host {gateway.host} is public: set gateway.keys = "required" or bind 127.0.0.1')
-        if self.console.host not in LOOPBACK and not self.console.allow_public:
+        if self.console.host not in LOOPBACK and not (self.console.allow_public or self.console.login):
             raise ValueError(
-                f"console.host {self.console.host} is public: bind 127.0.0.1, or put a login in front of it"
+                f"console.host {self.console.host} is public: bind 127.0.0.1, set [console.login], or put a login in "
+                "front of it and set allow_public"
             )
         for name, task in self.tasks.items():
             if task.teacher.upstream not in self.upstreams:
@@ -378,6 +410,19 @@ def secret(upstream: UpstreamSettings, environ: Mapping[str, str] | None = None,
     if not worker and upstream.api_key_file:
         return upstream.api_key_file.read_text(encoding="utf-8").strip()
     return None
+
+
+def login_secret(login: LoginSettings, environ: Mapping[str, str]) -> str:
+    """The login's client secret. Raises ConfigError where its variable or file is not there."""
+    if login.client_secret_file:
+        try:
+            return login.client_secret_file.read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise ConfigError(f"console.login.client_secret_file {login.client_secret_file}: {error.strerror}") from error
+    name = str(login.client_secret_env)
+    if not environ.get(name):
+        raise ConfigError(f"console.login needs the client's secret in the environment variable {name}")
+    return environ[name]
 
 
 def of_process(config: Path | None, data: Path | None) -> Settings:
