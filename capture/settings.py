@@ -38,6 +38,24 @@ class GatewaySettings(_Frozen):
     body_timeout_s: float = 60
     idle_timeout_s: float = 75
     drain_s: float = 30
+    max_connections: int = Field(4096, ge=1)  # of clients, in each process
+    max_held_bytes: int = 1024 * 1024 * 1024  # bodies held at once, in each process
+
+
+class FallbackSettings(_Frozen):
+    """Who is asked next when a teacher fails: an upstream with a key of its own, and perhaps another model there."""
+
+    upstream: str
+    model: str | None = None  # None: the same name
+
+
+class BreakerSettings(_Frozen):
+    """When an upstream is left alone for a while: after failures in a row, or when too large a part of all failed."""
+
+    failures: int = Field(5, ge=0)  # in a row; 0: it is never left alone
+    failure_rate: float = Field(0.5, gt=0, le=1)  # of the requests of the last half to whole minute
+    minimum: int = Field(20, ge=1)  # requests in that time, for the rate to count
+    cool_down_s: float = Field(10, gt=0)  # then one request is tried
 
 
 class UpstreamSettings(_Frozen):
@@ -58,7 +76,9 @@ class UpstreamSettings(_Frozen):
     first_byte_timeout_s: float = 120
     between_bytes_timeout_s: float = 120
     total_timeout_s: float = 1800
-    max_connections: int = 1000
+    max_connections: int = 1000  # in each gateway process
+    fallbacks: tuple[FallbackSettings, ...] = ()  # asked in this order when it fails before its answer's first byte
+    breaker: BreakerSettings = BreakerSettings()
 
     @model_validator(mode="after")
     def _sound(self) -> "UpstreamSettings":
@@ -209,6 +229,7 @@ class TaskSettings(_Frozen):
     kind: Literal["classification", "extraction", "text", "tools"] = "extraction"
     match: MatchSettings = MatchSettings()
     teacher: TeacherSettings
+    fallbacks: tuple[FallbackSettings, ...] = ()  # in place of the teacher's upstream's own
     label: str | None = None  # JSON pointer into the answer ("/category"), or "" for the whole answer
     graders: dict[str, GraderSettings] = {}
     sampling: SamplingSettings = SamplingSettings()
@@ -324,7 +345,23 @@ class Settings(BaseSettings):
         for name, task in self.tasks.items():
             if task.teacher.upstream not in self.upstreams:
                 raise ValueError(f"tasks.{name}.teacher.upstream {task.teacher.upstream!r} is not under [upstreams]")
+        for where, fallbacks in (
+            *((f"upstreams.{name}", upstream.fallbacks) for name, upstream in self.upstreams.items()),
+            *((f"tasks.{name}", task.fallbacks) for name, task in self.tasks.items()),
+        ):
+            for fallback in fallbacks:
+                self._check_fallback(where, fallback)
         return self
+
+    def _check_fallback(self, where: str, fallback: FallbackSettings) -> None:
+        """The client's key is for the upstream that it meant: the next one needs a key of its own."""
+        upstream = self.upstreams.get(fallback.upstream)
+        if upstream is None:
+            raise ValueError(f"{where}.fallbacks: {fallback.upstream!r} is not under [upstreams]")
+        if upstream.auth != "key":
+            raise ValueError(
+                f'{where}.fallbacks: {fallback.upstream!r} needs auth = "key" and a key of its own'
+            )
 
     @property
     def store_url(self) -> str:

@@ -15,9 +15,10 @@ from capture.keys import load_pepper
 from capture.redact import load_secret
 from capture.settings import GatewaySettings, Settings
 from capture.spool import Spool, open_spool
-from gateway import answers, feedback, health, models, stored
+from gateway import answers, feedback, files, fine_tuning, health, models, stored
 from gateway.arms import Arms
 from gateway.auth import Gate
+from gateway.breaker import Breakers
 from gateway.capacity import Capacity, HeavyKeys
 from gateway.lag import LagMeter
 from gateway.limits import Limiter
@@ -74,18 +75,21 @@ def create_app(
     state.settings, state.clock, state.shared = settings, clock, shared
     state.store, state.spool, state.snapshots = opened.store, opened.spool, keeper
     state.counters, state.tally, state.lag = Counters(), Tally(), LagMeter()
+    policies = {name: upstream.breaker for name, upstream in settings.upstreams.items()}
+    state.breakers = Breakers(policies, time.monotonic)
     state.usage = UsagePages(shared.path if shared else None, place.index, place.processes)
     state.redact = feedback.redaction(opened.store, lambda: keeper.current, opened.redaction_secret)
     state.router = Router(
         snapshots=keeper,
         gate=Gate(settings.gateway.keys, opened.pepper),
         limiter=Limiter(state.usage, clock),
-        arms=Arms(Capacity(place.processes, time.monotonic), HeavyKeys(), state.tally),
+        arms=Arms(Capacity(place.processes, time.monotonic), HeavyKeys(), state.tally, state.breakers),
+        breakers=state.breakers,
         clock=clock,
         max_body_bytes=settings.gateway.max_body_bytes,
     )
     answers.install(app)
-    for routes in (health.router, models.router, feedback.router, stored.router):
+    for routes in (health.router, models.router, feedback.router, stored.router, files.router, fine_tuning.router):
         app.include_router(routes)
     return app
 
@@ -99,6 +103,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     publisher = Publisher(state.shared, app) if state.shared is not None else None
     lag = asyncio.create_task(state.lag.run())
     async with httpx2.AsyncClient(follow_redirects=False) as client:
+        state.client = client
         state.upstream_models = models.UpstreamModels(client)
         try:
             yield {STATE_KEY: relay}

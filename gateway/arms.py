@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from capture.exchange import Arm, Assignment
+from gateway.breaker import Breakers
 from gateway.capacity import Capacity, HeavyKeys
 from gateway.headers import Headers, forwarded
 from gateway.plan import Leg, StudentLeg
@@ -50,7 +51,8 @@ class Choice(msgspec.Struct, frozen=True):
 class Arms:
     """Chooses. Holds only what a process counts by itself: capacities and heavy session keys."""
 
-    def __init__(self, capacity: Capacity, heavy: HeavyKeys, tally: Tally) -> None:
+    def __init__(self, capacity: Capacity, heavy: HeavyKeys, tally: Tally, breakers: Breakers) -> None:
+        self._breakers = breakers
         self._capacity = capacity
         self._heavy = heavy
         self._tally = tally
@@ -101,6 +103,8 @@ class Arms:
             return Choice(rollout.id, student.name, assignment, Arm.FALLBACK, "student_away")
         if not self._capacity.take(student.id, student.capacity_per_s):
             return Choice(rollout.id, student.name, assignment, Arm.FALLBACK, "student_capacity")
+        if not self._breakers.take(leg.circuit):
+            return Choice(rollout.id, student.name, assignment, Arm.FALLBACK, "student_circuit_open")
         held = StudentLeg(
             leg=leg,
             deadline_s=_deadline_s(rollout, snapshot.latencies.get(asked.task), asked.stream),
@@ -131,6 +135,7 @@ def student_leg(student: LiveStudent, asked: Asked, snapshot: Snapshot) -> Leg |
         headers=_headers(student, asked, snapshot),
         body=msgspec.json.encode({"model": student.served_model, **body}),
         served_model=student.served_model if student.registered else student.name,  # a local one's may be a path
+        circuit=f"student:{student.name}",  # not its upstream's: what fails there may be this student alone
     )
 
 

@@ -31,11 +31,3 @@ def forwarded(headers: Headers, extra: Headers = (), *, credentials: bool) -> He
 def without(headers: Headers, *names: bytes) -> Headers:
     """The headers but those named (lower case)."""
     return tuple(pair for pair in headers if pair[0] not in names)
-
-
-def bearer(headers: Headers) -> str | None:
-    """The token of `Authorization: Bearer …`, or None."""
-    for name, value in headers:
-        if name == b"authorization" and value[:7].lower() == b"bearer ":
-            return value[7:].strip().decode("latin-1")
-    return None

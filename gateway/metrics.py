@@ -9,6 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from capture.spool import SpoolDepth
+from gateway.breaker import Breakers, CircuitState
 from gateway.relay.counters import BUCKETS_MS, Counters, Histogram
 from gateway.tally import Tally
 
@@ -31,6 +32,8 @@ FAMILIES = (
     Family("not_student", "Requests of a task with a rollout that no student got, by reason.", ("task", "reason")),
     Family("upstream_retries", "Requests sent once more after a stale connection."),
     Family("capture", "Exchanges by what became of their capture in this process.", ("task", "outcome")),
+    Family("circuit_opened", "How often an upstream (or a student) was left alone for failing.", ("upstream",)),
+    Family("circuit_state", "0 closed, 1 half open, 2 open; the worst of all processes.", ("upstream",), "worst"),
     Family("in_flight", "Relayed requests under way.", kind="gauge"),
     Family("connections", "Open client connections.", kind="gauge"),
     Family("spool_bytes", "Bytes that wait in the spool.", kind="gauge"),
@@ -39,6 +42,8 @@ FAMILIES = (
     Family("snapshot_age_seconds", "Age of the oldest routing snapshot.", kind="worst"),
     Family("store_away", "1 while the store does not answer.", kind="worst"),
 )
+
+_STATES = {CircuitState.CLOSED: 0, CircuitState.HALF_OPEN: 1, CircuitState.OPEN: 2}
 
 HISTOGRAMS = {
     "first_byte_ms": "From the whole request to the answer's first byte.",
@@ -86,6 +91,15 @@ def measured(counters: Counters, depth: SpoolDepth, lag_ms: float, snapshot_age_
         "store_away": float(away),
     }
     return [Sample(name, (), value) for name, value in values.items()]
+
+
+def circuits(breakers: Breakers) -> list[Sample]:
+    """The breakers of a process."""
+    found: list[Sample] = []
+    for circuit in breakers.circuits():
+        found.append(Sample("circuit_opened", (circuit.name,), circuit.opened))
+        found.append(Sample("circuit_state", (circuit.name,), _STATES[circuit.state]))
+    return found
 
 
 def histograms(counters: Counters) -> dict[str, tuple[list[int], float]]:

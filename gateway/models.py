@@ -101,7 +101,7 @@ def _own(snapshot: Snapshot, caller: Caller) -> dict[str, Model]:
     students = {
         name: _model(name)
         for name, student in snapshot.students.items()
-        if student.endpoint is not None and caller.may_use(student.task)
+        if student.endpoint is not None and caller.may_use(student.task) and caller.owns(student.key_id)
     }
     return tasks | students
 

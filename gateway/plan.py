@@ -1,6 +1,6 @@
 """What the router decides and the relay carries out: plain data between the two, no I/O."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 
 import msgspec
@@ -39,6 +39,7 @@ class Address(msgspec.Struct, frozen=True):
     first_byte_timeout_s: float = 120
     between_bytes_timeout_s: float = 120
     total_timeout_s: float = 1800
+    max_connections: int = 1000
 
 
 class Leg(msgspec.Struct, frozen=True):
@@ -53,6 +54,7 @@ class Leg(msgspec.Struct, frozen=True):
     headers: tuple[tuple[bytes, bytes], ...]
     body: bytes | None
     served_model: str = ""
+    circuit: str = ""  # what the breaker counts it under; empty: it is not counted
 
 
 class StudentLeg(msgspec.Struct, frozen=True):
@@ -90,8 +92,8 @@ class Plan(msgspec.Struct, frozen=True):
     stream: bool = False
     store: bool = False
     release: tuple[Callable[[], None], ...] = ()  # called once when the exchange ends (limits, capacity)
-    others: tuple[Leg, ...] = ()  # teachers asked in this order while nothing of an answer has left
-    observe: Callable[[str, bool], None] | None = None  # (upstream, whether it answered), for each leg that was tried
+    others: Iterable[Leg] = ()  # teachers asked in this order while nothing of an answer has left
+    observe: Callable[[str, bool], None] | None = None  # (circuit, whether it answered), for each leg that was tried
 
 
 class Refusal(msgspec.Struct, frozen=True):

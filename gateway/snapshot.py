@@ -32,6 +32,12 @@ class LiveStudent:
     endpoint: Endpoint | None
     capacity_per_s: float | None
     registered: bool  # at an upstream of the file, with that upstream's credentials
+    key_id: str | None = None  # the gateway key that alone may name it; None: all may
+
+    @property
+    def passed(self) -> bool:
+        """Trained at its upstream for no task of ours: what names it goes there as it came."""
+        return self.registered and not self.task
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +79,7 @@ class Snapshot:
     ticked_at: float = 0.0  # the controller's last tick
     read_at: float = 0.0
     from_store: bool = False
+    knows_keys: bool = True  # false: keys are required and were never read, so that an unknown one may be good
 
 
 def from_file(settings: Settings, secrets: Mapping[str, str]) -> Snapshot:
@@ -176,6 +183,7 @@ def _student(row: object, endpoints: Mapping[str, Endpoint]) -> LiveStudent:
         endpoint=where,
         capacity_per_s=found(row, "capacity_per_s"),
         registered=bool(upstream),
+        key_id=found(row, "key_id"),
     )
 
 

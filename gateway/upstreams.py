@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 from typing import Literal
 from urllib.parse import quote, urlsplit
 
-from capture.settings import UpstreamSettings
+from capture.settings import FallbackSettings, UpstreamSettings
 from gateway.headers import Headers
 from gateway.plan import Address
 
@@ -25,6 +25,7 @@ class Endpoint:
     api_version: str | None = None
     auth: Literal["forward", "key"] = "forward"
     models: tuple[str, ...] = ("*",)
+    fallbacks: tuple[FallbackSettings, ...] = ()
 
     def target(self, route: str, query: str, model: str) -> str:
         """The path and query to ask for; `route` is what follows `/v1` in ours ("/chat/completions")."""
@@ -59,9 +60,17 @@ def endpoint(name: str, settings: UpstreamSettings) -> Endpoint:
         first_byte_timeout_s=settings.first_byte_timeout_s,
         between_bytes_timeout_s=settings.between_bytes_timeout_s,
         total_timeout_s=settings.total_timeout_s,
+        max_connections=settings.max_connections,
     )
     return Endpoint(
-        name, address, parts.path.rstrip("/"), settings.kind, settings.api_version, settings.auth, settings.models
+        name=name,
+        address=address,
+        path=parts.path.rstrip("/"),
+        kind=settings.kind,
+        api_version=settings.api_version,
+        auth=settings.auth,
+        models=settings.models,
+        fallbacks=settings.fallbacks,
     )
 
 

@@ -9,6 +9,7 @@ class Cause(StrEnum):
     """Written into an exchange's `cause` and counted by name."""
 
     UNREACHABLE = "upstream_unreachable"  # refused, no such host, TLS not to be trusted
+    BUSY = "upstream_busy"  # all the connections that it may have are in use
     CONNECT_TIMEOUT = "upstream_connect_timeout"
     FIRST_BYTE_TIMEOUT = "upstream_first_byte_timeout"
     STALLED = "upstream_stalled"
@@ -24,10 +25,13 @@ class Cause(StrEnum):
     INTERNAL = "internal"
 
 
-NEVER_SENT = frozenset({Cause.UNREACHABLE, Cause.CONNECT_TIMEOUT})
+NEVER_SENT = frozenset({Cause.UNREACHABLE, Cause.CONNECT_TIMEOUT, Cause.BUSY})
+OURS = frozenset({Cause.BUSY, Cause.INTERNAL})  # they say nothing of the upstream
+_UNAVAILABLE = frozenset({Cause.BUSY, Cause.STOPPED})
 _TIMEOUTS = frozenset({Cause.CONNECT_TIMEOUT, Cause.FIRST_BYTE_TIMEOUT, Cause.STALLED, Cause.TOTAL_TIMEOUT})
 _MESSAGES = {
     Cause.UNREACHABLE: "The upstream {0!r} cannot be reached.",
+    Cause.BUSY: "All connections to the upstream {0!r} are in use.",
     Cause.CONNECT_TIMEOUT: "The upstream {0!r} could not be connected to in time.",
     Cause.FIRST_BYTE_TIMEOUT: "The upstream {0!r} did not begin to answer in time.",
     Cause.STALLED: "The upstream {0!r} stopped answering.",
@@ -39,11 +43,13 @@ _MESSAGES = {
 
 
 def refusal(cause: Cause, upstream: str) -> Refusal:
-    """The answer of our own where the upstream gave none: 504 for time limits, 503 while stopping, else 502.
+    """The answer of our own where the upstream gave none: 504 for time limits, 503 while stopping or busy, else 502.
 
     Once a request was sent, a retry may be charged twice: the SDKs are told not to (`x-should-retry: false`).
     """
-    status = 504 if cause in _TIMEOUTS else 503 if cause is Cause.STOPPED else 502
+    status = 504 if cause in _TIMEOUTS else 503 if cause in _UNAVAILABLE else 502
     message = _MESSAGES.get(cause, "The upstream {0!r} failed.").format(upstream)
-    headers = () if cause in NEVER_SENT else ((b"x-should-retry", b"false"),)
+    headers: tuple[tuple[bytes, bytes], ...] = () if cause in NEVER_SENT else ((b"x-should-retry", b"false"),)
+    if cause is Cause.BUSY:
+        headers = ((b"retry-after", b"1"),)
     return Refusal(status, message, type="server_error", code=str(cause), headers=headers)

@@ -19,7 +19,8 @@ from gateway.relay.recording import Asked, Recording
 from gateway.relay.student import Trial
 
 _log = logging.getLogger("stillhouse.relay")
-_GIVEN_ON = frozenset({429, 500, 502, 503, 504, 529})  # the next teacher is asked, where the plan names one
+_BROKEN = frozenset({500, 502, 503, 504, 529})  # the upstream itself failed
+_GIVEN_ON = _BROKEN | {429}  # the next teacher is asked, where the plan names one
 _FAILED = Refusal(500, "The gateway failed on this request.", type="server_error", code="internal")
 
 
@@ -180,7 +181,7 @@ class Relayed:
             return
         out = b""
         if head is not None:
-            if head.status in _GIVEN_ON and self._given_on(end):
+            if head.status in _GIVEN_ON and self._given_on(head.status, end):
                 return
             out = self._open(head)
         if self._recording is not None and (data or end):
@@ -193,17 +194,18 @@ class Relayed:
             self._finish()
             self._client.done(self.keep_alive and not self._answer.ends_by_closing)
 
-    def _given_on(self, end: bool) -> bool:
-        failed = self._call
+    def _given_on(self, status: int, end: bool) -> bool:
+        failed, leg = self._call, self._leg
         if not self._ask_another():
             return False
+        self._observe(leg, status not in _BROKEN)
         self._context.counters.error("upstream_status")
         if failed is not None and not end:
             failed.cancel()
         return True
 
     def _open(self, head: ResponseHead) -> bytes:
-        self._observe(self._leg, head.status < 500)
+        self._observe(self._leg, head.status not in _BROKEN)
         self._context.counters.first_ms.add((time.perf_counter() - self._began) * 1000)
         if not self.incoming.complete:
             self.keep_alive = False
@@ -229,10 +231,11 @@ class Relayed:
             return
         self._call = None
         self._context.counters.error(cause)
+        if cause not in causes.OURS:
+            self._observe(self._leg, False)
         if self._answer.status != 0:
             self._break_off(cause)
             return
-        self._observe(self._leg, False)
         if not self._ask_another():
             self._answer_ourselves(causes.refusal(cause, self._leg.address.upstream), cause)
 
@@ -297,6 +300,7 @@ class Relayed:
             return
         self._call = None
         self._context.counters.error(Cause.STUDENT_BROKE_OFF)
+        self._observe(self._leg, False)
         if not self._plan.stream or not self._answer.may_be_longer:
             self._break_off(Cause.STUDENT_BROKE_OFF)
             return
@@ -340,8 +344,8 @@ class Relayed:
     # the end
 
     def _observe(self, leg: Leg | None, answered: bool) -> None:
-        if leg is not None and self._plan is not None and self._plan.observe is not None:
-            self._plan.observe(leg.address.upstream, answered)
+        if leg is not None and leg.circuit and self._plan is not None and self._plan.observe is not None:
+            self._plan.observe(leg.circuit, answered)
 
     def _finish(self) -> None:
         """Counts and gives back what was taken, once."""

@@ -21,6 +21,10 @@ _STALE_WITHIN_S = 1.0  # a stale connection is found out at once; later than tha
 _KEPT_FOR_RETRY = 64 * 1024
 
 
+class PoolFullError(OSError):
+    """An upstream has as many connections as it may have."""
+
+
 class Receiver(Protocol):
     """Whoever asked. Exactly one of `received(…, end=True)` and `failed` comes last; none after `Call.cancel`."""
 
@@ -175,6 +179,10 @@ class Call:
             self._connecting = None
             self._fail(Cause.CONNECT_TIMEOUT)
             return
+        except PoolFullError:
+            self._connecting = None
+            self._fail(Cause.BUSY)
+            return
         except OSError:
             self._connecting = None
             self._fail(Cause.UNREACHABLE)
@@ -202,7 +210,8 @@ class Pool:
         self.watch.add(self)
         self._tls = tls
         self._idle: dict[Key, deque[UpstreamConnection]] = {}
-        self._open: set[UpstreamConnection] = set()
+        self._open: dict[Key, set[UpstreamConnection]] = {}
+        self._connecting: dict[Key, int] = {}
         self._hosts: dict[Key, bytes] = {}
 
     def send(self, leg: Leg, receiver: Receiver, framing_line: bytes = b"") -> Call:
@@ -225,10 +234,19 @@ class Pool:
         return call
 
     async def open(self, address: Address) -> UpstreamConnection:
+        """A new connection. Raises OSError (PoolFullError among them) or TimeoutError."""
         key = (address.host, address.port, address.tls)
-        connection = await connect(self, key, self._tls_context() if address.tls else None, address.connect_timeout_s)
+        connecting, there = self._connecting.get(key, 0), self._open.setdefault(key, set())
+        if connecting + len(there) >= address.max_connections:
+            raise PoolFullError
+        self._connecting[key] = connecting + 1
+        try:
+            tls = self._tls_context() if address.tls else None
+            connection = await connect(self, key, tls, address.connect_timeout_s)
+        finally:
+            self._connecting[key] -= 1
         if not connection.closing:
-            self._open.add(connection)
+            there.add(connection)
         return connection
 
     def idle(self, connection: UpstreamConnection) -> None:
@@ -240,7 +258,7 @@ class Pool:
             waiting.popleft().close()
 
     def gone(self, connection: UpstreamConnection) -> None:
-        self._open.discard(connection)
+        self._open.get(connection.key, set()).discard(connection)
         waiting = self._idle.get(connection.key)
         if waiting and connection in waiting:
             waiting.remove(connection)
@@ -253,7 +271,7 @@ class Pool:
 
     def close(self) -> None:
         self.watch.discard(self)
-        for connection in list(self._open):
+        for connection in [one for there in self._open.values() for one in there]:
             connection.close()
 
     def _take(self, key: Key) -> UpstreamConnection | None:

@@ -8,6 +8,7 @@ from capture.keys import Key
 from capture.settings import Settings, ViewSettings, load
 from gateway.arms import Arms
 from gateway.auth import Gate
+from gateway.breaker import Breakers
 from gateway.capacity import Capacity, HeavyKeys
 from gateway.limits import Limiter
 from gateway.plan import RequestHead
@@ -105,15 +106,21 @@ def with_rollouts(snapshot: Snapshot, *rollouts: LiveRollout, ticked_at: float =
 
 
 def router_of(
-    snapshot: Snapshot, *, keys: dict[str, Key] | None = None, clock: Time | None = None, processes: int = 1
+    snapshot: Snapshot,
+    *,
+    keys: dict[str, Key] | None = None,
+    clock: Time | None = None,
+    processes: int = 1,
+    breakers: Breakers | None = None,
 ) -> Router:
     """A router over one snapshot; with `keys` (by digest) they are required."""
     clock = clock or Time()
     if keys is not None:
         snapshot = replace(snapshot, keys=keys)
     gate = Gate("off" if keys is None else "required", PEPPER)
-    arms = Arms(Capacity(processes, clock), HeavyKeys(), Tally())
-    return Router(Fixed(snapshot), gate, Limiter(UsagePages(), clock), arms, clock)
+    breakers = breakers or Breakers({}, clock)
+    arms = Arms(Capacity(processes, clock), HeavyKeys(), Tally(), breakers)
+    return Router(Fixed(snapshot), gate, Limiter(UsagePages(), clock), arms, breakers, clock)
 
 
 def snapshot_of(settings: Settings) -> Snapshot:

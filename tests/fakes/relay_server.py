@@ -73,7 +73,7 @@ def address(port: int, **limits: Any) -> Address:
 
 
 def leg(head: RequestHead, body: bytes | None, to: Address, served_model: str = "big") -> Leg:
-    return Leg(to, head.method, head.target, head.headers, body, served_model)
+    return Leg(to, head.method, head.target, head.headers, body, served_model, to.upstream)
 
 
 def planning(to: Address, **more: Any) -> Planner:

@@ -6,6 +6,7 @@ import pytest
 
 from capture.exchange import Arm, Assignment
 from gateway.arms import Arms, Asked, Choice
+from gateway.breaker import Breakers
 from gateway.capacity import WINDOW, Capacity, HeavyKeys
 from gateway.snapshot import Latency, Snapshot
 from gateway.tally import Tally
@@ -36,8 +37,8 @@ def asked_of(session: str | None = "s", **overrides: Any) -> Asked:
     return Asked(**known | overrides)
 
 
-def arms_of(tally: Tally | None = None) -> Arms:
-    return Arms(Capacity(1, Time(0)), HeavyKeys(), tally or Tally())
+def arms_of(tally: Tally | None = None, breakers: Breakers | None = None) -> Arms:
+    return Arms(Capacity(1, Time(0)), HeavyKeys(), tally or Tally(), breakers or Breakers({}, Time(0)))
 
 
 def session_of(rollout: str, assignment: str, share: float = 0.95) -> str:
@@ -93,6 +94,19 @@ def test_a_student_that_is_away_is_a_fallback(snapshot: Snapshot) -> None:
     routed = with_rollouts(snapshot, rollout_of(student_of(endpoint=None), share=0.25))
     choice = arms_of().choose(asked_of(STUDENTS), routed, NOW)
     assert (choice.assignment, choice.arm, choice.reason) == (Assignment.STUDENT, Arm.FALLBACK, "student_away")
+
+
+def test_a_student_that_fails_again_and_again_is_left_alone(snapshot: Snapshot) -> None:
+    breakers = Breakers({}, Time(0))
+    for _ in range(5):
+        breakers.observe("student:ft:small:triage:1", False)
+    routed = with_rollouts(snapshot, rollout_of(share=0.25))
+    choice = arms_of(breakers=breakers).choose(asked_of(STUDENTS), routed, NOW)
+    assert (choice.assignment, choice.arm, choice.reason) == (
+        Assignment.STUDENT,
+        Arm.FALLBACK,
+        "student_circuit_open",
+    )
 
 
 def test_overflow_goes_to_the_teacher(snapshot: Snapshot) -> None:

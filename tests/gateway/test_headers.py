@@ -1,4 +1,4 @@
-from gateway.headers import bearer, forwarded, without
+from gateway.headers import forwarded, without
 
 CLIENT = (
     (b"accept", b"application/json"),
@@ -42,7 +42,5 @@ def test_headers_that_connection_names_end_here() -> None:
     assert forwarded(headers, credentials=True) == ((b"x-end", b"2"),)
 
 
-def test_bearer_and_without() -> None:
-    assert bearer(((b"authorization", b"bearer  abc "),)) == "abc"
-    assert bearer(((b"authorization", b"Basic abc"),)) is None
+def test_without() -> None:
     assert without(CLIENT[:3], b"cookie", b"accept") == (CLIENT[1],)

@@ -7,7 +7,8 @@ import pytest
 
 from capture.errors import OperationError
 from capture.spool import SpoolDepth
-from gateway.metrics import Numbers, counted, exposition, histograms, measured, without_gauges
+from gateway.breaker import Breakers
+from gateway.metrics import Numbers, circuits, counted, exposition, histograms, measured, without_gauges
 from gateway.metrics_server import MetricsServer
 from gateway.relay.counters import Counters
 from gateway.run_folder import RunFolder
@@ -46,6 +47,18 @@ def test_processes_are_summed_and_the_worst_of_the_worst_is_shown() -> None:
         'stillhouse_first_byte_ms_bucket{le="5.0"} 7.0',
         'stillhouse_first_byte_ms_bucket{le="+Inf"} 7.0',
         "stillhouse_first_byte_ms_sum 21.0",
+    } <= found
+
+
+def test_circuits_are_shown_with_the_worst_of_their_states() -> None:
+    well, ill = Breakers({}, lambda: 1.0), Breakers({}, lambda: 1.0)
+    well.observe("openai", True)
+    for _ in range(5):
+        ill.observe("openai", False)
+    found = lines(*(Numbers(tuple(circuits(one))) for one in (well, ill)))
+    assert {
+        'stillhouse_circuit_state{upstream="openai"} 2.0',
+        'stillhouse_circuit_opened_total{upstream="openai"} 1.0',
     } <= found
 
 

@@ -1,0 +1,132 @@
+"""A captured request as the router reads it: its head decoded once, its task, session and prompt version found."""
+
+from urllib.parse import unquote
+
+import msgspec
+
+from gateway.auth import Caller
+from gateway.fingerprints import Fingerprints
+from gateway.head import BodyHead, MalformedBodyError, decompress, read_head
+from gateway.headers import Headers
+from gateway.plan import Refusal, RequestHead
+from gateway.snapshot import Snapshot
+from students.assignment import session_key
+
+CHAT, RESPONSES = "/v1/chat/completions", "/v1/responses"
+ROUTES = {CHAT: "chat.completions", RESPONSES: "responses"}
+SESSION_CHARACTERS = 256
+
+_NO_HEADERS: dict[str, str] = {}
+_UNREADABLE = Refusal(415, "This content-encoding of a request cannot be read here: use gzip or none.")
+_NO_OBJECT = Refusal(400, "We could not parse the JSON body of your request: it must be one JSON object.")
+_NO_SUCH_TASK = Refusal(400, "x-stillhouse-task names no task of this gateway.", code="task_not_found")
+_NOT_FOR_THIS_KEY = Refusal(403, "This gateway key may not be used for this task.", code="task_not_allowed")
+
+
+class CapturedRequest(msgspec.Struct, frozen=True, gc=False):
+    """A request of a captured route, read as far as needed."""
+
+    route: str
+    path: str  # what follows /v1
+    query: str
+    headers: Headers
+    sent: bytes  # the body as it came
+    body: bytes  # without content coding
+    head: BodyHead
+    model: str  # as the client asked; empty where it is no text
+    caller: Caller
+    task: str | None
+    fingerprint: str | None
+    session: str | None
+    opted_out: bool
+
+    @property
+    def recoded(self) -> bool:
+        """A content coding was taken off."""
+        return self.body is not self.sent
+
+
+class Reader:
+    """Reads requests; remembers the fingerprints of the prompts that it saw."""
+
+    def __init__(self, max_body_bytes: int) -> None:
+        self._max_body_bytes = max_body_bytes
+        self._fingerprints = Fingerprints()
+
+    def read(self, head: RequestHead, body: bytes, caller: Caller, snapshot: Snapshot) -> CapturedRequest | Refusal:
+        """The request, or why nobody here can answer it."""
+        named = dict(reversed(head.headers))  # of repeated ones the first
+        try:
+            plain = decompress(body, named.get(b"content-encoding", b""), self._max_body_bytes)
+            if plain is None:
+                return _UNREADABLE
+            read = read_head(plain)
+        except MalformedBodyError:
+            return _NO_OBJECT
+        path, _, query = head.target.partition("?")
+        path = path if path in ROUTES else unquote(path)
+        model = read.model if isinstance(read.model, str) else ""
+        seen = self._fingerprints.of(read, plain) if snapshot.matches_fingerprints else None
+        task = _task_of(model, read, named, caller, seen, snapshot)
+        if isinstance(task, Refusal):
+            return task
+        return CapturedRequest(
+            route=ROUTES[path],
+            path=path[3:],
+            query=query,
+            headers=head.headers,
+            sent=body,
+            body=plain,
+            head=read,
+            model=model,
+            caller=caller,
+            task=task,
+            fingerprint=seen or (self._fingerprints.of(read, plain) if task else None),
+            session=_session(read, named.get(b"x-stillhouse-session")),
+            opted_out=named.get(b"x-stillhouse-capture", b"").lower() == b"off",
+        )
+
+
+def _task_of(
+    model: str, read: BodyHead, named: dict[bytes, bytes], caller: Caller, seen: str | None, snapshot: Snapshot
+) -> str | Refusal | None:
+    """A student's own task, else the one that the header names, else the first whose rule holds."""
+    wanted = named.get(b"x-stillhouse-task")
+    task = wanted.decode("latin-1") if wanted else None
+    if task is not None and task not in snapshot.tasks:
+        return _NO_SUCH_TASK
+    student = snapshot.students.get(model)
+    if student is not None:
+        task = student.task or None
+    elif task is None:
+        wanted_headers = snapshot.matched_headers
+        looked_at = _texts(named, wanted_headers) if wanted_headers else _NO_HEADERS
+        task = snapshot.matcher.match(model, read.tags, looked_at, caller.id, seen)
+    return task if caller.may_use(task) else _NOT_FOR_THIS_KEY
+
+
+def _session(read: BodyHead, header: bytes | None) -> str | None:
+    tags, conversation = read.metadata, read.conversation
+    if header is None and tags is None and conversation is None and read.user is None:
+        found = _string(read.safety_identifier)  # nearly always: none of them
+        return found[:SESSION_CHARACTERS] or None if found else None
+    tags = tags if isinstance(tags, dict) else {}
+    if isinstance(conversation, dict):
+        conversation = conversation.get("id")
+    found = session_key(
+        header.decode("latin-1") if header else None,
+        _string(tags.get("session")),
+        _string(tags.get("conversation")) or _string(conversation),
+        _string(read.user),
+        _string(read.safety_identifier),
+        "",
+    )
+    return found[:SESSION_CHARACTERS] or None
+
+
+def _string(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _texts(named: dict[bytes, bytes], wanted: frozenset[bytes]) -> dict[str, str]:
+    return {name.decode("latin-1"): named[name].decode("latin-1") for name in wanted if name in named}
