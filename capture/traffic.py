@@ -1,10 +1,10 @@
 """Named queries over exchanges: lists by keyset paging, one exchange whole, volumes."""
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
-from sqlalchemy import ColumnElement, Row, Select, func, or_, select
+from sqlalchemy import ColumnElement, Row, Select, and_, func, or_, select
 
 from capture.bodies import unpack_answer, unpack_request
 from capture.db import Store
@@ -36,6 +36,12 @@ class TrafficFilter(msgspec.Struct, frozen=True, kw_only=True):
     until: float | None = None
     text: str | None = None  # in the question's or answer's first 200 characters, case ignored
     metadata: dict[str, str] = {}
+    model: str | None = None  # as asked for, or as answered
+    review: Literal["none", "any", "accept", "reject", "correct"] | None = None  # by the newest one
+    feedback: Literal["none", "any", "truth", "score", "comment", "correction"] | None = None
+    grader: str | None = None  # with a score by this grader,
+    score_from: float | None = None  # at least this,
+    score_to: float | None = None  # and at most this
 
 
 class ExchangeRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -219,7 +225,43 @@ def _conditions(wanted: TrafficFilter) -> list[ColumnElement[bool]]:
     if wanted.text:
         found.append(columns.preview.icontains(wanted.text, autoescape=True))
     found += [columns.metadata[name].as_string() == value for name, value in wanted.metadata.items()]
+    if wanted.model is not None:
+        found.append(or_(columns.model == wanted.model, columns.served_model == wanted.model))
+    return found + _said(wanted)
+
+
+def _said(wanted: TrafficFilter) -> list[ColumnElement[bool]]:
+    """Conditions on what people, apps and graders said of an exchange."""
+    found: list[ColumnElement[bool]] = []
+    if wanted.review is not None:
+        found.append(_reviewed(wanted.review))
+    if wanted.feedback is not None:
+        given = select(feedback.c.id).where(feedback.c.exchange_id == exchanges.c.id)
+        if wanted.feedback not in ("none", "any"):
+            given = given.where(feedback.c.kind == wanted.feedback)
+        found.append(~given.exists() if wanted.feedback == "none" else given.exists())
+    if wanted.grader is not None:
+        scored = select(scores.c.value).where(scores.c.exchange_id == exchanges.c.id, scores.c.grader == wanted.grader)
+        if wanted.score_from is not None:
+            scored = scored.where(scores.c.value >= wanted.score_from)
+        if wanted.score_to is not None:
+            scored = scored.where(scores.c.value <= wanted.score_to)
+        found.append(scored.exists())
     return found
+
+
+def _reviewed(verdict: str) -> ColumnElement[bool]:
+    if verdict == "none":
+        return ~select(reviews.c.id).where(reviews.c.exchange_id == exchanges.c.id).exists()
+    if verdict == "any":
+        return exchanges.c.id.in_(select(reviews.c.exchange_id))
+    later = reviews.alias()
+    newer = or_(
+        later.c.reviewed_at > reviews.c.reviewed_at,
+        and_(later.c.reviewed_at == reviews.c.reviewed_at, later.c.id > reviews.c.id),
+    )
+    overruled = select(later.c.id).where(later.c.exchange_id == reviews.c.exchange_id, newer).exists()
+    return exchanges.c.id.in_(select(reviews.c.exchange_id).where(reviews.c.verdict == verdict, ~overruled))
 
 
 def _of(table: Any, shape: type[msgspec.Struct], exchange_id: str, order: str) -> Select[Any]:
