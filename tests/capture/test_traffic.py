@@ -142,3 +142,32 @@ def test_volumes(store: Store) -> None:
         Volume(None, 1, None, {"teacher": 1}),
     ]
     assert volumes(store, since=4e9) == []
+
+
+def test_filters_by_what_was_said(store: Store) -> None:
+    plain, mended, rated = add_exchange(store, served_model="gpt-4.1-mini"), add_exchange(store), add_exchange(store)
+    said = {"exchange_id": mended, "reviewer": "mara", "output": None}
+    given = {"key_id": None, "name": "", "value": 1, "created_at": 1.0, "idempotency_key": "i", "kind": "truth"}
+    scored = {"grader": "g", "version": "v", "input_hash": "h", "scored_at": 1.0}
+    with store.write() as connection:
+        connection.execute(insert(reviews).values(**said, id="r1", verdict="accept", reviewed_at=1.0))
+        connection.execute(insert(reviews).values(**said, id="r2", verdict="reject", reviewed_at=2.0))
+        connection.execute(insert(feedback).values(id="f", exchange_id=rated, settled=False, **given))
+        connection.execute(insert(scores), [{**scored, "exchange_id": plain, "value": 0.2}])
+        connection.execute(insert(scores), [{**scored, "exchange_id": rated, "value": 0.9}])
+    for wanted, expected in (
+        ({"model": "gpt-4.1-mini"}, [plain]),
+        ({"review": "reject"}, [mended]),
+        ({"review": "accept"}, []),
+        ({"review": "any"}, [mended]),
+        ({"review": "none"}, [rated, plain]),
+        ({"feedback": "truth"}, [rated]),
+        ({"feedback": "comment"}, []),
+        ({"feedback": "none"}, [mended, plain]),
+        ({"grader": "g"}, [rated, plain]),
+        ({"grader": "g", "score_to": 0.5}, [plain]),
+        ({"grader": "g", "score_from": 0.5}, [rated]),
+        ({"grader": "other"}, []),
+    ):
+        assert found(store, **wanted) == expected, wanted
+        assert count_exchanges(store, TrafficFilter(**wanted)) == len(expected)
