@@ -41,19 +41,19 @@ RESPONSE_FORMAT: dict[str, Any] = {
 }
 
 _BOOKS = {"en": ENGLISH, "de": GERMAN}
-_GERMAN_SHARE = 0.4
-_AMBIGUOUS_SHARE = 0.12
+_GERMAN_SHARE = 0.25
+_AMBIGUOUS_SHARE = 0.1
 _AMBIGUOUS_TALK = 0.5  # whoever mentions two topics says less about each
 _PRIORITY_WEIGHTS = (20, 40, 24, 16)
-_MAX_WORDS = 70
+_MAX_WORDS = 45
 # Twelve tickets in a row come from nine customers: seven write once, one twice, one three times.
 _VISITS = (0, 1, 2, 3, 4, 5, 6, 7, 7, 8, 8, 8)
 # How often each optional part is there, by register.
 _REGISTERS = {
-    "formal": {"greeting": 0.95, "background": 0.75, "detail": 0.9, "ask": 0.8, "closing": 0.95},
-    "friendly": {"greeting": 0.85, "background": 0.7, "detail": 0.8, "ask": 0.7, "closing": 0.7},
-    "casual": {"greeting": 0.5, "background": 0.45, "detail": 0.75, "ask": 0.45, "closing": 0.25},
-    "terse": {"greeting": 0.05, "background": 0.15, "detail": 0.6, "ask": 0.4, "closing": 0.05},
+    "formal": {"greeting": 0.95, "background": 0.4, "detail": 0.7, "ask": 0.6, "closing": 0.9},
+    "friendly": {"greeting": 0.8, "background": 0.3, "detail": 0.6, "ask": 0.5, "closing": 0.5},
+    "casual": {"greeting": 0.4, "background": 0.2, "detail": 0.5, "ask": 0.4, "closing": 0.2},
+    "terse": {"greeting": 0.05, "background": 0.05, "detail": 0.4, "ask": 0.3, "closing": 0.05},
 }
 _REGISTER_WEIGHTS = (25, 30, 30, 15)
 _TYPO_RATES = (0.0, 0.02, 0.05, 0.12)  # share of the words that are mistyped

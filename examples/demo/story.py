@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
-import psutil
 from sqlalchemy import Table, func, select
 
 from capture import datasets
@@ -25,7 +24,7 @@ from examples.demo.world import World
 from examples.ticket_app import Reply, TicketApp
 from students import bases, registry, rollouts
 from students.report import Arm, Report
-from students.tables import evaluations, fine_tunes
+from students.tables import evaluations, fine_tunes, student_servers
 
 TASK = "triage"
 POLL_S = 0.5
@@ -125,7 +124,7 @@ class Story:
             pid = kill_server(self.desk.store, self.student_id)
             self.screen.say(f"killed the student's process ({pid}) while it served {self.share():.0%} of the traffic")
             self._until("answered meanwhile", lambda: len(app.replies) - before, 20)
-            self._until("the student is back", self._served, 1)
+            self._until("the student is back", lambda: self._served_anew(pid), 1)
         replies = app.replies[before:]
         self._check_replies(replies)
         fallen = sum(reply.arm == "fallback" for reply in replies)
@@ -138,8 +137,8 @@ class Story:
         student = registry.load_student(self.desk.store, self.student_id)
         base = bases.pull(student.base, self.desk.settings.models_folder)
         spoil(self.desk.settings.data / str(student.folder), base, self.world.spoilt_strength)
-        kill_server(self.desk.store, self.student_id)
-        self._until("the spoilt student is served", self._served, 1)
+        pid = kill_server(self.desk.store, self.student_id)
+        self._until("the spoilt student is served", lambda: self._served_anew(pid), 1)
         self.spoilt_at = time.time()
         self.screen.say(f"the student was made worse: {self.world.spoilt_strength:.0%} of its adapter is left")
 
@@ -253,9 +252,13 @@ class Story:
         with self.desk.store.read() as connection:
             return int(connection.scalar(counted) or 0)
 
-    def _served(self) -> int:
-        server = registry.server_of(self.desk.store, self.student_id)
-        return int(server is not None and server.ready and psutil.pid_exists(server.pid or 0))
+    def _served_anew(self, killed: int) -> int:
+        """1 once a process other than the killed one serves the student."""
+        served = student_servers.c.student_id == self.student_id, student_servers.c.state == "ready"
+        with self.desk.store.read() as connection:
+            return len(
+                connection.execute(select(student_servers.c.pid).where(*served, student_servers.c.pid != killed)).all()
+            )
 
     def _training_progress(self, row: Any) -> None:
         progress = row.progress or {}

@@ -12,8 +12,8 @@ import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-from examples.demo.world import Ports, Teacher
-from examples.tickets import Ticket, Truth
+from examples.demo.world import Ports, Teacher, World
+from examples.tickets import RESPONSE_FORMAT, Ticket, Truth
 
 WORDS = {"billing": "invoice", "refund": "money", "login": "password", "delivery": "parcel"}
 URGENCY = {"low": "someday", "high": "today"}
@@ -54,6 +54,20 @@ def read(text: str) -> dict[str, str]:
 def teacher(ports: Ports) -> Teacher:
     command = (sys.executable, "-m", "tests.acceptance.small_world", "--port", str(ports.teacher))
     return Teacher(MODEL, f"http://127.0.0.1:{ports.teacher}/v1", command)
+
+
+SMALL = World(
+    stream=stream,
+    messages=messages,
+    response_format=RESPONSE_FORMAT,
+    teacher=teacher,
+    training='base = "tiny"\nmethod = "full"\nepochs = 15\nlearning_rate = 3e-3\nbatch_size = 16',
+    rollout="shares = [0.2, 0.95]\nmargin = 0.2\nalpha = 0.05\nminimum_pairs = 20\nminimum_sessions = 10\n"
+    "watch_share = 1.0\ndeadline_s = 20",
+    collected=480,
+    per_s=10,
+    spoilt_strength=0.1,
+)
 
 
 def create_app() -> FastAPI:

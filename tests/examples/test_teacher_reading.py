@@ -47,7 +47,7 @@ def test_priority_is_right_more_often_than_category(sample: list[Ticket]) -> Non
 
 def test_asked_twice_it_agrees_with_itself_mostly(sample: list[Ticket]) -> None:
     asked = zip(_readings(sample, 1.0, 1), _readings(sample, 1.0, 2), strict=True)
-    assert 0.945 <= _share([first.category == second.category for first, second in asked]) <= 0.975
+    assert 0.92 <= _share([first.category == second.category for first, second in asked]) <= 0.975
 
 
 def test_cold_it_always_says_the_same(sample: list[Ticket]) -> None:

@@ -61,7 +61,7 @@ def test_truth_and_languages_are_mixed(thousand: list[Ticket]) -> None:
     assert set(categories) == set(CATEGORIES)
     assert min(categories.values()) >= 80
     assert set(Counter(ticket.truth.priority for ticket in thousand)) == set(PRIORITIES)
-    assert 300 <= sum(ticket.language == "de" for ticket in thousand) <= 500
+    assert 200 <= sum(ticket.language == "de" for ticket in thousand) <= 350
     assert 80 <= sum(ticket.ambiguous for ticket in thousand) <= 160
 
 

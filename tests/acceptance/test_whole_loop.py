@@ -1,0 +1,141 @@
+"""The whole loop with the tiny model: the demo's own two acts, real processes, nothing simulated."""
+
+import io
+import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from capture import datasets
+from capture import settings as configuration
+from capture.db import open_store
+from capture.migrations import upgrade
+from console import verbs
+from console.access import Actor, Desk, Role
+from examples.demo.__main__ import play
+from examples.demo.machine import Machine
+from examples.demo.screen import Screen
+from examples.demo.story import TASK, DemoFailedError, Story
+from examples.demo.world import Ports
+from students import registry, rollouts
+from students.tables import fine_tunes
+from tests.acceptance.small_world import SMALL
+from tests.fakes.processes import family, free_port, wait_until
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A demo's data folder at rest, after its evaluation; and what came of training twice on the same rows."""
+
+    data: Path
+    dataset_hashes: tuple[str | None, str | None]
+    weights: tuple[str | None, str | None]
+
+
+def _ports() -> Ports:
+    return Ports(*(free_port() for _ in range(5)))
+
+
+@contextmanager
+def _running(data: Path) -> Iterator[tuple[Story, Machine]]:
+    machine = Machine(SMALL, _ports(), data)
+    settings = configuration.load(machine.config, machine.environ, data=data)
+    with machine.running():
+        store = open_store(settings.store_url)
+        upgrade(store)
+        desk = Desk(store, settings, Actor("tester", Role.OPERATOR))
+        yield Story(SMALL, machine, desk, Screen(io.StringIO())), machine
+        store.close()
+
+
+def _processes_of(module: str, data: Path) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        line = process.info["cmdline"] or []
+        if module in line and str(data) in line:
+            found.append(process)
+    return found
+
+
+def _kill_worker_in_training(story: Story, data: Path) -> None:
+    """Training is begun; the worker and its trainer die with -9 in the middle of it; the rest is stopped."""
+    fine_tune_id = verbs.train(story.desk, story.dataset_id)
+
+    def half_way() -> bool:
+        progress = story._row(fine_tunes, fine_tune_id).progress or {}
+        return bool(progress.get("step", 0) >= 0.3 * progress.get("total_steps", 1_000_000))
+
+    wait_until(half_way)
+    for worker in _processes_of("students.worker", data):
+        for process in [*family(worker.pid), worker]:
+            process.send_signal(signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    data = tmp_path_factory.mktemp("demo") / "data"
+    with _running(data) as (story, _):
+        story.fetch_base()
+        story.collect()
+        story.build()
+        before = datasets.load_card(story.desk.store, story.dataset_id).hash
+        _kill_worker_in_training(story, data)
+    with _running(data) as (story, _):
+        story.collect()
+        story.build()
+        after = datasets.load_card(story.desk.store, story.dataset_id).hash
+        story.train()
+        resumed = registry.load_student(story.desk.store, story.student_id).weights_hash
+        story.evaluate()
+        again = verbs.train(story.desk, story.dataset_id)
+        row = story._ended(lambda: story._row(fine_tunes, again), "the undisturbed fine-tune")
+        undisturbed = registry.load_student(story.desk.store, row.student_id).weights_hash
+    return Trained(data, (before, after), (resumed, undisturbed))
+
+
+def test_killed_in_training_and_started_again_it_ends_the_same(trained: Trained) -> None:
+    before, after = trained.dataset_hashes
+    assert before
+    assert before == after
+    resumed, undisturbed = trained.weights
+    assert resumed
+    assert resumed == undisturbed
+
+
+def test_both_acts(trained: Trained, tmp_path: Path) -> None:
+    """Shadow, canary, full; a killed server that no client notices; a spoilt student that is rolled back."""
+    data = tmp_path / "data"
+    shutil.copytree(trained.data, data)
+    story = play(SMALL, _ports(), data, Screen(io.StringIO()))
+    rollout, verdicts = _rollout(data)
+    moves = [(verdict.kind, verdict.share) for verdict in verdicts if verdict.kind != "hold"]
+    assert [move for move in moves if move[0] == "advance"] == [("advance", 0.2), ("advance", 0.95)]
+    assert moves[-1] == ("roll_back", 0.0)
+    assert rollout.state == "rolled_back"
+    assert not [reply.error for reply in story.replies if reply.error]
+    assert {reply.arm for reply in story.replies} >= {"teacher", "student", "fallback"}
+    assert (data / "done").exists()
+
+
+def test_a_student_bad_from_the_start_does_not_reach_full(trained: Trained, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(trained.data, data)
+    with pytest.raises(DemoFailedError, match="rolled_back, not full"):
+        play(SMALL, _ports(), data, Screen(io.StringIO()), spoil_first=True)
+    rollout, verdicts = _rollout(data)
+    assert rollout.state == "rolled_back"
+    assert max(verdict.share for verdict in verdicts) < 0.95
+    assert not (data / "done").exists()
+
+
+def _rollout(data: Path) -> tuple[rollouts.Rollout, list[rollouts.VerdictRow]]:
+    store = open_store(configuration.load(data / "stillhouse.toml", {}, data=data).store_url)
+    [rollout] = rollouts.list_rollouts(store, TASK)
+    verdicts = rollouts.list_verdicts(store, rollout.id)
+    store.close()
+    return rollout, verdicts
