@@ -4,7 +4,7 @@ Verbs do nothing slow: the worker acts on the rows. Unknown names raise NotFound
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -184,11 +184,18 @@ def _steer(desk: Desk, verb: str, rollout_id: str, reason: str) -> rollouts.Roll
     raise RefusedError(f"{verb!r} is none of pause, resume, promote, abort")
 
 
-def create_key(desk: Desk, name: str, tasks: Sequence[str] = (), expires_at: float | None = None) -> str:
+def create_key(
+    desk: Desk,
+    name: str,
+    tasks: Sequence[str] = (),
+    expires_at: float | None = None,
+    limits: keys.KeyLimits = keys.KeyLimits(),
+) -> str:
     """A new gateway key; returned here, and never shown again."""
     desk.demand(Role.OPERATOR, "creating a key")
-    secret, key = keys.create(desk.store, desk.settings.data, name, tasks, expires_at, desk.clock)
-    desk.record("keys.create", key.id, name=name, tasks=list(tasks))
+    secret, key = keys.create(desk.store, desk.settings.data, name, tasks, expires_at, desk.clock, limits)
+    chosen = {limit: value for limit, value in asdict(limits).items() if value is not None}
+    desk.record("keys.create", key.id, name=name, tasks=list(tasks), limits=chosen)
     return secret
 
 
