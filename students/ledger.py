@@ -12,11 +12,15 @@ from capture.tables import exchanges
 from students.tables import fine_tunes, spend
 
 DAY_S = 86_400.0
+LATE_S = 7 * DAY_S
+"""What the savings of late are taken from, for the date at which the rest will be paid for."""
+LOCAL = "local"
 
 
 @dataclass(frozen=True)
 class ArmTotals:
-    """One arm's answers. `cost_usd` is of those whose price is known; `unpriced` counts the others."""
+    """One arm's answers, those that were sampled out counted in. `cost_usd` is of those whose price is known;
+    `unpriced` counts the others. `mean_ms` is until an answer is complete."""
 
     requests: int = 0
     cost_usd: float = 0.0
@@ -26,12 +30,13 @@ class ArmTotals:
 
 @dataclass(frozen=True)
 class Ledger:
-    """One task's account since a time. `background`: purpose → USD of priced calls; `unpriced_calls` counts the others.
+    """One task's account since a time, or several tasks' (`task` is empty then).
 
-    `would_have_cost_usd`: all answers at the teacher's mean cost; None while no teacher's answer has a known price.
-    `saved_usd` is that less everything spent since, background calls and training included; None where a part of it is
-    unknown. `break_even_at` is the date (Unix seconds) at which the savings of late will have paid for the rest; None
-    if unknown or never.
+    `background`: purpose (shadow, pairing, judge, training, evaluation) → USD of what has a price; `unpriced_calls`
+    counts the calls and hosted fine-tunes without one. `would_have_cost_usd`: all answers at the teacher's mean cost;
+    None while no teacher's answer has a known price. `saved_usd` is that less everything spent since; None where a part
+    of it is unknown. `break_even_at` is the date (Unix seconds) at which the savings of late will have paid for the
+    rest: `now` if they have; None if unknown or never.
     """
 
     task: str
@@ -41,20 +46,46 @@ class Ledger:
     unpriced_calls: int = 0
     would_have_cost_usd: float | None = None
     saved_usd: float | None = None
+    saved_a_day_usd: float | None = None
+    """Of late, background calls that go on paid for, fine-tunes not; None where a part of it is unknown."""
     break_even_at: float | None = None
     latency_gained_ms: float | None = None
     """How much sooner a student's answer is complete than a teacher's, on average; None without either."""
 
 
+@dataclass(frozen=True)
+class _Span:
+    """What was counted in a stretch of time."""
+
+    arms: dict[str, ArmTotals]
+    background: dict[str, float]
+    unpriced: int
+
+    @property
+    def mean_teacher_usd(self) -> float | None:
+        teacher = self.arms.get(Arm.TEACHER, ArmTotals())
+        priced = teacher.requests - teacher.unpriced
+        return teacher.cost_usd / priced if priced > 0 else None
+
+    @property
+    def known(self) -> bool:
+        return not self.unpriced and not any(arm.unpriced for arm in self.arms.values())
+
+    @property
+    def requests(self) -> int:
+        return sum(arm.requests for arm in self.arms.values())
+
+    @property
+    def spent_usd(self) -> float:
+        return sum(arm.cost_usd for arm in self.arms.values()) + sum(self.background.values())
+
+
 def account(store: Store, task: str, since: float, now: float) -> Ledger:
     """The ledger of one task from `since` to `now`."""
+    late = max(since, now - LATE_S)
     with store.read() as connection:
-        arms = _arms(connection, task, since)
-        background, unpriced = _background(connection, task, since)
-        training = _training(connection, task, since)
-    if training:
-        background["training"] = background.get("training", 0.0) + training
-    return _balanced(Ledger(task, since, arms, background, unpriced), now)
+        whole, recent = _span(connection, task, since), _span(connection, task, late)
+    return _balanced(task, since, (whole, recent), (now, max(now - late, 1.0) / DAY_S))
 
 
 def accounts(store: Store, tasks: Sequence[str], since: float, now: float) -> list[Ledger]:
@@ -62,18 +93,80 @@ def accounts(store: Store, tasks: Sequence[str], since: float, now: float) -> li
     return [account(store, task, since, now) for task in tasks]
 
 
+def total(ledgers: Sequence[Ledger], now: float) -> Ledger:
+    """Several tasks' ledgers added up: what is unknown in one of them is unknown in the sum."""
+    arms: dict[str, ArmTotals] = {}
+    background: dict[str, float] = {}
+    for ledger in ledgers:
+        for name, arm in ledger.arms.items():
+            arms[name] = _added(arms.get(name, ArmTotals()), arm)
+        for purpose, cost in ledger.background.items():
+            background[purpose] = background.get(purpose, 0.0) + cost
+    active = [ledger for ledger in ledgers if ledger.arms or ledger.background or ledger.unpriced_calls]
+    saved = _sum([ledger.saved_usd for ledger in active])
+    a_day = _sum([ledger.saved_a_day_usd for ledger in active])
+    return Ledger(
+        task="",
+        since=min((ledger.since for ledger in ledgers), default=now),
+        arms=arms,
+        background=background,
+        unpriced_calls=sum(ledger.unpriced_calls for ledger in ledgers),
+        would_have_cost_usd=_sum([ledger.would_have_cost_usd for ledger in active]),
+        saved_usd=saved,
+        saved_a_day_usd=a_day,
+        break_even_at=_break_even(saved, a_day, now),
+        latency_gained_ms=_gained(active),
+    )
+
+
+def _gained(ledgers: Sequence[Ledger]) -> float | None:
+    """The mean over students' answers of what each gained beside its own task's teacher."""
+    known = [
+        (ledger.arms[Arm.STUDENT].requests, ledger.latency_gained_ms)
+        for ledger in ledgers
+        if ledger.latency_gained_ms is not None
+    ]
+    answers = sum(count for count, _ in known)
+    return sum(count * gained for count, gained in known) / answers if answers else None
+
+
+def _added(one: ArmTotals, other: ArmTotals) -> ArmTotals:
+    requests = one.requests + other.requests
+    times = [(arm.requests, arm.mean_ms) for arm in (one, other) if arm.mean_ms is not None]
+    counted = sum(count for count, _ in times)
+    mean = sum(count * ms for count, ms in times) / counted if counted else None
+    return ArmTotals(requests, one.cost_usd + other.cost_usd, one.unpriced + other.unpriced, mean)
+
+
+def _sum(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known and len(known) == len(values) else None
+
+
+def _span(connection: Connection, task: str, since: float) -> _Span:
+    background, unpriced = _background(connection, task, since)
+    training, unpriced_training = _training(connection, task, since)
+    if training:
+        background["training"] = background.get("training", 0.0) + training
+    return _Span(_arms(connection, task, since), background, unpriced + unpriced_training)
+
+
 def _arms(connection: Connection, task: str, since: float) -> dict[str, ArmTotals]:
-    unpriced = func.sum(case((exchanges.c.cost_usd.is_(None), 1), else_=0))
+    """Each kept answer stands for as many as its sampling probability says (Horvitz and Thompson)."""
+    weight = 1.0 / exchanges.c.probability
     columns: tuple[Any, ...] = (
         exchanges.c.arm,
-        func.count(),
-        func.sum(exchanges.c.cost_usd),
-        unpriced,
-        func.avg(exchanges.c.duration_ms),
+        func.sum(weight),
+        func.sum(exchanges.c.cost_usd * weight),
+        func.sum(case((exchanges.c.cost_usd.is_(None), weight), else_=0.0)),
+        func.sum(exchanges.c.duration_ms * weight),
     )
     answered = (exchanges.c.task == task) & (exchanges.c.started_at >= since) & (exchanges.c.status == 200)
     rows = connection.execute(select(*columns).where(answered).group_by(exchanges.c.arm))
-    return {arm: ArmTotals(count, float(cost or 0), int(missing), mean) for arm, count, cost, missing, mean in rows}
+    return {
+        arm: ArmTotals(round(count), float(cost or 0), round(missing), total_ms / count)
+        for arm, count, cost, missing, total_ms in rows
+    }
 
 
 def _background(connection: Connection, task: str, since: float) -> tuple[dict[str, float], int]:
@@ -85,40 +178,45 @@ def _background(connection: Connection, task: str, since: float) -> tuple[dict[s
     return {purpose: float(cost or 0) for purpose, cost, _ in rows}, sum(int(missing) for *_, missing in rows)
 
 
-def _training(connection: Connection, task: str, since: float) -> float:
-    """What hosted trainers charged; a local fine-tune has no price."""
-    query = select(func.sum(fine_tunes.c.cost_usd)).where(fine_tunes.c.task == task, fine_tunes.c.created_at >= since)
-    return float(connection.execute(query).scalar() or 0.0)
+def _training(connection: Connection, task: str, since: float) -> tuple[float, int]:
+    """(USD that hosted trainers charged, fine-tunes of theirs whose price is not known); a local one costs nothing."""
+    hosted = (fine_tunes.c.trainer != LOCAL) & (fine_tunes.c.state == "succeeded")
+    unknown = func.sum(case((hosted & fine_tunes.c.cost_usd.is_(None), 1), else_=0))
+    query = select(func.sum(fine_tunes.c.cost_usd), unknown)
+    row = connection.execute(query.where(fine_tunes.c.task == task, fine_tunes.c.created_at >= since)).one()
+    return float(row[0] or 0.0), int(row[1] or 0)
 
 
-def _balanced(ledger: Ledger, now: float) -> Ledger:
-    teacher = ledger.arms.get(Arm.TEACHER, ArmTotals())
-    student = ledger.arms.get(Arm.STUDENT, ArmTotals())
+def _balanced(task: str, since: float, spans: tuple[_Span, _Span], when: tuple[float, float]) -> Ledger:
+    whole, recent = spans
+    now, late_days = when
+    mean = whole.mean_teacher_usd
+    would = None if mean is None else mean * whole.requests
+    saved = would - whole.spent_usd if would is not None and whole.known else None
+    a_day = None
+    if mean is not None and whole.known:
+        once = recent.background.get("training", 0.0)
+        a_day = (mean * recent.requests - recent.spent_usd + once) / late_days
+    teacher, student = whole.arms.get(Arm.TEACHER, ArmTotals()), whole.arms.get(Arm.STUDENT, ArmTotals())
     gained = None if teacher.mean_ms is None or student.mean_ms is None else teacher.mean_ms - student.mean_ms
-    priced = teacher.requests - teacher.unpriced
-    would = saved = even = None
-    if priced > 0:
-        would = teacher.cost_usd / priced * sum(arm.requests for arm in ledger.arms.values())
-        if not ledger.unpriced_calls and not any(arm.unpriced for arm in ledger.arms.values()):
-            saved = would - sum(arm.cost_usd for arm in ledger.arms.values()) - sum(ledger.background.values())
-            even = _break_even(ledger, saved, now)
     return Ledger(
-        task=ledger.task,
-        since=ledger.since,
-        arms=ledger.arms,
-        background=ledger.background,
-        unpriced_calls=ledger.unpriced_calls,
+        task=task,
+        since=since,
+        arms=whole.arms,
+        background=whole.background,
+        unpriced_calls=whole.unpriced,
         would_have_cost_usd=would,
         saved_usd=saved,
-        break_even_at=even,
+        saved_a_day_usd=a_day,
+        break_even_at=_break_even(saved, a_day, now),
         latency_gained_ms=gained,
     )
 
 
-def _break_even(ledger: Ledger, saved: float, now: float) -> float | None:
-    """Now, if it has paid for itself; else by the gross saving a day so far; None while nothing is saved."""
+def _break_even(saved: float | None, a_day: float | None, now: float) -> float | None:
+    """Now, if it has paid for itself; else by the savings a day of late; None while nothing is saved."""
+    if saved is None or a_day is None:
+        return None
     if saved >= 0:
         return now
-    days = max((now - ledger.since) / DAY_S, 1e-6)
-    gross_a_day = (saved + sum(ledger.background.values())) / days
-    return now - saved / gross_a_day * DAY_S if gross_a_day > 0 else None
+    return now - saved / a_day * DAY_S if a_day > 0 else None

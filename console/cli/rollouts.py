@@ -6,13 +6,16 @@ from typing import Annotated, Any
 
 import typer
 
+from capture.tasks import load_tasks
 from console import verbs
 from console.cli import simulating
+from console.cli.accounts import show_ledgers
 from console.cli.context import Json, desk, invocation, show
 from console.cli.waiting import ENDED_BADLY, ENDED_WELL, POLL_S
 from console.reads import rollouts as reads
 from students import registry, rollouts
 from students.evidence import Reading
+from students.ledger import DAY_S
 from students.sentences import policy_words
 
 app = typer.Typer(help="Rollouts: from shadow to full traffic, by verdicts.", no_args_is_help=True)
@@ -45,10 +48,16 @@ def status(
     rollout: Annotated[str | None, typer.Argument(help="One rollout's verdicts; without it: all rollouts.")] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Go on until it ends.")] = False,
     evidence: Annotated[bool, typer.Option("--evidence", help="What every test says now, slice by slice.")] = False,
+    ledger: Annotated[bool, typer.Option("--ledger", help="What was spent and saved, by task and in total.")] = False,
+    days: Annotated[float, typer.Option(min=0, help="How far back the ledger goes.")] = 30,
     json: Json = False,
 ) -> None:
     """Where rollouts stand, and why."""
     store = invocation(context).store
+    if ledger:
+        chosen = [rollouts.load_rollout(store, rollout).task] if rollout else sorted(load_tasks(store))
+        show_ledgers(store, chosen, time.time() - days * DAY_S, json)
+        return
     if rollout is None:
         heads = {
             "id": "id",

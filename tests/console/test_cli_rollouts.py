@@ -98,3 +98,17 @@ def test_recorded_traffic_and_its_evidence(at_full: tuple[World, Store], capsys:
     assert run(["rollouts", "status", chosen, "--evidence"]) == 0
     assert "A drift detector watches" in capsys.readouterr().out
     assert run(["rollouts", "simulate", "--recorded", "nobody"]) == 2
+
+
+def test_the_ledger_by_task_and_in_total(at_full: tuple[World, Store], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["rollouts", "status", "--ledger", "--days", "10000", "--json"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert lines[-1]["task"] == "all"
+    assert (
+        sum(line["arms"].get("teacher", {}).get("requests", 0) for line in lines[:-1])
+        == (lines[-1]["arms"]["teacher"]["requests"])
+    )
+    assert run(["rollouts", "status", "--ledger", "--days", "10000"]) == 0
+    said = capsys.readouterr().out
+    for word in ("would", "saved", "unknown", "USD"):
+        assert word in said

@@ -9,8 +9,8 @@ from sqlalchemy import insert
 from capture.db import Store, metadata, open_store
 from capture.ids import new_id
 from capture.tables import exchanges
-from students.ledger import DAY_S, account
-from students.tables import spend
+from students.ledger import DAY_S, account, accounts, total
+from students.tables import fine_tunes, spend
 
 SINCE = 1_800_000_000.0
 NOW = SINCE + 10 * DAY_S
@@ -24,13 +24,22 @@ def store(tmp_path: Path) -> Iterator[Store]:
     store.close()
 
 
-def put(store: Store, arm: str, count: int, cost_usd: float | None, duration_ms: float) -> None:
+def put(
+    store: Store,
+    arm: str,
+    count: int,
+    cost_usd: float | None,
+    duration_ms: float,
+    task: str = "triage",
+    probability: float = 1.0,
+) -> None:
+    """Answers spread evenly over the ten days."""
     rows = [
         {
             "id": new_id(),
-            "started_at": SINCE + number,
+            "started_at": SINCE + (NOW - SINCE) * (number + 0.5) / count,
             "route": "chat.completions",
-            "task": "triage",
+            "task": task,
             "arm": arm,
             "upstream": "u",
             "model": "m",
@@ -43,7 +52,7 @@ def put(store: Store, arm: str, count: int, cost_usd: float | None, duration_ms:
             "tokens_estimated": False,
             "cost_usd": cost_usd,
             "metadata": {},
-            "probability": 1.0,
+            "probability": probability,
             "holdout": False,
             "conversation": "c",
             "content_hash": "h",
@@ -56,8 +65,8 @@ def put(store: Store, arm: str, count: int, cost_usd: float | None, duration_ms:
         connection.execute(insert(exchanges), rows)
 
 
-def pay(store: Store, purpose: str, cost_usd: float | None) -> None:
-    row = {"id": new_id(), "at": SINCE + 1, "task": "triage", "purpose": purpose, "upstream": "u", "model": "m"}
+def pay(store: Store, purpose: str, cost_usd: float | None, at: float = SINCE + 1, task: str = "triage") -> None:
+    row = {"id": new_id(), "at": at, "task": task, "purpose": purpose, "upstream": "u", "model": "m"}
     with store.write() as connection:
         connection.execute(insert(spend).values(**row, input_tokens=1, output_tokens=1, cost_usd=cost_usd))
 
@@ -102,3 +111,83 @@ def test_an_unpriced_call_leaves_the_saving_unknown(store: Store) -> None:
 def test_without_traffic_nothing_is_known(store: Store) -> None:
     found = account(store, "triage", SINCE, NOW)
     assert (found.arms, found.would_have_cost_usd, found.saved_usd, found.latency_gained_ms) == ({}, None, None, None)
+
+
+def test_what_goes_on_costs_also_what_is_saved_of_late(store: Store) -> None:
+    put(store, "teacher", 100, 0.01, 900.0)
+    put(store, "student", 100, 0.0, 200.0)  # 0.1 USD a day
+    pay(store, "training", 3.0)
+    pay(store, "pairing", 0.35, at=NOW - DAY_S)  # 0.05 USD a day over the last seven
+    found = account(store, "triage", SINCE, NOW)
+    assert found.saved_usd == pytest.approx(1.0 - 3.35)
+    assert found.saved_a_day_usd == pytest.approx(0.05)
+    assert found.break_even_at == pytest.approx(NOW + 47 * DAY_S)
+
+
+def test_it_never_breaks_even_while_nothing_is_saved(store: Store) -> None:
+    put(store, "teacher", 100, 0.01, 900.0)
+    pay(store, "training", 3.0)
+    found = account(store, "triage", SINCE, NOW)
+    assert found.saved_usd == pytest.approx(-3.0)
+    assert found.break_even_at is None
+
+
+def test_what_was_sampled_out_is_counted_in(store: Store) -> None:
+    put(store, "teacher", 50, 0.01, 900.0, probability=0.1)
+    put(store, "student", 20, None, 200.0, probability=0.5)
+    found = account(store, "triage", SINCE, NOW)
+    assert (found.arms["teacher"].requests, found.arms["student"].unpriced) == (500, 40)
+    assert found.arms["teacher"].cost_usd == pytest.approx(5.0)
+    assert found.would_have_cost_usd == pytest.approx(5.4)
+
+
+@pytest.mark.parametrize(
+    ("trainer", "cost_usd", "background", "unpriced"),
+    [("openai", 2.5, {"training": 2.5}, 0), ("openai", None, {}, 1), ("local", None, {}, 0)],
+)
+def test_a_hosted_fine_tune_of_unknown_price_is_unknown_and_a_local_one_is_free(
+    store: Store, trainer: str, cost_usd: float | None, background: dict[str, float], unpriced: int
+) -> None:
+    row = {
+        "id": "ftjob-1",
+        "task": "triage",
+        "base": "small",
+        "trainer": trainer,
+        "settings": {},
+        "state": "succeeded",
+        "cancel_asked": False,
+        "progress": {},
+        "cost_usd": cost_usd,
+        "created_at": SINCE + 1,
+    }
+    with store.write() as connection:
+        connection.execute(insert(fine_tunes).values(row))
+    put(store, "teacher", 10, 0.01, 900.0)
+    found = account(store, "triage", SINCE, NOW)
+    assert (found.background, found.unpriced_calls) == (background, unpriced)
+    assert (found.saved_usd is None) == bool(unpriced)
+
+
+def test_the_total_adds_up_and_one_unknown_makes_it_unknown(store: Store) -> None:
+    put(store, "teacher", 100, 0.01, 900.0)
+    put(store, "student", 300, 0.0, 200.0)
+    put(store, "teacher", 100, 0.02, 500.0, task="extract")
+    put(store, "student", 100, 0.0, 400.0, task="extract")
+    pay(store, "judge", 1.0, task="extract")
+    both = accounts(store, ["triage", "extract", "idle"], SINCE, NOW)
+    found = total(both, NOW)
+    assert found.arms["student"].requests == 400
+    assert found.arms["teacher"].mean_ms == pytest.approx(700.0)
+    assert found.would_have_cost_usd == pytest.approx(4.0 + 4.0)
+    assert found.saved_usd == pytest.approx(3.0 + 1.0)
+    assert found.background == {"judge": 1.0}
+    assert found.latency_gained_ms == pytest.approx((300 * 700 + 100 * 100) / 400)
+    assert found.break_even_at == NOW
+    pay(store, "pairing", None)
+    unknown = total(accounts(store, ["triage", "extract"], SINCE, NOW), NOW)
+    assert (unknown.saved_usd, unknown.unpriced_calls) == (None, 1)
+    assert unknown.would_have_cost_usd == pytest.approx(8.0)
+
+
+def test_the_total_of_nothing_is_unknown() -> None:
+    assert total([], NOW).saved_usd is None
