@@ -71,6 +71,33 @@ def review(
     return identity
 
 
+def review_many(
+    store: Store,
+    exchange_ids: Sequence[str],
+    verdict: Literal["accept", "reject"],
+    reviewer: str,
+    clock: Callable[[], float],
+) -> int:
+    """The same for many in one transaction; those that are not there, or whose newest review says it, are passed over.
+
+    Returns how many reviews were added.
+    """
+    _check(verdict, None)
+    with store.write() as connection:
+        known = latest(connection, exchange_ids)
+        there = set(connection.scalars(select(exchanges.c.id).where(exchanges.c.id.in_(exchange_ids))))
+        fresh = [one for one in exchange_ids if one in there and (one not in known or known[one].verdict != verdict)]
+        rows = [
+            {"id": new_id(), "exchange_id": one, "verdict": verdict, "reviewer": reviewer, "reviewed_at": clock()}
+            for one in fresh
+        ]
+        if rows:
+            wanted = update(exchanges).where(exchanges.c.id.in_(fresh))
+            connection.execute(wanted.values(score_wanted=exchanges.c.score_wanted + 1))
+            connection.execute(insert(reviews), rows)
+    return len(fresh)
+
+
 def _check(verdict: str, output: str | None) -> None:
     if verdict not in get_args(Verdict):
         raise RefusedError(f"a review's verdict is accept, reject or correct, not {verdict!r}")
