@@ -19,7 +19,8 @@ from tests.acceptance import small_world
 from tests.fakes.chat_server import ChatServer
 from tests.fakes.processes import free_port
 
-ROWS = 24
+ROWS = 12
+WITHIN_S = 400  # on a machine that is busy with other things; alone it takes seconds
 CONFIG = """
 [gateway]
 port = {port}
@@ -62,8 +63,8 @@ def _ended(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def until(met: Callable[[], Any], folder: Path, within_s: float) -> Any:
-    deadline = time.monotonic() + within_s
+def until(met: Callable[[], Any], folder: Path) -> Any:
+    deadline = time.monotonic() + WITHIN_S
     while not (found := met()):
         logs = "\n".join((folder / f"{module}.log").read_text()[-1500:] for module in PROCESSES)
         assert time.monotonic() < deadline, logs
@@ -83,7 +84,7 @@ def collect(client: OpenAI, path: Path, folder: Path) -> None:
     def stored() -> list[Any]:
         return list(client.chat.completions.list(model=small_world.MODEL, metadata=tags, limit=10))
 
-    until(lambda: len(stored()) == ROWS, folder, 90)
+    until(lambda: len(stored()) == ROWS, folder)
     with path.open("w") as lines:
         for completion in stored():
             asked = client.chat.completions.messages.list(completion.id)
@@ -92,7 +93,7 @@ def collect(client: OpenAI, path: Path, folder: Path) -> None:
             lines.write(json.dumps({"messages": messages}) + "\n")
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(1000)
 def test_the_recipe(tmp_path: Path) -> None:
     def teacher(request: dict[str, Any]) -> Any:
         answer = json.dumps(small_world.read(request["messages"][-1]["content"]))
@@ -118,15 +119,16 @@ def test_the_recipe(tmp_path: Path) -> None:
             now = client.fine_tuning.jobs.retrieve(job.id)
             return now if now.status in ("succeeded", "failed", "cancelled") else None
 
-        done = until(ended, tmp_path, 180)
+        done = until(ended, tmp_path)
         assert (done.status, done.error) == ("succeeded", None)
-        metrics = [one.data for one in client.fine_tuning.jobs.list_events(job.id) if one.type == "metrics"]
-        assert metrics[0]["train_loss"] < metrics[-1]["train_loss"]  # the newest comes first
+        events = client.fine_tuning.jobs.list_events(job.id, limit=50)
+        losses = [one.data["train_loss"] for one in events if isinstance(one.data, dict) and one.type == "metrics"]
+        assert losses[0] < losses[-1]  # the newest comes first
         assert done.trained_tokens > 0
 
         model = done.fine_tuned_model
         assert model.startswith("ft:tiny::recipe:")
-        until(lambda: model in [one.id for one in client.models.list()], tmp_path, 120)
+        until(lambda: model in [one.id for one in client.models.list()], tmp_path)
         raw = client.chat.completions.with_raw_response.create(
             model=model, messages=[{"role": "user", "content": "my invoice today"}], max_completion_tokens=16
         )
