@@ -123,6 +123,8 @@ def relay_limits(gateway: GatewaySettings) -> Limits:
     return Limits(
         head_bytes=gateway.max_head_bytes,
         body_bytes=gateway.max_body_bytes,
+        held_bytes=gateway.max_held_bytes,
+        connections=gateway.max_connections,
         head_timeout_s=gateway.head_timeout_s,
         body_timeout_s=gateway.body_timeout_s,
         keep_alive_s=gateway.idle_timeout_s,

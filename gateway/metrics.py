@@ -36,6 +36,7 @@ FAMILIES = (
     Family("circuit_state", "0 closed, 1 half open, 2 open; the worst of all processes.", ("upstream",), "worst"),
     Family("in_flight", "Relayed requests under way.", kind="gauge"),
     Family("connections", "Open client connections.", kind="gauge"),
+    Family("held_bytes", "Bytes of bodies held at once.", kind="gauge"),
     Family("spool_bytes", "Bytes that wait in the spool.", kind="gauge"),
     Family("spool_segments", "Segments that wait in the spool.", kind="gauge"),
     Family("event_loop_lag_ms", "Worst lag of an event loop in the last ten seconds.", kind="worst"),
@@ -84,6 +85,7 @@ def measured(counters: Counters, depth: SpoolDepth, lag_ms: float, snapshot_age_
     values = {
         "in_flight": counters.in_flight,
         "connections": counters.connections,
+        "held_bytes": counters.held_bytes,
         "spool_bytes": depth.bytes,
         "spool_segments": depth.segments,
         "event_loop_lag_ms": lag_ms,

@@ -13,6 +13,7 @@ from gateway.head import MalformedBodyError, decode_whole
 from gateway.headers import Headers
 from gateway.legs import Teacher, fallback_legs, teacher_leg, teacher_of, unknown_model, upstream_headers
 from gateway.limits import Limiter
+from gateway.peeking import is_peekable, model_of_body, model_of_path
 from gateway.plan import Leg, Plan, Refusal, RequestHead, Surface
 from gateway.reading import CHAT, ROUTES, CapturedRequest, Reader
 from gateway.snapshot import LiveStudent, Snapshot
@@ -86,7 +87,7 @@ class Router:
         if isinstance(caller, Refusal):
             return caller
         if body is None:
-            return self._passed(head, caller, snapshot)
+            return self._passed(head, caller, snapshot, "")
         request = self._reader.read(head, body, caller, snapshot)
         if isinstance(request, Refusal):
             return request
@@ -97,11 +98,27 @@ class Router:
             return self._to_student(request, student, snapshot)
         return self._to_teacher(request, snapshot)
 
-    def _passed(self, head: RequestHead, caller: Caller, snapshot: Snapshot) -> Plan | Refusal:
+    def peeks(self, head: RequestHead) -> bool:
+        """Whether a passed request's body must be looked at: its model may decide where it goes, or by which path."""
+        if not self._snapshots.current.directory.models_decide:
+            return False
+        return is_peekable(head.header(b"content-type") or b"")
+
+    def plan_passed(self, head: RequestHead, beginning: bytes) -> Plan | Refusal:
+        """The same for a passed request whose body was looked at; it is streamed all the same."""
+        snapshot = self._snapshots.current
+        caller = self._gate.admit(head.headers, snapshot.keys, self._clock(), complete=snapshot.knows_keys)
+        if isinstance(caller, Refusal):
+            return caller
+        model = model_of_body(head.header(b"content-type") or b"", beginning)
+        return self._passed(head, caller, snapshot, model)
+
+    def _passed(self, head: RequestHead, caller: Caller, snapshot: Snapshot, model: str) -> Plan | Refusal:
         path, _, query = head.target.partition("?")
         if not path.startswith("/v1/"):  # written with escapes: not what an upstream would be asked for
             return Refusal(404, f"Invalid URL ({head.method} {path})")
-        endpoint = snapshot.directory.default
+        model = model or model_of_path(path)
+        endpoint = (snapshot.directory.for_model(model) if model else None) or snapshot.directory.default
         if endpoint is None:
             return Refusal(404, "No upstream takes this route: set gateway.default_upstream.", code="no_upstream")
         if not caller.may_use(None):
@@ -114,7 +131,7 @@ class Router:
             return admitted
         if not self._breakers.take(endpoint.name):
             return self._left_alone([endpoint.name], admitted)
-        target = endpoint.target(path[3:], query, "")
+        target = endpoint.target(path[3:], query, model)
         leg = Leg(endpoint.address, head.method, target, headers, None, circuit=endpoint.name)
         return Plan(leg=leg, key_id=caller.id, release=(admitted,) if admitted else (), observe=self._observe)
 

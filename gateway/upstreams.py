@@ -29,11 +29,16 @@ class Endpoint:
 
     def target(self, route: str, query: str, model: str) -> str:
         """The path and query to ask for; `route` is what follows `/v1` in ours ("/chat/completions")."""
-        if self.kind == "azure" and not self.path.endswith("/v1"):
+        if self.deploys:
             route = self._deployment(route, model)
         if self.api_version and "api-version=" not in query:
             query = f"{query}&api-version={self.api_version}".lstrip("&")
         return f"{self.path}{route}?{query}" if query else f"{self.path}{route}"
+
+    @property
+    def deploys(self) -> bool:
+        """Azure's older surface: the model's name stands in the path."""
+        return self.kind == "azure" and not self.path.endswith("/v1")
 
     def credentials(self, secret: str) -> Headers:
         """The header that carries the upstream's own key."""
@@ -87,6 +92,11 @@ class Directory:
         only = next(iter(self._endpoints), "") if len(self._endpoints) == 1 else ""
         self._default = self._endpoints.get(default or only)
         self._known: dict[str, Endpoint | None] = {}
+
+    @property
+    def models_decide(self) -> bool:
+        """Whether a model's name changes where a request goes, or by which path."""
+        return len(self._endpoints) > 1 or any(one.deploys for one in self._endpoints.values())
 
     def named(self, name: str) -> Endpoint | None:
         return self._endpoints.get(name)

@@ -20,6 +20,7 @@ class Cause(StrEnum):
     CLIENT_BROKEN = "client_broken"  # its request turned out malformed, too large or too slow while it was relayed
     CLIENT_STALLED = "client_stalled"
     TOO_LARGE = "too_large"
+    OVERLOADED = "gateway_overloaded"  # no room to keep the rest of its answer
     STUDENT_BROKE_OFF = "student_broke_off"
     STOPPED = "gateway_stopped"
     INTERNAL = "internal"

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from gateway.plan import Plan, Refusal, RequestHead, Surface
 from gateway.relay.counters import Counters
+from gateway.relay.held import Held
 from gateway.relay.pool import Pool
 from gateway.relay.recording import Appends
 from gateway.relay.sweep import Sweep
@@ -20,8 +21,17 @@ class Router(Protocol):
     def surface(self, method: str, path: str) -> Surface:
         """`path` is decoded and without query."""
 
+    def screen(self, head: RequestHead) -> Refusal | None:
+        """Why a request is refused before its body is read. `head.headers` are the end-to-end ones."""
+
+    def peeks(self, head: RequestHead) -> bool:
+        """Whether the body of a PASSED request says where it goes."""
+
     def plan(self, head: RequestHead, body: bytes | None) -> Plan | Refusal:
-        """`head.headers` are the end-to-end ones; `body` is None on a PASSED route."""
+        """`body` is whole on a CAPTURED route, None on a PASSED one."""
+
+    def plan_passed(self, head: RequestHead, beginning: bytes) -> Plan | Refusal:
+        """A PASSED request whose body was looked at: all of it, or its first `peek_bytes`. It is streamed on."""
 
 
 class Stoppable(Protocol):
@@ -39,7 +49,10 @@ class Limits:
     headers: int = 200
     body_bytes: int = 64 * 1024 * 1024  # held whole: captured routes
     passed_body_bytes: int = 1024 * 1024 * 1024  # streamed
+    peek_bytes: int = 1024 * 1024  # of a passed body that says where it goes: held until so much came
     copy_bytes: int = 16 * 1024 * 1024  # of a response, for its record
+    held_bytes: int = 1024 * 1024 * 1024  # bodies of all connections, at once
+    connections: int = 4096
     pipelined: int = 32
     head_timeout_s: float = 10
     body_timeout_s: float = 30
@@ -59,6 +72,7 @@ class RelayContext:
     counters: Counters
     limits: Limits
     sweep: Sweep
+    held: Held
     clients: set[Stoppable] = field(default_factory=set)
 
     def close(self) -> None:
@@ -79,6 +93,8 @@ def open_relay(
     sweep_interval_s: float = 0.5,
 ) -> RelayContext:
     """Must be called inside the event loop that serves. Put the result into the lifespan state under STATE_KEY."""
-    counters = counters or Counters()
+    counters, limits = counters or Counters(), limits or Limits()
     sweep = Sweep(asyncio.get_running_loop(), sweep_interval_s)
-    return RelayContext(router, spool, Pool(sweep, counters, tls), counters, limits or Limits(), sweep)
+    return RelayContext(
+        router, spool, Pool(sweep, counters, tls), counters, limits, sweep, Held(counters, limits.held_bytes)
+    )

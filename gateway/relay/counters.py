@@ -26,6 +26,7 @@ class Counters:
     errors: dict[str, int] = field(default_factory=dict)  # by cause, reason of fallback, or refusal's code
     in_flight: int = 0
     connections: int = 0
+    held_bytes: int = 0  # of bodies, of requests and answers
     retries: int = 0
     appended: int = 0
     not_appended: int = 0  # the spool's disk bound was hit, or the disk refused

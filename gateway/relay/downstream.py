@@ -18,6 +18,7 @@ from gateway.relay.causes import Cause
 from gateway.relay.context import STATE_KEY, RelayContext
 from gateway.relay.exchange import Relayed
 from gateway.relay.framing import MalformedError
+from gateway.relay.incoming import TOO_LARGE
 from gateway.relay.patience import Patience
 
 _log = logging.getLogger("stillhouse.relay")
@@ -25,7 +26,13 @@ _BAD_REQUEST = Refusal(400, "The request is not valid HTTP/1.1.", code="bad_http
 _INTERNAL = Refusal(500, "The gateway failed on this request.", type="server_error", code="internal")
 _UPGRADE = Refusal(400, "Protocol upgrades are not supported here.", code="upgrade_not_supported")
 _HEAD_TOO_LARGE = Refusal(431, "The request's headers are too large.", code="headers_too_large")
-_BODY_TOO_LARGE = Refusal(413, "The request's body is too large.", code="body_too_large")
+_FULL = Refusal(
+    503,
+    "The gateway has as many connections as it can take. Try again soon.",
+    type="server_error",
+    code="too_many_connections",
+    headers=((b"retry-after", b"1"),),
+)
 _TOO_SLOW = Refusal(408, "The request did not arrive in time.", code="request_timeout")
 
 
@@ -69,6 +76,7 @@ class RelayProtocol(HttpToolsProtocol):
         self._in_head = False
         self._in_local_body = False
         self._dead = False
+        self._turned_away = False  # one connection too many: told so at its first request
         self._draining = False
         self._refusal: Refusal | None = None
         self._reading = 0  # bytes of the read that is being parsed
@@ -80,8 +88,13 @@ class RelayProtocol(HttpToolsProtocol):
         super().connection_made(cast(asyncio.Transport, transport))
         self._context.clients.add(self)
         self._context.sweep.watched.add(self)
-        self._context.counters.connections += 1
+        counters, most = self._context.counters, self._limits.connections
+        counters.connections += 1
+        self._turned_away = counters.connections > most
         self._patience.await_request(self.loop.time())
+        if counters.connections > most + most // 8 + 1:  # no room even to say so
+            self._dead = True
+            self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._dead = True
@@ -115,7 +128,11 @@ class RelayProtocol(HttpToolsProtocol):
         except httptools.HttpParserError:
             self._reject(_BAD_REQUEST)
         else:
-            if self._in_head:
+            if self._parsing is not None:  # more of its body is to come: is it worth it?
+                refusal = self._parsing.screen()
+                if refusal is not None:
+                    self._reject(refusal)
+            elif self._in_head:
                 self._head_read += self._reading
                 if self._head_read > self._limits.head_bytes:
                     self._reject(_HEAD_TOO_LARGE)
@@ -174,12 +191,17 @@ class RelayProtocol(HttpToolsProtocol):
             self._parsing = None
             self._begin_local(headers, asked.expects_continue)
             return
+        if self._turned_away:
+            self._refuse_parsing(_FULL)
         head = RequestHead(method, target, framing.end_to_end(headers, asked.named))
         relayed = Relayed(self._context, self, head, surface, asked, version == "1.1")
         relayed.keep_alive &= self.parser.should_keep_alive() and not self._draining
         self._parsing = relayed
         if asked.length is not None and asked.length > relayed.incoming.limit:
-            self._refuse_parsing(_BODY_TOO_LARGE)
+            self._refuse_parsing(TOO_LARGE)
+        refusal = relayed.screen() if asked.expects_continue else None
+        if refusal is not None:
+            self._refuse_parsing(refusal)
         self._stand_in_line(relayed)
 
     def _head_is_too_large(self, headers: list[tuple[bytes, bytes]]) -> bool:
@@ -197,8 +219,10 @@ class RelayProtocol(HttpToolsProtocol):
         self._patience.body_came(len(body))
         if self._parsing is None:
             super().on_body(body)
-        elif not self._parsing.body(body):
-            self._refuse_parsing(_BODY_TOO_LARGE)
+        else:
+            refusal = self._parsing.body(body)
+            if refusal is not None:
+                self._refuse_parsing(refusal)
 
     def on_message_complete(self) -> None:
         if self._dead or not self._in_message:
@@ -307,6 +331,7 @@ class RelayProtocol(HttpToolsProtocol):
                 broken.refuse(refusal, Cause.CLIENT_BROKEN)
                 return
             self._line.pop()
+            broken.abandon(Cause.CLIENT_BROKEN)
         self._context.counters.error(refusal.code or "refused")
         self._stand_in_line(refusal)
 

@@ -54,8 +54,10 @@ class Relayed:
         "_leg",
         "_others",
         "_over",
+        "_peeks",
         "_plan",
         "_recording",
+        "_screened",
         "_started",
         "_trial",
         "incoming",
@@ -75,7 +77,10 @@ class Relayed:
         limits = context.limits
         self.surface = surface
         self.keep_alive = http11
-        self.incoming = Incoming(asked, limits.body_bytes if surface is Surface.CAPTURED else limits.passed_body_bytes)
+        most = limits.body_bytes if surface is Surface.CAPTURED else limits.passed_body_bytes
+        self.incoming = Incoming(asked, most, context.held)
+        self._peeks = surface is Surface.PASSED and self.incoming.expected and context.router.peeks(head)
+        self._screened = False
         self._context = context
         self._client = client
         self._head = head
@@ -96,19 +101,35 @@ class Relayed:
     def begin(self) -> None:
         """It is first in line now."""
         self._started = True
-        if self.surface is Surface.PASSED or self.incoming.complete:
+        if self.incoming.complete or self._may_ask_now():
             self._ask()
         if not self._over and self.incoming.expects_continue:
             self._client.write(framing.CONTINUE)
 
-    def body(self, data: bytes) -> bool:
-        """Takes body bytes; False when they are too many."""
-        return self.incoming.add(data)
+    def screen(self) -> Refusal | None:
+        """Why it is refused before its body is there; asked once."""
+        if self._screened or self._began:
+            return None
+        self._screened = True
+        return self._context.router.screen(self._head)
+
+    def body(self, data: bytes) -> Refusal | None:
+        """Takes body bytes; why not, where they are too many."""
+        refusal = self.incoming.add(data)
+        if refusal is None and self._peeks and self._started and not self._began and self._may_ask_now():
+            self._ask()
+        return refusal
 
     def end_body(self) -> None:
         self.incoming.end()
-        if self._started and self.surface is Surface.CAPTURED:
+        if self._started and not self._began and not self._over:
             self._ask()
+
+    def _may_ask_now(self) -> bool:
+        """While the body still comes."""
+        if self.surface is Surface.CAPTURED:
+            return False
+        return not self._peeks or self.incoming.held >= self._context.limits.peek_bytes
 
     # the plan
 
@@ -117,8 +138,12 @@ class Relayed:
         self._began = time.perf_counter()
         self._context.counters.in_flight += 1
         body = self.incoming.collected() if self.surface is Surface.CAPTURED else None
+        router = self._context.router
         try:
-            outcome = self._context.router.plan(self._head, body)
+            if self._peeks:
+                outcome = router.plan_passed(self._head, self.incoming.beginning())
+            else:
+                outcome = router.plan(self._head, body)
         except Exception:  # noqa: BLE001 - the edge: one request fails, the process goes on
             _log.exception("no plan could be made for a request")
             outcome = _FAILED
@@ -131,7 +156,7 @@ class Relayed:
         if outcome.captured:
             self._record(outcome, body or b"")
         if outcome.student is not None:
-            self._trial = Trial(self, outcome.student, outcome, self._context.pool)
+            self._trial = Trial(self, outcome.student, outcome, self._context)
             self._trial.start()
         else:
             self._send(outcome.leg)
@@ -142,7 +167,7 @@ class Relayed:
             context.spool.opt_out(plan.task)
             return
         asked = Asked(self._id, time.time(), self._began, body, self.incoming.encoding)
-        self._recording = Recording(asked, plan, context.spool, context.counters, context.limits.copy_bytes)
+        self._recording = Recording(asked, plan, context)
 
     def _send(self, leg: Leg) -> None:
         self._leg = leg
@@ -350,9 +375,9 @@ class Relayed:
     def _finish(self) -> None:
         """Counts and gives back what was taken, once."""
         self._over = True
+        self.incoming.stop()
         if self._began == 0.0:
             return
-        self.incoming.stop()
         counters, plan = self._context.counters, self._plan
         counters.in_flight -= 1
         if plan is None:

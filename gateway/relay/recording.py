@@ -12,6 +12,7 @@ from gateway.relay.causes import Cause
 from gateway.relay.counters import Counters
 from gateway.relay.events import TerminalScanner
 from gateway.relay.framing import ResponseHead
+from gateway.relay.held import Held
 
 _log = logging.getLogger("stillhouse.relay")
 
@@ -24,6 +25,27 @@ class Appends(Protocol):
 
     def opt_out(self, task: str | None) -> None:
         """An exchange whose client asked not to be captured."""
+
+
+class Copying(Protocol):
+    @property
+    def copy_bytes(self) -> int: ...
+
+
+class Keeping(Protocol):
+    """Where records go and what bounds them: the relay's context."""
+
+    @property
+    def spool(self) -> Appends: ...
+
+    @property
+    def counters(self) -> Counters: ...
+
+    @property
+    def held(self) -> Held: ...
+
+    @property
+    def limits(self) -> Copying: ...
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -41,7 +63,8 @@ class Recording:
 
     `take` gets body bytes as they come and returns those that may be written now. At the end of the message, and in a
     plain event stream before its terminal event, the record is appended first. At most `copy_bytes` are kept; a
-    longer response is recorded cut off, incomplete with the cause `too_large`, and goes on to the client.
+    longer response, or one that the process has no room for, is recorded cut off, incomplete with the cause
+    `too_large` or `gateway_overloaded`, and goes on to the client.
     """
 
     __slots__ = (
@@ -50,6 +73,7 @@ class Recording:
         "_copy_bytes",
         "_counters",
         "_head",
+        "_held",
         "_pieces",
         "_plan",
         "_scanner",
@@ -62,7 +86,7 @@ class Recording:
         "reason",
     )
 
-    def __init__(self, asked: Asked, plan: Plan, spool: Appends, counters: Counters, copy_bytes: int) -> None:
+    def __init__(self, asked: Asked, plan: Plan, keeping: Keeping) -> None:
         self.appended = False
         self.first_ms: float | None = None
         self.arm: Arm = plan.arm
@@ -70,9 +94,10 @@ class Recording:
         self.leg: Leg = plan.leg
         self._asked = asked
         self._plan = plan
-        self._spool = spool
-        self._counters = counters
-        self._copy_bytes = copy_bytes
+        self._spool = keeping.spool
+        self._counters = keeping.counters
+        self._held = keeping.held
+        self._copy_bytes = keeping.limits.copy_bytes
         self._copied = 0
         self._pieces: list[bytes] = []
         self._withheld: list[bytes] = []
@@ -91,9 +116,10 @@ class Recording:
         if self.appended:
             return data
         self._copied += len(data)
-        if self._copied > self._copy_bytes:
+        has_room = self._held.take(len(data))
+        if self._copied > self._copy_bytes or not has_room:
             self._pieces.append(data[: max(0, len(data) - (self._copied - self._copy_bytes))])
-            self.append(complete=False, cause=Cause.TOO_LARGE)
+            self.append(complete=False, cause=Cause.TOO_LARGE if has_room else Cause.OVERLOADED)
             return self._release(data)
         self._pieces.append(data)
         if end:
@@ -127,6 +153,7 @@ class Recording:
         self.appended = True
         record = encode(self._exchange(complete, cause, status))
         self._pieces.clear()
+        self._held.give_back(self._copied)
         try:
             kept = self._spool.append(record, self._plan.task)
         except Exception:  # noqa: BLE001 - the edge: a full or broken disk fails no request
@@ -136,6 +163,8 @@ class Recording:
             self._counters.appended += 1
         else:
             self._counters.not_appended += 1
+        if self._plan.ended is not None:
+            self._plan.ended(record)
 
     def _exchange(self, complete: bool, cause: str | None, status: int | None) -> Exchange:
         asked, plan, head = self._asked, self._plan, self._head

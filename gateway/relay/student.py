@@ -12,6 +12,7 @@ from gateway.relay import causes, events
 from gateway.relay.causes import Cause
 from gateway.relay.events import StreamError
 from gateway.relay.framing import MalformedError, ResponseHead
+from gateway.relay.held import Held
 from gateway.relay.pool import Call, Pool
 
 _log = logging.getLogger("stillhouse.relay")
@@ -28,6 +29,16 @@ class Relays(Protocol):
     def fall_back(self, reason: str) -> None: ...
 
     def student_broke_off(self) -> None: ...
+
+
+class Trying(Protocol):
+    """What a try needs of the relay's context."""
+
+    @property
+    def pool(self) -> Pool: ...
+
+    @property
+    def held(self) -> Held: ...
 
 
 class InvalidError(ValueError):
@@ -52,19 +63,21 @@ class Trial:
         "_plan",
         "_pool",
         "_rest",
+        "_room",
         "_student",
         "_texts",
         "answers",
         "call",
     )
 
-    def __init__(self, exchange: Relays, student: StudentLeg, plan: Plan, pool: Pool) -> None:
+    def __init__(self, exchange: Relays, student: StudentLeg, plan: Plan, context: Trying) -> None:
         self.answers = False
         self.call: Call | None = None
         self._exchange = exchange
         self._student = student
         self._plan = plan
-        self._pool = pool
+        self._pool = context.pool
+        self._room = context.held
         self._head: ResponseHead | None = None
         self._held: list[bytes] = []
         self._held_bytes = 0
@@ -88,9 +101,15 @@ class Trial:
 
     def cancel(self) -> None:
         self._disarm()
+        self._let_go_of_held()
         if self.call is not None:
             self.call.cancel()
             self.call = None
+
+    def _let_go_of_held(self) -> None:
+        self._held.clear()
+        self._room.give_back(self._held_bytes)
+        self._held_bytes = 0
 
     def _disarm(self) -> None:
         if self._deadline is not None:
@@ -102,7 +121,6 @@ class Trial:
 
     def _fall_back(self, reason: str) -> None:
         self.cancel()
-        self._held.clear()
         self._exchange.fall_back(reason)
 
     # the upstream's side
@@ -147,7 +165,7 @@ class Trial:
     def _hold(self, data: bytes) -> None:
         self._held.append(data)
         self._held_bytes += len(data)
-        if self._held_bytes > _MAX_HELD_BYTES:
+        if not self._room.take(len(data)) or self._held_bytes > _MAX_HELD_BYTES:
             raise InvalidError("student_invalid:too_large")
 
     def _body_is_ready(self, end: bool) -> bool:
@@ -194,7 +212,8 @@ class Trial:
         self._disarm()
         self.answers = True
         self._exchange.student_answers(self)
-        held, self._held = b"".join(self._held), []
+        held = b"".join(self._held)
+        self._let_go_of_held()
         self._pass(held, end, self._head)
 
     def _pass(self, data: bytes, end: bool, head: ResponseHead | None = None) -> None:

@@ -48,14 +48,17 @@ class MemorySpool:
         return self.exchanges
 
 
+Screen = Callable[[RequestHead], Refusal | None]
 Planner = Callable[[RequestHead, bytes | None], Plan | Refusal]
 
 
 class OneRouter:
     """Chat completions and responses are captured, /local is the app's, the rest is passed; `planner` plans."""
 
-    def __init__(self, planner: Planner) -> None:
+    def __init__(self, planner: Planner, screen: Screen | None = None, peeks: bool = False) -> None:
         self.planner = planner
+        self._screen = screen
+        self._peeks = peeks
 
     def surface(self, method: str, path: str) -> Surface:
         if path.startswith("/local"):
@@ -67,6 +70,16 @@ class OneRouter:
     def plan(self, head: RequestHead, body: bytes | None) -> Plan | Refusal:
         return self.planner(head, body)
 
+    def screen(self, head: RequestHead) -> Refusal | None:
+        return self._screen(head) if self._screen else None
+
+    def peeks(self, head: RequestHead) -> bool:  # noqa: ARG002
+        return self._peeks
+
+    def plan_passed(self, head: RequestHead, beginning: bytes) -> Plan | Refusal:
+        plan = self.planner(head, beginning)
+        return plan if isinstance(plan, Refusal) else Plan(replace_body(plan.leg))
+
 
 def address(port: int, **limits: Any) -> Address:
     return Address("fake", "127.0.0.1", port, limits.pop("tls", False), **limits)
@@ -74,6 +87,11 @@ def address(port: int, **limits: Any) -> Address:
 
 def leg(head: RequestHead, body: bytes | None, to: Address, served_model: str = "big") -> Leg:
     return Leg(to, head.method, head.target, head.headers, body, served_model, to.upstream)
+
+
+def replace_body(sent: Leg) -> Leg:
+    """The same leg with its body streamed."""
+    return Leg(sent.address, sent.method, sent.target, sent.headers, None, sent.served_model, sent.circuit)
 
 
 def planning(to: Address, **more: Any) -> Planner:
@@ -117,10 +135,12 @@ class RelayServer:
         tls: ssl.SSLContext | None = None,
         graceful_s: int | None = 5,
         sweep_interval_s: float = 0.05,
+        screen: Screen | None = None,
+        peeks: bool = False,
     ) -> None:
         self.spool = spool or MemorySpool()
         self.context: RelayContext | None = None
-        self._planner = planner
+        self._router = OneRouter(planner, screen, peeks)
         self._limits = limits
         self._tls = tls
         self._sweep_interval_s = sweep_interval_s
@@ -141,9 +161,8 @@ class RelayServer:
         self._ready = threading.Event()
 
     def _start(self) -> RelayContext:
-        router = OneRouter(self._planner)
         self.context = open_relay(
-            router, self.spool, limits=self._limits, tls=self._tls, sweep_interval_s=self._sweep_interval_s
+            self._router, self.spool, limits=self._limits, tls=self._tls, sweep_interval_s=self._sweep_interval_s
         )
         self._ready.set()
         return self.context

@@ -2,6 +2,7 @@
 
 import threading
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,6 +13,7 @@ from gateway.plan import Address, Leg, Plan
 from gateway.relay import framing
 from gateway.relay.context import Limits
 from gateway.relay.counters import Counters
+from gateway.relay.held import Held
 from gateway.relay.recording import Asked, Recording
 from tests.fakes.client import RawClient
 from tests.fakes.relay_server import MemorySpool, RelayServer, address, planning
@@ -35,7 +37,11 @@ def recording(spool: MemorySpool, copy_bytes: int = 1000) -> Recording:
     plan = Plan(
         Leg(Address("u", "h", 1, False), "POST", "/", (), b"{}"), captured=True, route="chat.completions", task="t"
     )
-    return Recording(Asked("i", 1.0, 0.0, b"{}", ""), plan, spool, Counters(), copy_bytes)
+    counters = Counters()
+    keeping = SimpleNamespace(
+        spool=spool, counters=counters, held=Held(counters, 10**6), limits=Limits(copy_bytes=copy_bytes)
+    )
+    return Recording(Asked("i", 1.0, 0.0, b"{}", ""), plan, keeping)
 
 
 def head(content_type: bytes = b"text/event-stream", encoding: bytes = b"") -> framing.ResponseHead:
