@@ -94,6 +94,7 @@ class Plan(msgspec.Struct, frozen=True):
     release: tuple[Callable[[], None], ...] = ()  # called once when the exchange ends (limits, capacity)
     others: Iterable[Leg] = ()  # teachers asked in this order while nothing of an answer has left
     observe: Callable[[str, bool], None] | None = None  # (circuit, whether it answered), for each leg that was tried
+    ended: Callable[[bytes], None] | None = None  # gets the finished record, where telemetry is on
 
 
 class Refusal(msgspec.Struct, frozen=True):
