@@ -70,7 +70,7 @@ def _kill_worker_in_training(story: Story, data: Path) -> None:
         progress = story._row(fine_tunes, fine_tune_id).progress or {}
         return bool(progress.get("step", 0) >= 0.3 * progress.get("total_steps", 1_000_000))
 
-    wait_until(half_way)
+    wait_until(half_way, within_s=300)
     for worker in _processes_of("students.worker", data):
         for process in [*family(worker.pid), worker]:
             process.send_signal(signal.SIGKILL)

@@ -22,9 +22,9 @@ def family(pid: int) -> list[psutil.Process]:
     return [*parent.children(recursive=True), parent]
 
 
-def wait_until(holds: Callable[[], bool]) -> None:
-    """Looks every 20 ms; fails after half a minute."""
-    deadline = time.monotonic() + TIMEOUT_S
+def wait_until(holds: Callable[[], bool], within_s: float = TIMEOUT_S) -> None:
+    """Looks every 20 ms; fails when it does not come about in time."""
+    deadline = time.monotonic() + within_s
     while not holds():
         assert time.monotonic() < deadline, "it did not come about"
         time.sleep(0.02)
