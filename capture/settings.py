@@ -38,6 +38,7 @@ class GatewaySettings(_Frozen):
     body_timeout_s: float = 60
     idle_timeout_s: float = 75
     drain_s: float = 30
+    otlp_endpoint: str = ""  # OTLP/HTTP's base URL (http://localhost:4318); empty: no telemetry
     max_connections: int = Field(4096, ge=1)  # of clients, in each process
     max_held_bytes: int = 1024 * 1024 * 1024  # bodies held at once, in each process
 
@@ -390,6 +391,9 @@ def load(config: Path | None, environ: Mapping[str, str], *, data: Path | None =
         values["data"] = Path(environ["STILLHOUSE_DATA"])
     if environ.get("DATABASE_URL"):
         values["database_url"] = environ["DATABASE_URL"]
+    gateway = values.setdefault("gateway", {})
+    if isinstance(gateway, dict) and environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
+        gateway.setdefault("otlp_endpoint", environ["OTEL_EXPORTER_OTLP_ENDPOINT"])
     try:
         return _layered(values, environ)
     except ValidationError as error:

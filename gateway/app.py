@@ -5,12 +5,13 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx2
 from fastapi import FastAPI
 
 from capture.db import Store, open_store
+from capture.errors import ConfigError
 from capture.keys import load_pepper
 from capture.redact import load_secret
 from capture.settings import GatewaySettings, Settings
@@ -30,6 +31,9 @@ from gateway.routing import Router
 from gateway.run_folder import RunFolder
 from gateway.tally import Tally
 from gateway.usage import UsagePages
+
+if TYPE_CHECKING:
+    from gateway.telemetry import Telemetry
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,7 @@ def create_app(
         clock=clock,
         max_body_bytes=settings.gateway.max_body_bytes,
     )
+    state.telemetry = _telemetry(settings, place)
     answers.install(app)
     for routes in (health.router, models.router, feedback.router, stored.router, files.router, fine_tuning.router):
         app.include_router(routes)
@@ -99,7 +104,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     state = app.state
     await asyncio.to_thread(state.snapshots.start)
     limits = relay_limits(state.settings.gateway)
-    relay = open_relay(state.router, state.spool, counters=state.counters, limits=limits)
+    router = state.router if state.telemetry is None else state.telemetry.traced(state.router)
+    relay = open_relay(router, state.spool, counters=state.counters, limits=limits)
     publisher = Publisher(state.shared, app) if state.shared is not None else None
     lag = asyncio.create_task(state.lag.run())
     async with httpx2.AsyncClient(follow_redirects=False) as client:
@@ -116,6 +122,22 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
             state.usage.close()
             await asyncio.to_thread(state.snapshots.stop)
             state.store.close()
+            if state.telemetry is not None:
+                await asyncio.to_thread(state.telemetry.close)
+
+
+def _telemetry(settings: Settings, place: Place) -> "Telemetry | None":
+    """None, and nothing imported, where no OTLP endpoint is configured. Raises ConfigError without its packages."""
+    endpoint = settings.gateway.otlp_endpoint
+    if not endpoint:
+        return None
+    try:
+        from gateway.telemetry import Telemetry
+    except ImportError as error:
+        raise ConfigError(
+            "gateway.otlp_endpoint is set, but OpenTelemetry is not installed: pip install 'stillhouse[otel]'"
+        ) from error
+    return Telemetry(endpoint, settings.upstreams, place.index)
 
 
 def relay_limits(gateway: GatewaySettings) -> Limits:
