@@ -18,8 +18,9 @@ from capture.ids import new_id
 from capture.redact import Redactor, load_secret
 from capture.settings import RedactionSettings, TaskSettings, TrainingSettings
 from console.access import Desk, Role
+from console.evaluating import evaluate as evaluate
 from students import registry, rollouts
-from students.tables import evaluations, fine_tunes
+from students.tables import fine_tunes
 
 
 def task_of(desk: Desk, name: str) -> TaskSettings:
@@ -123,32 +124,6 @@ def serve(desk: Desk, student: str, wanted: bool = True) -> None:
     else:
         registry.unwant(desk.store, found.id)
     desk.record("students.serve" if wanted else "students.unserve", found.id)
-
-
-def evaluate(desk: Desk, dataset: str, students: Sequence[str], with_base: bool = True) -> str:
-    """Queues an evaluation on a dataset's holdout, of students and (by default) their untuned base. Returns its id."""
-    desk.demand(Role.OPERATOR, "running an evaluation")
-    card = datasets.load_card(desk.store, datasets.resolve(desk.store, dataset))
-    found = [registry.load_student(desk.store, student) for student in students]
-    if not found:
-        raise RefusedError("name at least one student to evaluate")
-    strangers = [student.name for student in found if student.task != card.task]
-    if strangers:
-        raise RefusedError(f"{', '.join(strangers)} learnt another task than {card.task}")
-    row = {
-        "id": new_id("ev_"),
-        "task": card.task,
-        "dataset_id": card.id,
-        "students": [student.id for student in found],
-        "state": "queued",
-        "progress": {"with_base": with_base},
-        "report": {},
-        "created_at": desk.clock(),
-    }
-    with desk.store.write() as connection:
-        connection.execute(insert(evaluations).values(row))
-    desk.record("evaluations.run", str(row["id"]), dataset=card.id, students=row["students"])
-    return str(row["id"])
 
 
 def start_rollout(desk: Desk, start: rollouts.Start) -> rollouts.Rollout:

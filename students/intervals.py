@@ -90,13 +90,49 @@ def mean_interval(values: Sequence[float], clusters: Sequence[str], seed: int) -
 
 
 def difference_interval(values: Sequence[float], clusters: Sequence[str], seed: int) -> tuple[float, float]:
-    """95 % for a mean of paired differences in [-1, 1]: cluster bootstrap, and exact where all of them are equal.
+    """95 % for a mean of paired differences in [-1, 1]: cluster bootstrap, and exact where they are binary.
 
     Equal differences leave nothing to resample. Then the chance of any other difference has an exact upper end, and the
-    mean lies no farther off than that chance times the largest step there is.
+    mean lies no farther off than that chance times the largest step there is. Differences of binary scores (-1, 0, 1)
+    are few among many zeros: there the wider of the bootstrap and the exact conditional interval is told, on each side.
     """
     if values and len(set(values)) == 1:
         other = 1.0 - clopper_pearson(len(values), len(values))[0]
         middle = values[0]
         return max(-1.0, middle - other * (1 + middle)), min(1.0, middle + other * (1 - middle))
-    return cluster_bootstrap(values, clusters, seed)
+    low, high = cluster_bootstrap(values, clusters, seed)
+    if not values or not _are_binary(values):
+        return low, high
+    exact = conditional_interval(values)
+    return min(low, exact[0]), max(high, exact[1])
+
+
+def conditional_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
+    """Exact for the mean of differences of binary scores, given how many rows differ; (0, 0) when none does.
+
+    Of d rows that differ among n, the ones in favour are binomial(d, p); the mean is d (2p - 1) / n, and p has Clopper
+    and Pearson's interval. Source: Fagerland, Lydersen & Laake (2014), "Recommended tests and confidence intervals for
+    paired binomial proportions", Statistics in Medicine 33(16), on the exact conditional interval.
+    """
+    favour, against = values.count(1.0), values.count(-1.0)
+    differing = favour + against
+    if not differing:
+        return 0.0, 0.0
+    low, high = clopper_pearson(favour, differing, confidence)
+    return differing * (2 * low - 1) / len(values), differing * (2 * high - 1) / len(values)
+
+
+def sign_test(values: Sequence[float]) -> float | None:
+    """Two-sided exact p of "as often better as worse" for differences of binary scores (McNemar's exact test).
+
+    None for other differences; 1 when no row differs. It takes rows as independent: of several rows of a conversation
+    trust the interval.
+    """
+    if not values or not _are_binary(values):
+        return None
+    favour, against = values.count(1.0), values.count(-1.0)
+    return min(1.0, 2 * _upper_tail(max(favour, against), favour + against, 0.5)) if favour + against else 1.0
+
+
+def _are_binary(values: Sequence[float]) -> bool:
+    return all(value in (-1.0, 0.0, 1.0) for value in values)

@@ -5,23 +5,41 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import func, select
+from sqlalchemy import select
 
 from capture.datasets import load_card
 from capture.exchange import Answer
-from capture.graders.sample import text_of
+from capture.graders.sample import Sample, text_of
 from capture.rows import label_of
 from capture.settings import TaskSettings
+from students import referee_report
+from students.answering import TEACHER, Papers
+from students.asking import Asked, kept_under
+from students.bar import bar_of, sentences
 from students.comparison import Case, Judge, compare
-from students.exams import Exam, Sitting
+from students.exams import Exam
+from students.hall import Hall
+from students.looks import MOST, looks_at
 from students.pairs import read_output, written
-from students.report import Answered, Arm, Report, summarise
+from students.registry import Student
+from students.report import Answered, Arm, Figure, Report, mean_figure, summarise, versus
+from students.sittings import Sitting
 from students.slices import slices_of
-from students.tables import evaluation_answers, evaluations
+from students.tables import evaluation_answers
 from students.workshop import Workshop
 
-TEACHER = "teacher"
-"""The student_id under which the teacher's second answers are kept."""
+__all__ = ["TEACHER", "Marking", "mark"]
+
+
+@dataclass(frozen=True)
+class Marking:
+    """One evaluation on its way to a report. `row` is its row of evaluations."""
+
+    shop: Workshop
+    row: Any
+    asked: Asked
+    task: TaskSettings
+    judges: Sequence[Judge]
 
 
 @dataclass(frozen=True)
@@ -31,77 +49,108 @@ class Kept:
     answer: Answer | None
     error: str | None
     duration_ms: float
+    cost_usd: float | None
 
 
-def mark(
-    shop: Workshop, evaluation: Any, exams: Sequence[Exam], sat: Sequence[Sitting], judges: Sequence[Judge]
-) -> Report:
-    card = load_card(shop.store, evaluation.dataset_id)
-    second = _kept(shop, evaluation.dataset_id, TEACHER)
-    arms = [_teacher_arm(exams, second, judges, shop.load_tasks()[evaluation.task])]
+def mark(marking: Marking, hall: Hall, sat: Sequence[Sitting], papers: Papers) -> Report:
+    """The report of all kept answers: of the teacher first, then in the order of the sittings."""
+    shop, row, judges = marking.shop, marking.row, marking.judges
+    second = _kept(shop, row, TEACHER)
+    rows = {TEACHER: _teacher_rows(marking, hall.exams, second)}
     for sitting in sat:
-        answers = _kept(shop, evaluation.dataset_id, sitting.key)
-        arms.append(_student_arm(sitting, exams, (answers, second), judges, shop.load_tasks()[evaluation.task]))
-    with_truth = sum(exam.truth is not None for exam in exams)
-    looks = _looks(shop, evaluation)
+        rows[sitting.key] = _rows(marking, papers[sitting.key], (_kept(shop, row, sitting.key), second))
+    arms = [summarise(TEACHER, marking.task.teacher.model, "teacher", rows[TEACHER])]
+    arms += [_with_rivals(summarise(one.key, one.name, one.role, rows[one.key]), rows) for one in sat]
+    gates = marking.task.rollout.gates or tuple(judge.name for judge in judges[:1])
+    bar = bar_of(arms, gates, marking.task.rollout.margin)
+    looks = looks_at(shop.store, row)
+    with_truth = sum(exam.truth is not None for exam in hall.exams)
+    notes = [
+        *sentences(arms, bar),
+        *hall.notes,
+        *_notes(marking, sat, with_truth, has_second=bool(second), looks=looks),
+    ]
     return Report(
-        dataset_id=evaluation.dataset_id,
-        dataset_hash=card.hash,
-        rows=len(exams),
+        dataset_id=row.dataset_id,
+        dataset_hash=load_card(shop.store, row.dataset_id).hash if row.dataset_id else None,
+        rows=len(hall.exams),
         rows_with_truth=with_truth,
         graders={judge.name: judge.against if judge.grader.needs_reference else "nothing" for judge in judges},
         arms=arms,
         looks=looks,
-        notes=_notes(judges, with_truth, bool(second), looks),
+        notes=notes,
+        agreement=_agreement(judges, hall.exams, second),
+        bar=bar,
+        head_to_head=referee_report.standings(shop.store, row, marking.asked, sat, papers),
     )
 
 
-def _notes(judges: Sequence[Judge], with_truth: int, has_second: bool, looks: int) -> list[str]:
+def _notes(marking: Marking, sat: Sequence[Sitting], with_truth: int, *, has_second: bool, looks: int) -> list[str]:
     notes = []
-    if any(judge.needs_truth for judge in judges) and not with_truth:
-        notes.append("No row of the holdout has a truth, so graders against truth say nothing.")
-    if any(judge.needs_second for judge in judges) and not has_second:
+    if any(judge.needs_truth for judge in marking.judges) and not with_truth:
+        notes.append("No row has a truth, so graders against truth say nothing.")
+    wanted = marking.asked.twice or any(judge.needs_second for judge in marking.judges)
+    if wanted and not has_second:
         notes.append("The teacher was not asked twice (no worker key), so its agreement with itself is unknown.")
-    if looks > 20:
+    if any(one.role == "greedy" and isinstance(one.seat, Student) and one.seat.kind == "local" for one in sat):
+        notes.append(
+            "A student of this machine keeps the sampling that its server was started with: its greedy figure is its "
+            "live one, unless the live traffic is greedy too. Served by vLLM it obeys each request."
+        )
+    if looks > MOST:
         notes.append(f"This holdout was looked at {looks} times: capture a fresh one before trusting small gains.")
     return notes
 
 
-def _looks(shop: Workshop, evaluation: Any) -> int:
-    done = (evaluations.c.dataset_id == evaluation.dataset_id) & (evaluations.c.state == "succeeded")
-    with shop.store.read() as connection:
-        before = connection.execute(select(func.count()).where(done, evaluations.c.id != evaluation.id)).scalar_one()
-    return int(before) + 1
-
-
-def _kept(shop: Workshop, dataset_id: str, student_id: str) -> dict[str, Kept]:
-    query = select(evaluation_answers).where(
-        evaluation_answers.c.dataset_id == dataset_id, evaluation_answers.c.student_id == student_id
-    )
+def _kept(shop: Workshop, row: Any, key: str) -> dict[str, Kept]:
+    answers = evaluation_answers.c
+    query = select(evaluation_answers).where(answers.dataset_id == kept_under(row), answers.student_id == key)
     with shop.store.read() as connection:
         return {
-            row.exchange_id: Kept(None if row.error else read_output(row.output), row.error, row.duration_ms)
-            for row in connection.execute(query)
+            one.exchange_id: Kept(
+                None if one.error else read_output(one.output), one.error, one.duration_ms, one.cost_usd
+            )
+            for one in connection.execute(query)
         }
 
 
-def _teacher_arm(exams: Sequence[Exam], second: Mapping[str, Kept], judges: Sequence[Judge], task: TaskSettings) -> Arm:
+def _agreement(judges: Sequence[Judge], exams: Sequence[Exam], second: Mapping[str, Kept]) -> dict[str, Figure]:
+    """By every grader that needs something to compare with: score(second answer, first answer)."""
+    found = {}
+    for judge in (judge for judge in judges if judge.grader.needs_reference):
+        scored = [
+            (judge.grader.score(Sample(output=twice.answer, reference=exam.teacher, request=exam.request)), exam)
+            for exam in exams
+            if (twice := second.get(exam.id)) is not None and twice.answer is not None
+        ]
+        known = [(value, exam.row.conversation) for value, exam in scored if value is not None]
+        if known:
+            found[judge.name] = mean_figure([value for value, _ in known], [cluster for _, cluster in known])
+    return found
+
+
+def _with_rivals(arm: Arm, rows: Mapping[str, Sequence[Answered]]) -> Arm:
+    others = {
+        key: versus(rows[arm.student_id], other) for key, other in rows.items() if key not in (arm.student_id, TEACHER)
+    }
+    return msgspec.structs.replace(arm, versus={key: found for key, found in others.items() if found})
+
+
+def _teacher_rows(marking: Marking, exams: Sequence[Exam], second: Mapping[str, Kept]) -> list[Answered]:
     answered = []
     for exam in exams:
         twice = second.get(exam.id)
         case = Case(exam.request, exam.teacher, None, twice.answer if twice else None, exam.truth)
-        scores = compare(judges, case).teacher
-        answered.append(_row(exam, task, exam.teacher, scores=scores, duration_ms=exam.duration_ms, cost=exam.cost_usd))
-    return summarise(TEACHER, task.teacher.model, "teacher", answered)
+        scores = compare(marking.judges, case).teacher
+        kept = Kept(exam.teacher, None, 0.0, exam.cost_usd)
+        row = _row(exam, marking.task, kept, scores)
+        answered.append(msgspec.structs.replace(row, duration_ms=exam.duration_ms))
+    return answered
 
 
-def _student_arm(
-    sitting: Sitting,
-    exams: Sequence[Exam],
-    answers: tuple[Mapping[str, Kept], Mapping[str, Kept]],
-    judges: Sequence[Judge],
-    task: TaskSettings,
-) -> Arm:
+def _rows(
+    marking: Marking, exams: Sequence[Exam], answers: tuple[Mapping[str, Kept], Mapping[str, Kept]]
+) -> list[Answered]:
     own, second = answers
     answered = []
     for exam in exams:
@@ -109,37 +158,35 @@ def _student_arm(
         if kept is None:
             continue
         twice = second.get(exam.id)
-        found = compare(
-            judges, Case(exam.request, exam.teacher, kept.answer, twice.answer if twice else None, exam.truth)
-        )
-        row = _row(exam, task, kept.answer, scores=found.student, duration_ms=kept.duration_ms)
+        case = Case(exam.request, exam.teacher, kept.answer, twice.answer if twice else None, exam.truth)
+        found = compare(marking.judges, case)
+        row = _row(exam, marking.task, kept, found.student)
         answered.append(msgspec.structs.replace(row, differences=found.differences, error=kept.error))
-    return summarise(sitting.key, sitting.name, sitting.role, answered)
+    return answered
 
 
-def _row(
-    exam: Exam,
-    task: TaskSettings,
-    answer: Answer | None,
-    *,
-    scores: dict[str, float],
-    duration_ms: float | None,
-    cost: float | None = None,
-) -> Answered:
+def _row(exam: Exam, task: TaskSettings, kept: Kept, scores: dict[str, float]) -> Answered:
     reference = None if exam.truth is None else text_of(exam.truth)
     true_label = None if reference is None else label_of(Answer(message={"content": reference}), task.label)
     true_label = true_label or exam.row.label
     return Answered(
         exchange_id=exam.id,
         conversation=exam.row.conversation,
-        slices=slices_of(exam.request, exam.row.fingerprint, true_label, exam.key_id),
+        slices=_slices(exam, task, true_label),
         scores=scores,
         differences={},
-        duration_ms=duration_ms,
-        cost_usd=cost,
-        output="" if answer is None else written(answer),
+        duration_ms=kept.duration_ms,
+        cost_usd=kept.cost_usd,
+        output="" if kept.answer is None else written(kept.answer),
         teacher=written(exam.teacher),
         reference=reference,
-        label=None if answer is None else label_of(answer, task.label),
+        label=None if kept.answer is None else label_of(kept.answer, task.label),
         true_label=true_label,
     )
+
+
+def _slices(exam: Exam, task: TaskSettings, label: str | None) -> dict[str, str]:
+    """Those of live pairs, and whether redaction changed the request or its answer."""
+    request = {**exam.request, "metadata": exam.row.metadata}
+    found = slices_of(request, exam.row.fingerprint, label, exam.key_id, task.rollout.slices)
+    return found if exam.redacted is None else {**found, "redacted": "yes" if exam.redacted else "no"}

@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-from students.intervals import difference_interval, mean_interval
+from students.intervals import difference_interval, mean_interval, sign_test
 
 SEED = 7
 WORST = 20
@@ -17,17 +17,21 @@ UNLABELLED = "(none)"
 OTHERS = "(other)"
 MOST_LABELS = 30
 
-Role = Literal["teacher", "base", "student", "greedy", "few_shot"]
-"""`greedy`: a student without chance in its sampling; `few_shot`: a base with examples in its prompt."""
+Role = Literal["teacher", "base", "student", "greedy", "few_shot", "model"]
+"""`greedy`: a student without chance in its sampling; `few_shot`: a base with examples in its prompt; `model`: another
+model at an upstream."""
+
+Standing = Literal["reaches", "misses", "open"]
 
 
 class Figure(msgspec.Struct, frozen=True):
-    """A mean over n rows and its 95 % interval."""
+    """A mean over n rows and its 95 % interval. `p`: of a paired binary difference, the exact sign test's."""
 
     n: int
     mean: float
     low: float
     high: float
+    p: float | None = None
 
 
 class Worst(msgspec.Struct, frozen=True):
@@ -61,12 +65,44 @@ class Arm(msgspec.Struct, frozen=True, kw_only=True):
     latency_p95_ms: float | None
     cost_usd: float | None
     worst: list[Worst]
+    versus: dict[str, dict[str, Figure]] = {}
+    """Other arm's id → grader → this arm's score − that one's, over the rows that both were examined on."""
+
+
+class HeadToHead(msgspec.Struct, frozen=True, kw_only=True):
+    """One arm's answers beside the teacher's, judged in both orders. A win counts 1, a tie ½; `rate` is their mean.
+
+    `contradictions` are ties in which the place in the question decided; `unclear` rows got no verdict and count
+    nowhere.
+    """
+
+    student_id: str
+    name: str
+    referee: str
+    wins: int
+    ties: int
+    losses: int
+    contradictions: int
+    unclear: int
+    rate: Figure | None
+
+
+class Bar(msgspec.Struct, frozen=True, kw_only=True):
+    """What a student has to reach: on every gate at most `margin` below the teacher; and each arm's standing, by id."""
+
+    gates: list[str]
+    margin: float
+    standings: dict[str, Standing]
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """One evaluation. `looks` counts how often this holdout was looked at, this time included."""
+    """One evaluation.
 
-    dataset_id: str
+    `looks` counts how often this holdout was looked at, this time included; 0 for replayed traffic, which has no
+    dataset. `agreement`: the teacher's second answers scored against its first, by grader.
+    """
+
+    dataset_id: str | None
     dataset_hash: str | None
     rows: int
     rows_with_truth: int
@@ -74,6 +110,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     arms: list[Arm]
     looks: int
     notes: list[str]
+    agreement: dict[str, Figure] = {}
+    bar: Bar | None = None
+    head_to_head: list[HeadToHead] = []
 
 
 class Answered(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,9 +165,34 @@ def _differences(answered: Sequence[Answered]) -> dict[str, Figure]:
 def _figure(answered: Sequence[Answered], grader: str, kind: Literal["scores", "differences"]) -> Figure:
     rows = [(getattr(row, kind)[grader], row.conversation) for row in answered if grader in getattr(row, kind)]
     values, clusters = [value for value, _ in rows], [cluster for _, cluster in rows]
-    interval = mean_interval if kind == "scores" else difference_interval
-    low, high = interval(values, clusters, SEED)
+    return mean_figure(values, clusters) if kind == "scores" else difference_figure(values, clusters)
+
+
+def mean_figure(values: Sequence[float], clusters: Sequence[str]) -> Figure:
+    """Of scores in [0, 1], at least one."""
+    low, high = mean_interval(values, clusters, SEED)
     return Figure(len(values), float(np.mean(values)), low, high)
+
+
+def difference_figure(values: Sequence[float], clusters: Sequence[str]) -> Figure:
+    """Of paired differences in [-1, 1], at least one."""
+    low, high = difference_interval(values, clusters, SEED)
+    return Figure(len(values), float(np.mean(values)), low, high, sign_test(values))
+
+
+def versus(own: Sequence[Answered], other: Sequence[Answered]) -> dict[str, Figure]:
+    """Grader → own score − the other's, over the rows and graders that both have."""
+    theirs = {row.exchange_id: row for row in other}
+    differences: dict[str, list[tuple[float, str]]] = {}
+    for row in own:
+        beside = theirs.get(row.exchange_id)
+        for grader, score in row.scores.items():
+            if beside is not None and grader in beside.scores:
+                differences.setdefault(grader, []).append((score - beside.scores[grader], row.conversation))
+    return {
+        grader: difference_figure([value for value, _ in found], [cluster for _, cluster in found])
+        for grader, found in differences.items()
+    }
 
 
 def _slices(answered: Sequence[Answered], role: Role) -> dict[str, dict[str, dict[str, Figure]]]:

@@ -1,40 +1,132 @@
-"""`stillhouse evaluations`: students against the teacher on a holdout."""
+"""`stillhouse evaluations`: students, bases and models against the teacher, on a holdout or on replayed traffic."""
 
 import json as codec
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from sqlalchemy import select
 
-from capture.errors import NotFoundError
-from console import verbs
+from capture.datasets import Filters
+from capture.errors import NotFoundError, RefusedError
+from console import evaluating
 from console.cli.context import desk, invocation
 from console.cli.waiting import Wait, follow
+from students.asking import Asked, Contender, Referee, Replay
 from students.tables import evaluations
 
-app = typer.Typer(help="Evaluations on the sealed holdout.", no_args_is_help=True)
+app = typer.Typer(help="Evaluations on the sealed holdout, or on captured traffic.", no_args_is_help=True)
+
+Models = Annotated[list[str] | None, typer.Option("--model", help="UPSTREAM/MODEL, also examined; several times.")]
+System = Annotated[Path | None, typer.Option(help="A file whose text replaces the system prompt for each --model.")]
+Judge = Annotated[str | None, typer.Option(help="UPSTREAM/MODEL that judges answers head to head, in both orders.")]
+Greedy = Annotated[bool, typer.Option("--greedy", help="Students also without chance in their sampling.")]
+Twice = Annotated[bool, typer.Option("--twice", help="Ask the teacher again: its agreement with itself.")]
 
 
 @app.command("run")
 def run(
     context: typer.Context,
     dataset: Annotated[str, typer.Argument(help="An id, or TASK@VERSION.")],
-    students: Annotated[list[str], typer.Argument(help="Ids or names.")],
+    students: Annotated[list[str] | None, typer.Argument(help="Ids or names.")] = None,
     base: Annotated[bool, typer.Option("--base/--no-base", help="Beside them, their untuned base.")] = True,
+    few_shot: Annotated[int | None, typer.Option(help="Examples in the prompt of that base; 0: none.")] = None,
+    base_rows: Annotated[int | None, typer.Option(help="At most so many holdout rows for bases.")] = None,
+    greedy: Greedy = False,
+    twice: Twice = False,
+    model: Models = None,
+    system: System = None,
+    judge: Judge = None,
+    temporal: Annotated[bool, typer.Option("--temporal", help="Only rows newer than all training rows.")] = False,
+    leave_out: Annotated[bool, typer.Option("--leave-out", help="Leave out rows that overlap with training.")] = False,
     wait: Wait = True,
 ) -> None:
-    """Evaluate students on a dataset's holdout."""
-    evaluation_id = verbs.evaluate(desk(context), dataset, students, base)
-    typer.echo(evaluation_id)
-    if wait:
-        follow(lambda: _state(context, evaluation_id))
+    """Evaluate students, bases and models on a dataset's holdout."""
+    found = evaluating.defaults(desk(context), dataset)
+    asked = Asked(
+        few_shot=found.few_shot if few_shot is None else few_shot,
+        base_rows=base_rows,
+        greedy=greedy,
+        twice=twice,
+        models=_models(model, system),
+        referee=_referee(judge),
+        temporal=temporal,
+        leave_out=leave_out,
+    )
+    _follow(context, evaluating.evaluate(desk(context), dataset, students or [], base, asked), wait)
+
+
+@app.command("rival")
+def rival(
+    context: typer.Context,
+    dataset: Annotated[str, typer.Argument(help="An id, or TASK@VERSION.")],
+    base: Annotated[str | None, typer.Option(help="A base model; by default the task's.")] = None,
+    examples: Annotated[int, typer.Option(help="Training rows in its prompt.")] = 4,
+    wait: Wait = True,
+) -> None:
+    """Before anything is trained: does the base reach the bar by prompting alone?"""
+    _follow(context, evaluating.rival(desk(context), dataset, base, examples), wait)
+
+
+@app.command("replay")
+def replay(
+    context: typer.Context,
+    task: str,
+    students: Annotated[list[str] | None, typer.Argument(help="Ids or names.")] = None,
+    since: Annotated[float | None, typer.Option(help="Unix seconds.")] = None,
+    until: Annotated[float | None, typer.Option(help="Unix seconds.")] = None,
+    metadata: Annotated[list[str] | None, typer.Option(help="NAME=VALUE; several times.")] = None,
+    rows: Annotated[int, typer.Option(help="At most so many, drawn evenly.")] = 200,
+    greedy: Greedy = False,
+    twice: Twice = False,
+    model: Models = None,
+    system: System = None,
+    judge: Judge = None,
+    wait: Wait = True,
+) -> None:
+    """Evaluate students and models on captured traffic; rows like a student's training rows are left out."""
+    named = {name: value for name, _, value in (item.partition("=") for item in metadata or ())}
+    asked = Asked(
+        with_base=False,
+        greedy=greedy,
+        twice=twice,
+        models=_models(model, system),
+        referee=_referee(judge),
+        replay=Replay(Filters(since=since, until=until, metadata=named), rows),
+    )
+    _follow(context, evaluating.replay(desk(context), task, students or [], asked), wait)
 
 
 @app.command("show")
 def show_(context: typer.Context, evaluation: str) -> None:
     """An evaluation's report, as JSON."""
     row = _load(context, evaluation)
-    typer.echo(codec.dumps({"id": row.id, "state": row.state, "error": row.error, "report": row.report}, indent=2))
+    shown = {"id": row.id, "state": row.state, "error": row.error, "asked": row.asked, "report": row.report}
+    typer.echo(codec.dumps(shown, indent=2))
+
+
+def _models(named: list[str] | None, system: Path | None) -> tuple[Contender, ...]:
+    prompt = None if system is None else system.read_text(encoding="utf-8")
+    return tuple(Contender(*_parts(name), prompt) for name in named or ())
+
+
+def _referee(named: str | None) -> Referee | None:
+    return None if named is None else Referee(*_parts(named))
+
+
+def _parts(name: str) -> tuple[str, str]:
+    upstream, slash, model = name.partition("/")
+    if not slash or not model:
+        raise RefusedError(f"{name!r} must look like UPSTREAM/MODEL")
+    return upstream, model
+
+
+def _follow(context: typer.Context, evaluation_id: str, wait: bool) -> None:
+    typer.echo(evaluation_id)
+    if wait:
+        follow(lambda: _state(context, evaluation_id))
+        for note in _load(context, evaluation_id).report.get("notes", []):
+            typer.echo(note)
 
 
 def _state(context: typer.Context, evaluation_id: str) -> tuple[str, str, Any]:

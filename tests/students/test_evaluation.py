@@ -20,7 +20,7 @@ from capture.settings import GraderSettings, Settings, TaskSettings, TeacherSett
 from capture.tables import dataset_rows, datasets
 from students import evaluation
 from students.clients import Client
-from students.registry import Student, Training, register_local, want
+from students.registry import Student, Training, ensure_base, register_local, want
 from students.report import Answered, Report, summarise
 from students.workshop import Stopping, Workshop
 from tests.fakes.chat_server import ChatServer
@@ -116,10 +116,23 @@ class Scene:
         self.shop = Workshop(store, settings, client, lambda: {"triage": task}, clock)
 
     def student(self, fine_tune: str = "ft_1", url: str = "") -> Student:
-        made = Training(fine_tune, "triage", "tiny", "ds_1", "x", "w", ViewSettings(), ["f" * 16], tools=False)
+        made = Training(
+            fine_tune_id=fine_tune,
+            task="triage",
+            base="tiny",
+            dataset_id="ds_1",
+            folder="x",
+            weights_hash="w",
+            view=ViewSettings(),
+            fingerprints=["f" * 16],
+            tools=False,
+        )
         student = register_local(self.store, made, clock)
         self.serve(student.id, url)
         return student
+
+    def base(self) -> Student:
+        return ensure_base(self.store, "triage", "tiny", ViewSettings(), clock)
 
     def serve(self, student_id: str, url: str) -> None:
         want(self.store, student_id, clock)
@@ -135,8 +148,9 @@ class Scene:
             "task": "triage",
             "dataset_id": dataset,
             "students": [student.id for student in students],
+            "asked": {"with_base": False, **asked},
             "state": "queued",
-            "progress": {"with_base": False, **asked},
+            "progress": {},
             "report": {},
             "created_at": NOW,
         }
@@ -188,7 +202,7 @@ def test_the_untuned_base_is_examined_beside_its_student(store: Store, client: C
         scene = Scene(store, client)
         student = scene.student(url=good.url)
         evaluation_id = scene.evaluate(student, with_base=True)
-        base = evaluation._students(scene.shop, scene.row(evaluation_id))[1]
+        base = scene.base()
         scene.serve(base.id, raw.url)
         evaluation.carry_out(scene.shop, evaluation_id)
     scores = {arm.role: arm.scores["category"].mean for arm in scene.report(evaluation_id).arms}
@@ -200,7 +214,7 @@ def test_greedy_and_few_shot_are_sat_beside_the_live_parameters(store: Store, cl
         scene = Scene(store, client)
         student = scene.student(url=good.url)
         evaluation_id = scene.evaluate(student, with_base=True, greedy=True, few_shot=3)
-        base = evaluation._students(scene.shop, scene.row(evaluation_id))[1]
+        base = scene.base()
         scene.serve(base.id, raw.url)
         evaluation.carry_out(scene.shop, evaluation_id)
     report = scene.report(evaluation_id)
