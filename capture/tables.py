@@ -14,10 +14,12 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    event,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
+from capture import full_text
 from capture.db import metadata
 
 Json = JSON().with_variant(JSONB(), "postgresql")
@@ -71,6 +73,9 @@ exchanges = Table(
     Index("exchanges_unscored", "id", sqlite_where=text("score_wanted > 0"), postgresql_where=text("score_wanted > 0")),
 )
 
+event.listen(exchanges, "after_create", lambda _table, connection, **_: full_text.create(connection))
+event.listen(exchanges, "before_drop", lambda _table, connection, **_: full_text.drop(connection))
+
 tombstones = Table(
     "tombstones",
     metadata,
@@ -78,6 +83,24 @@ tombstones = Table(
     Column("task", String),
     Column("who", String, nullable=False),
     Column("erased_at", Double, nullable=False),
+)
+
+outlived = Table(  # removed by age or size, while a dataset still has a row of it: erasure must find that row
+    "outlived",
+    metadata,
+    Column("exchange_id", String, primary_key=True),
+    Column("task", String),
+    Column("user", String),
+    Column("removed_at", Double, nullable=False),
+    Index("outlived_user", "user"),
+)
+
+sampled = Table(  # how many exchanges a key or user has had on a day, for the caps of sampling
+    "sampled",
+    metadata,
+    Column("day", Integer, primary_key=True),  # since 1970, UTC
+    Column("owner", String, primary_key=True),  # hash of task and key or user
+    Column("seen", Integer, nullable=False),
 )
 
 bodies = Table(
@@ -196,7 +219,7 @@ counters = Table(
     "counters",
     metadata,
     Column("task", String, primary_key=True),
-    Column("name", String, primary_key=True),  # stored, sampled_out, opted_out, dropped:CAUSE, erased
+    Column("name", String, primary_key=True),  # stored, sampled_out, opted_out, dropped:CAUSE, erased, expired, …
     Column("value", BigInteger, nullable=False),
 )
 

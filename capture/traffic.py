@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import Any, Literal, TypeVar
 
 import msgspec
-from sqlalchemy import ColumnElement, Row, Select, and_, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, or_, select
 
+from capture import full_text
 from capture.bodies import unpack_answer, unpack_request
 from capture.db import Store
 from capture.errors import NotFoundError
@@ -34,7 +35,7 @@ class TrafficFilter(msgspec.Struct, frozen=True, kw_only=True):
     failed: bool | None = None  # status of 400 and above, or broken off
     since: float | None = None
     until: float | None = None
-    text: str | None = None  # in the question's or answer's first 200 characters, case ignored
+    text: str | None = None  # words, all in the redacted question or answer, case ignored; the last may be a beginning
     metadata: dict[str, str] = {}
     model: str | None = None  # as asked for, or as answered
     review: Literal["none", "any", "accept", "reject", "correct"] | None = None  # by the newest one
@@ -136,17 +137,15 @@ def list_exchanges(
     store: Store, wanted: TrafficFilter, before_id: str | None = None, limit: int = 50
 ) -> list[ExchangeRow]:
     """The newest exchanges that match, before `before_id`: pass the last one's id to read on."""
-    query = _filtered(select(*_ROW), wanted).order_by(exchanges.c.id.desc()).limit(limit)
-    if before_id is not None:
-        query = query.where(exchanges.c.id < before_id)
     with store.read() as connection:
+        query = _filtered(connection, select(*_ROW), wanted, before_id).limit(limit)
         return [_row(row) for row in connection.execute(query)]
 
 
 def count_exchanges(store: Store, wanted: TrafficFilter) -> int:
     """How many match, at most `COUNT_CAP` + 1: beyond the cap, say so."""
-    few = _filtered(select(exchanges.c.id), wanted).limit(COUNT_CAP + 1).subquery()
     with store.read() as connection:
+        few = _filtered(connection, select(exchanges.c.id), wanted).limit(COUNT_CAP + 1).subquery()
         return connection.execute(select(func.count()).select_from(few)).scalar_one()
 
 
@@ -202,8 +201,27 @@ def _volume(task: str | None, rows: Sequence[Row[Any]]) -> Volume:
     return Volume(task, sum(arms.values()), sum(costs) if costs else None, arms)
 
 
-def _filtered(query: Select[Any], wanted: TrafficFilter) -> Select[Any]:
-    return query.where(*_conditions(wanted))
+def _filtered(
+    connection: Connection, query: Select[Any], wanted: TrafficFilter, before_id: str | None = None
+) -> Select[Any]:
+    """`query` over exchanges, narrowed, newest first."""
+    query = query.where(*_conditions(wanted))
+    if wanted.text is not None and wanted.text.strip():
+        return full_text.matching(connection, query, exchanges.c.id, _search(wanted, before_id))
+    query = query.order_by(exchanges.c.id.desc())
+    return query if before_id is None else query.where(exchanges.c.id < before_id)
+
+
+def _search(wanted: TrafficFilter, before_id: str | None) -> full_text.Search:
+    given = {name: getattr(wanted, name) for name in full_text.MARKED}
+    return full_text.Search(
+        wanted.text or "",
+        marks={name: value for name, value in given.items() if value is not None},
+        failed=wanted.failed,
+        since=wanted.since,
+        until=wanted.until,
+        before_id=before_id,
+    )
 
 
 def _conditions(wanted: TrafficFilter) -> list[ColumnElement[bool]]:
@@ -222,8 +240,6 @@ def _conditions(wanted: TrafficFilter) -> list[ColumnElement[bool]]:
         found.append(columns.id >= id_at(wanted.since))
     if wanted.until is not None:
         found.append(columns.id < id_at(wanted.until))
-    if wanted.text:
-        found.append(columns.preview.icontains(wanted.text, autoescape=True))
     found += [columns.metadata[name].as_string() == value for name, value in wanted.metadata.items()]
     if wanted.model is not None:
         found.append(or_(columns.model == wanted.model, columns.served_model == wanted.model))

@@ -1,11 +1,14 @@
 """Alembic's revisions for the tables of every room, and the one call that applies them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
+from capture import full_text
 from capture.db import Store
 
 FOLDER = Path(__file__).parent
@@ -17,19 +20,29 @@ def upgrade(store: Store, revision: str = "head") -> None:
 
     Raises StoreAwayError when the database cannot be reached.
     """
-    _run(store, command.upgrade, revision)
+    with _locked(store) as connection:
+        command.upgrade(_config(connection), revision)
+        full_text.create(connection)
 
 
 def downgrade(store: Store, revision: str) -> None:
     """Takes the tables back to `revision` ("base": none). What the newer tables held is lost."""
-    _run(store, command.downgrade, revision)
+    with _locked(store) as connection:
+        if revision == "base":
+            full_text.drop(connection)
+        command.downgrade(_config(connection), revision)
 
 
-def _run(store: Store, action: object, revision: str) -> None:
-    config = Config()
-    config.set_main_option("script_location", str(FOLDER))
+@contextmanager
+def _locked(store: Store) -> Iterator[Connection]:
     with store.write() as connection:  # on SQLite this already excludes every other writer
         if not store.is_sqlite:
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
-        config.attributes["connection"] = connection
-        action(config, revision)  # type: ignore[operator]
+        yield connection
+
+
+def _config(connection: Connection) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(FOLDER))
+    config.attributes["connection"] = connection
+    return config

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import insert, update
 
-from capture import datasets, feedback, keys, reviews
+from capture import datasets, feedback, full_text, keys, reviews
 from capture.db import Store
 from capture.settings import Settings, TaskSettings, load
 from capture.tables import audit, bodies, counters, exchanges, prompt_versions, scores, tombstones
@@ -167,6 +167,8 @@ class _Maker:
         with self.store.write() as connection:
             connection.execute(insert(exchanges), row["exchange"])
             connection.execute(insert(bodies), row["bodies"])
+            words = full_text.words_of(row["exchange"]["preview"])
+            full_text.add(connection, [full_text.Entry(values["id"], words, row["exchange"])])
         self.ids.append(values["id"])
         return str(values["id"])
 

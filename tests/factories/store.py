@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import event, insert
 
 import students.tables  # noqa: F401
+from capture import full_text
 from capture.assemble import answer_from
 from capture.bodies import pack_answer, pack_request
 from capture.db import Store, metadata, open_store
@@ -51,6 +52,8 @@ def add_exchange(store: Store, **overrides: Any) -> str:
     with store.write() as connection:
         connection.execute(insert(exchanges), row["exchange"])
         connection.execute(insert(bodies), row["bodies"])
+        words = full_text.words_of(row["exchange"]["preview"])
+        full_text.add(connection, [full_text.Entry(row["exchange"]["id"], words, row["exchange"])])
     return str(row["exchange"]["id"])
 
 

@@ -230,6 +230,17 @@ def upgrade() -> None:
         batch_op.create_index("loop_turns_task", ["task", "created_at"], unique=False)
 
     op.create_table(
+        "outlived",
+        sa.Column("exchange_id", sa.String(), nullable=False),
+        sa.Column("task", sa.String(), nullable=True),
+        sa.Column("user", sa.String(), nullable=True),
+        sa.Column("removed_at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("exchange_id"),
+    )
+    with op.batch_alter_table("outlived", schema=None) as batch_op:
+        batch_op.create_index("outlived_user", ["user"], unique=False)
+
+    op.create_table(
         "prompt_versions",
         sa.Column("task", sa.String(), nullable=False),
         sa.Column("fingerprint", sa.String(), nullable=False),
@@ -238,6 +249,13 @@ def upgrade() -> None:
         sa.Column("last_seen", sa.Double(), nullable=False),
         sa.Column("exchanges", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("task", "fingerprint"),
+    )
+    op.create_table(
+        "sampled",
+        sa.Column("day", sa.Integer(), nullable=False),
+        sa.Column("owner", sa.String(), nullable=False),
+        sa.Column("seen", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("day", "owner"),
     )
     op.create_table(
         "segments",
@@ -567,7 +585,12 @@ def downgrade() -> None:
 
     op.drop_table("spend")
     op.drop_table("segments")
+    op.drop_table("sampled")
     op.drop_table("prompt_versions")
+    with op.batch_alter_table("outlived", schema=None) as batch_op:
+        batch_op.drop_index("outlived_user")
+
+    op.drop_table("outlived")
     with op.batch_alter_table("loop_turns", schema=None) as batch_op:
         batch_op.drop_index("loop_turns_task")
         batch_op.drop_index(
