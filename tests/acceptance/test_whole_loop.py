@@ -27,6 +27,8 @@ from students.tables import fine_tunes
 from tests.acceptance.small_world import SMALL
 from tests.fakes.processes import family, free_port, wait_until
 
+pytestmark = pytest.mark.timeout(1200)  # a whole demo each, on a machine that may be busy
+
 
 @dataclass(frozen=True)
 class Trained:
