@@ -2,6 +2,7 @@
 
 import getpass
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import streamlit as st
@@ -11,7 +12,7 @@ from capture.db import open_store
 from capture.errors import StillhouseError
 from capture.migrations import upgrade
 from console.access import Actor, Desk, Role
-from console.views import page
+from console.views import door, page
 
 # Drawn here: a named icon or an emoji as the tab's picture would be fetched from a stranger's server.
 ICON = (
@@ -39,11 +40,11 @@ def _desk(environment: Environment, folder: Path) -> Desk:
     settings = configuration.load(configuration.find_config(None, environ, folder), environ)
     store = open_store(settings.store_url)
     upgrade(store)
-    return Desk(store, settings, Actor(_reader(), Role.OPERATOR))
+    return Desk(store, settings, Actor(_reader(), Role[settings.console.role.upper()]))
 
 
 def _reader() -> str:
-    """Whoever reaches a loopback console owns the files that it works on."""
+    """Without a login: whoever reaches a loopback console, who owns the files that it works on."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name
@@ -58,10 +59,12 @@ def _environment() -> Environment:
 def main() -> None:
     st.set_page_config(page_title="Stillhouse", page_icon=ICON, layout="wide")
     try:
-        st.session_state[page.DESK] = _desk(_environment(), Path.cwd())
+        desk = _desk(_environment(), Path.cwd())
     except StillhouseError as error:
         page.say(error)
         st.stop()
+    login = desk.settings.console.login
+    st.session_state[page.DESK] = desk if login is None else replace(desk, actor=door.person(login))
     pages = [
         st.Page(
             Path(__file__).parent / "views" / f"{name}.py",
@@ -74,6 +77,7 @@ def main() -> None:
         for name, title, icon, text in PAGES
     ]
     chosen = st.navigation({"Stillhouse": pages})
+    door.badge(page.desk())
     page.keep_address(chosen.url_path)
     with page.guarded():
         chosen.run()

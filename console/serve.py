@@ -8,12 +8,13 @@ from pathlib import Path
 
 from capture import settings as configuration
 from capture.errors import StillhouseError
+from console import login
 
 APP = Path(__file__).parent / "app.py"
 
 
-def command(settings: configuration.Settings) -> list[str]:
-    """The Streamlit command line that serves the console on its configured address."""
+def command(settings: configuration.Settings, secrets: Path | None = None) -> list[str]:
+    """The Streamlit command line that serves the console on its configured address; `secrets`: of its login."""
     options = {
         "server.address": settings.console.host,
         "server.port": str(settings.console.port),
@@ -22,10 +23,13 @@ def command(settings: configuration.Settings) -> list[str]:
         "browser.gatherUsageStats": "false",
         "client.toolbarMode": "minimal",
         "client.showErrorDetails": "none",
+        "client.disableDataExport": "true",  # a table's own CSV would hold captured formulas as they came
         "runner.magicEnabled": "false",
         "theme.light.primaryColor": "#2f9e6e",  # not theme.primaryColor, which would fix the console to light
         "theme.dark.primaryColor": "#2f9e6e",
     }
+    if secrets is not None:
+        options["secrets.files"] = str(secrets)
     return [sys.executable, "-m", "streamlit", "run", str(APP), *(f"--{key}={value}" for key, value in options.items())]
 
 
@@ -41,13 +45,14 @@ def main(argv: Sequence[str], environ: dict[str, str]) -> int:
     try:
         config = configuration.find_config(options.config, environ, Path.cwd())
         settings = configuration.load(config, environ, data=options.data)
+        secrets = login.secrets_file(settings, environ)
     except StillhouseError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return error.exit_code
     environ = {**environ, "STILLHOUSE_DATA": str(settings.data.resolve())}
     if config:
         environ["STILLHOUSE_CONFIG"] = str(config.resolve())
-    line = command(settings)
+    line = command(settings, secrets)
     return os.execve(line[0], line, environ)
 
 

@@ -46,6 +46,12 @@ def graders_of(task: TaskSettings) -> dict[str, GraderSettings]:
     return dict(default_graders(task))
 
 
+def grader_names(store: Store, task: str | None) -> list[str]:
+    """Of one task or of all, each once."""
+    found = [one.settings for one in list_tasks(store) if task is None or one.name == task]
+    return list(dict.fromkeys(name for settings in found for name in graders_of(settings)))
+
+
 def prompt_versions(store: Store, task: str, limit: int = 100) -> list[PromptVersion]:
     """The versions last seen first."""
     columns = [versions.c[name] for name in PromptVersion.__dataclass_fields__]

@@ -1,18 +1,17 @@
 """Operations: counters that reconcile, processes, the spool, gateway keys, the audit trail, settings in effect."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
-from capture import keys
+from capture.db import Store
 from capture.reconcile import Balance, reconcile
-from console import charts, verbs
+from console import charts
 from console.reads import operations as reads
-from console.views import page
-from console.views.words import NONE, moment, plain, size, span, when
-
-DEEP_BYTES = 64 * 1024 * 1024  # a spool beyond this is counted on demand only: all that waits in it has to be read
+from console.views import gateway_keys, page, upstreams
+from console.views.words import NONE, moment, plain, size, span
 
 AUDIT_PAGE = 50
 
@@ -20,8 +19,9 @@ AUDIT_PAGE = 50
 def show() -> None:
     st.title("Operations")
     processes()
+    upstreams.shown()
     counters()
-    _keys()
+    gateway_keys.shown()
     _audit()
     _settings()
 
@@ -51,18 +51,23 @@ def processes() -> None:
 @page.live(10)
 def counters() -> None:
     st.subheader("Counters", anchor=False)
-    settings = page.settings()
-    if reads.spool_depth(settings.spool_folder).bytes > DEEP_BYTES and not st.button("Count what waits in the spool"):
-        st.caption("The spool is deep, so counting all that waits in it takes a while.")
-        return
-    found = page.ask(reconcile, settings.spool_folder)
+    proof = st.toggle("Count every record in the spool", key="count-spool", help="Takes seconds for gigabytes.")
+    found = page.ask(_counted if proof else _quick, page.settings().spool_folder)
     if not found:
         page.empty("Nothing counted yet", "Counters start with the first request through the gateway.", "pin")
         return
-    _balances(found)
+    _balances(found, proof)
 
 
-def _balances(found: dict[str, Balance]) -> None:
+def _quick(store: Store, spool_folder: Path) -> dict[str, Balance]:
+    return reconcile(store, spool_folder, counted=False)
+
+
+def _counted(store: Store, spool_folder: Path) -> dict[str, Balance]:
+    return reconcile(store, spool_folder)
+
+
+def _balances(found: dict[str, Balance], proof: bool) -> None:
     balances = list(found.values())
     st.dataframe(
         {
@@ -74,82 +79,20 @@ def _balances(found: dict[str, Balance]) -> None:
             "Opted out": [balance.opted_out for balance in balances],
             "Dropped": [sum(balance.dropped.values()) for balance in balances],
             "Erased": [balance.erased for balance in balances],
-            "Difference": [balance.difference for balance in balances],
+            "Difference": [balance.difference if proof else NONE for balance in balances],
         },
         hide_index=True,
         alt="Counters by task",
     )
-    st.caption(
-        "Seen = stored + in the spool + sampled out + opted out + dropped + erased. "
-        "What is under way may show as a difference for a moment."
-    )
+    sum_of = "Seen = stored + in the spool + sampled out + opted out + dropped + erased. "
+    quick = "What waits in the spool is told from the counters here; count its records to prove the sum."
+    st.caption(sum_of + ("What is under way may show as a difference for a moment." if proof else quick))
     causes: dict[str, int] = {}
     for balance in balances:
         for cause, number in balance.dropped.items():
             causes[cause] = causes.get(cause, 0) + number
     if causes:
         st.altair_chart(charts.bars(causes, "Dropped, by cause", "Exchanges"), key="drops", alt="Dropped by cause")
-
-
-def _keys() -> None:
-    st.subheader("Gateway keys", anchor=False)
-    if page.settings().gateway.keys == "off":
-        st.caption('Keys are off: the gateway trusts whoever reaches it. `[gateway] keys = "required"` asks for them.')
-    found = page.ask(keys.list_keys)
-    zone = page.zone()
-    if found:
-        now = page.desk().clock()
-        st.dataframe(
-            {
-                "Name": [key.name for key in found],
-                "Begins with": [f"{key.prefix}…" for key in found],
-                "Tasks": [", ".join(key.tasks) or "all" for key in found],
-                "State": [_state(key, now) for key in found],
-                "Made": [when(key.created_at, zone) for key in found],
-                "Expires": [when(key.expires_at, zone) for key in found],
-            },
-            hide_index=True,
-            alt="Gateway keys",
-        )
-    usable = {key.id: key for key in found if key.revoked_at is None}
-    with st.container(horizontal=True):
-        with st.popover("Create a key", icon=":material/add:"):
-            _create()
-        if usable:
-            with st.popover("Revoke a key", icon=":material/block:"):
-                _revoke(usable)
-
-
-def _state(key: keys.Key, now: float) -> str:
-    if key.revoked_at is not None:
-        return "revoked"
-    return "usable" if key.usable(now) else "expired"
-
-
-def _create() -> None:
-    with st.form("create-key", border=False, clear_on_submit=True):
-        name = st.text_input("Name", max_chars=80, placeholder="support app")
-        tasks = st.multiselect("Tasks it may use (none: all)", page.task_names())
-        created = st.form_submit_button("Create", type="primary")
-    if not created:
-        return
-    if not name.strip():
-        st.error("Give the key a name, so that it can be told from others.", icon=":material/error:")
-        return
-    with page.guarded():
-        secret = verbs.create_key(page.desk(), name.strip(), tasks)
-        page.forget()
-        st.warning("Copy it now: it is shown this once, and kept nowhere.", icon=":material/key:")
-        st.code(secret, language=None)
-
-
-def _revoke(usable: dict[str, keys.Key]) -> None:
-    labels = {identity: f"{key.name} ({key.prefix}…)" for identity, key in usable.items()}
-    chosen = st.selectbox("Key", list(labels), format_func=lambda one: labels[one], key="revoke-key")
-    st.caption("Gateways refuse it within seconds. It cannot be undone.")
-    if st.button("Revoke", type="primary", key="revoke"):
-        with page.acting("The key is revoked"):
-            verbs.revoke_key(page.desk(), chosen)
 
 
 def _audit() -> None:

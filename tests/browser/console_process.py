@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from capture.db import open_store
 from capture.migrations import upgrade
 from capture.settings import load
+from console.login import secrets_file
 from console.serve import command as console_command
 from tests.factories.full_store import World, fill, write_config
 
@@ -72,15 +73,22 @@ def made_store(folder: Path, *, filled: bool) -> World | None:
 
 
 @contextmanager
-def console(folder: Path, *, filled: bool) -> Iterator[Console]:
-    """A console over a fresh store in `folder`, on a free port of this machine."""
+def console(
+    folder: Path, *, filled: bool, config: Callable[[int], str] | None = None, **variables: str
+) -> Iterator[Console]:
+    """A console over a fresh store in `folder`, on a free port of this machine.
+
+    `config`: more settings, given the port; `variables`: more environment.
+    """
     world = made_store(folder, filled=filled)
-    if not filled:
-        (folder / "stillhouse.toml").write_text("", encoding="utf-8")
+    file = folder / "stillhouse.toml"
     port = _free_port()
-    environ = {**os.environ, "STILLHOUSE_CONSOLE__PORT": str(port), "STILLHOUSE_DATA": str(folder)}
-    environ |= {"STILLHOUSE_CONFIG": str(folder / "stillhouse.toml"), "PYTHONPATH": _path()}
-    line = console_command(load(folder / "stillhouse.toml", environ))
+    text = file.read_text(encoding="utf-8") if filled else ""
+    file.write_text(text + (config(port) if config else ""), encoding="utf-8")
+    environ = {**os.environ, "STILLHOUSE_CONSOLE__PORT": str(port), "STILLHOUSE_DATA": str(folder), **variables}
+    environ |= {"STILLHOUSE_CONFIG": str(file), "PYTHONPATH": _path()}
+    settings = load(file, environ)
+    line = console_command(settings, secrets_file(settings, environ))
     log = (folder / "console.log").open("wb")
     process = subprocess.Popen([sys.executable, *line[1:]], env=environ, cwd=folder, stdout=log, stderr=log)
     try:
