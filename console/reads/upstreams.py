@@ -1,4 +1,4 @@
-"""Owns how upstreams fare: what their latest exchanges say, and the gateway's circuit breakers from its metrics port."""
+"""Owns how upstreams fare: what their latest exchanges say, and the gateway's breakers from its metrics port."""
 
 from dataclasses import dataclass
 from http.client import HTTPException
