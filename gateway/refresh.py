@@ -12,6 +12,7 @@ from capture.db import Store
 from capture.errors import StillhouseError
 from capture.keys import revoked_here
 from capture.settings import Settings, secret
+from gateway.kept_keys import KeptKeys
 from gateway.snapshot import Slow, Snapshot, from_file, load, load_slow
 
 INTERVAL_S = 1.0
@@ -42,7 +43,16 @@ class SnapshotKeeper:
         self._looked = threading.Event()
         self._thread = threading.Thread(target=self._run, name="snapshot", daemon=True)
         self.failures = 0
-        self.current: Snapshot = from_file(settings, self._secrets({}))
+        self._asks_keys = settings.gateway.keys == "required"
+        self._kept = KeptKeys(settings.data)
+        self.current: Snapshot = self._first()
+
+    def _first(self) -> Snapshot:
+        """By the file alone; the keys are those that were seen last."""
+        first = from_file(self._settings, self._secrets({}))
+        if not self._asks_keys:
+            return first
+        return self._without_revoked(replace(first, keys=self._kept.load(), knows_keys=False))
 
     def start(self) -> None:
         """Begins, and waits for the first look, so that the first request finds what the store says; 3 s at most."""
@@ -67,19 +77,22 @@ class SnapshotKeeper:
             now = self._clock()
             if self._rounds % SLOW_EVERY == 1:
                 self._slow = load_slow(self._store, self.current, now)
-            self.current = self._without_revoked(load(self._store, self._settings, secrets, self._slow, now))
+            loaded = load(self._store, self._settings, secrets, self._slow, now)
+            self.current = self._without_revoked(loaded)
         except (StillhouseError, SQLAlchemyError, ValidationError) as error:
             self.current = self._without_revoked(replace(self.current, secrets=secrets))
             self._failed(error)
             return
         self._rounds += 1
+        if self._asks_keys:
+            self._kept.save(loaded.keys)
         if self.failures:
             _log.info("store_back", failures=self.failures)
         self.failures = 0
 
     def _without_revoked(self, snapshot: Snapshot) -> Snapshot:
         revoked = revoked_here(self._settings.data)
-        if not revoked or self._settings.gateway.keys == "off":
+        if not revoked or not self._asks_keys:
             return snapshot
         live = {name: key for name, key in snapshot.keys.items() if not revoked & {key.id, key.prefix}}
         return replace(snapshot, keys=live)
@@ -102,15 +115,16 @@ class SnapshotKeeper:
                 return
 
     def _secrets(self, last: Mapping[str, str]) -> dict[str, str]:
-        """Each upstream's own key, read anew; one whose file cannot be read now keeps its last."""
+        """Each upstream's own key, read anew; one whose file cannot be read now, or is empty, keeps its last."""
         found = {}
         for name, upstream in self._settings.upstreams.items():
             if upstream.auth != "key":
                 continue
             try:
                 key = secret(upstream, self._environ)
-            except OSError:
-                key = last.get(name)
+            except (OSError, UnicodeDecodeError):
+                key = None
+            key = key or last.get(name)
             if key:
                 found[name] = key
         return found

@@ -1,6 +1,8 @@
 """One gateway process: uvicorn with the relay's protocol on a socket that somebody else may have opened."""
 
+import gc
 import os
+import resource
 import signal
 import socket
 import threading
@@ -54,6 +56,9 @@ def serve(
         timeout_graceful_shutdown=max(1, int(settings.gateway.drain_s)),
     )
     server = uvicorn.Server(config)
+    _take_descriptors()
+    gc.collect()
+    gc.freeze()  # what lives as long as the process is not looked through again: no pauses for it
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)  # uvicorn raises what it caught once more, after the drain
     try:
@@ -61,6 +66,13 @@ def serve(
     except SystemExit:  # uvicorn's way to say that the lifespan failed
         return 1
     return 0
+
+
+def _take_descriptors() -> None:
+    """As many open files as the system lets us have: each connection is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def end_with(parent: int) -> None:

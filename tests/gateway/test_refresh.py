@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from capture.db import Store, open_store
-from capture.keys import create
+from capture.keys import KeyLimits, create
 from capture.settings import Settings
 from gateway.refresh import SnapshotKeeper
 from tests.factories.rollouts import add_rollout, add_student, tick
@@ -123,4 +123,37 @@ def test_the_thread_looks_by_itself_and_ends(tmp_path: Path) -> None:
     keeper.start()
     assert keeper.current.from_store
     keeper.stop()
+    store.close()
+
+
+def test_keys_are_known_to_a_gateway_that_starts_while_the_store_is_away(tmp_path: Path) -> None:
+    store = new_store(tmp_path)
+    settings = settings_of(tmp_path, STILLHOUSE_GATEWAY__KEYS="required")
+    never_seen = keeper_of(store, settings)
+    assert (never_seen.current.keys, never_seen.current.knows_keys) == ({}, False)
+    limits = KeyLimits(requests_per_minute=3)
+    token, key = create(store, settings.data, "app", ["triage"], NOW + 5, Time(), limits)
+    never_seen.refresh()
+    assert never_seen.current.knows_keys
+    again = keeper_of(store, settings)
+    assert (list(again.current.keys.values()), again.current.knows_keys) == ([key], False)
+    kept = settings.data / "secrets" / "known_keys.json"
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert token not in kept.read_text()
+    (settings.data / "secrets" / "revoked").write_text(key.id)
+    assert keeper_of(store, settings).current.keys == {}
+    kept.write_text("{")
+    assert keeper_of(store, settings).current.keys == {}
+    store.close()
+
+
+def test_an_upstreams_key_file_that_is_being_rewritten_keeps_the_last_key(tmp_path: Path) -> None:
+    store = new_store(tmp_path)
+    file = tmp_path / "key"
+    file.write_text("first\n")
+    config = f'[upstreams.a]\nbase_url = "http://127.0.0.1:1/v1"\nauth = "key"\napi_key_file = "{file}"\n'
+    keeper = keeper_of(store, settings_of(tmp_path, config))
+    file.write_text("")
+    keeper.refresh()
+    assert keeper.current.secrets == {"a": "first"}
     store.close()
