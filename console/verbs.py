@@ -20,6 +20,7 @@ from capture.settings import RedactionSettings, TaskSettings, TrainingSettings
 from console.access import Desk, Role
 from console.evaluating import evaluate as evaluate
 from students import registry, rollouts
+from students.jobs import LOCAL
 from students.tables import fine_tunes
 
 
@@ -71,8 +72,13 @@ def export_dataset(desk: Desk, dataset: str, form: str, path: Path) -> int:
     return count
 
 
-def train(desk: Desk, dataset: str, base: str | None = None, changes: dict[str, Any] | None = None) -> str:
-    """Queues a fine-tune on a ready dataset; `changes` go over the task's training settings. Returns its id."""
+def train(
+    desk: Desk, dataset: str, base: str | None = None, changes: dict[str, Any] | None = None, at: str | None = None
+) -> str:
+    """Queues a fine-tune on a ready dataset; `changes` go over the task's training settings. Returns its id.
+
+    `at` is an upstream that trains its model `base`, with the worker's key there; None: this machine.
+    """
     desk.demand(Role.OPERATOR, "starting a fine-tune")
     card = datasets.load_card(desk.store, datasets.resolve(desk.store, dataset))
     if card.state != "ready":
@@ -81,6 +87,7 @@ def train(desk: Desk, dataset: str, base: str | None = None, changes: dict[str, 
     upstream = desk.settings.upstreams.get(task.teacher.upstream)
     if upstream is None or not upstream.training_allowed:
         raise RefusedError(f"upstreams.{task.teacher.upstream} has training_allowed = false; its answers may not train")
+    _check_trainer(desk, at, base)
     wanted = {**task.training.model_dump(), **(changes or {}), **({"base": base} if base else {})}
     try:
         settings = TrainingSettings.model_validate(wanted)
@@ -91,7 +98,7 @@ def train(desk: Desk, dataset: str, base: str | None = None, changes: dict[str, 
         "task": card.task,
         "dataset_id": card.id,
         "base": settings.base,
-        "trainer": "local",
+        "trainer": at or LOCAL,
         "settings": settings.model_dump(mode="json"),
         "state": "queued",
         "cancel_asked": False,
@@ -100,8 +107,20 @@ def train(desk: Desk, dataset: str, base: str | None = None, changes: dict[str, 
     }
     with desk.store.write() as connection:
         connection.execute(insert(fine_tunes).values(row))
-    desk.record("students.train", str(row["id"]), dataset=card.id, base=settings.base)
+    desk.record("students.train", str(row["id"]), dataset=card.id, base=settings.base, trainer=row["trainer"])
     return str(row["id"])
+
+
+def _check_trainer(desk: Desk, at: str | None, base: str | None) -> None:
+    if at is None:
+        return
+    upstream = desk.settings.upstreams.get(at)
+    if upstream is None:
+        raise RefusedError(f"no upstream {at!r} in stillhouse.toml; there are: {', '.join(desk.settings.upstreams)}")
+    if not upstream.training_allowed or not upstream.worker_key_env:
+        raise RefusedError(f"upstreams.{at} trains nothing without training_allowed = true and worker_key_env")
+    if base is None:
+        raise RefusedError(f"name the model of {at} that is to be fine-tuned as the base")
 
 
 def cancel_fine_tune(desk: Desk, fine_tune_id: str) -> None:

@@ -25,11 +25,12 @@ def train(
     base: Annotated[str | None, typer.Option(help="A base model: `stillhouse models list`.")] = None,
     epochs: Annotated[float | None, typer.Option()] = None,
     seed: Annotated[int | None, typer.Option()] = None,
+    at: Annotated[str | None, typer.Option(help="An upstream that trains its model --base, at its price.")] = None,
     wait: Wait = True,
 ) -> None:
     """Fine-tune a student on a dataset, with a live loss, tokens per second and the time left."""
     changes = {key: value for key, value in (("epochs", epochs), ("seed", seed)) if value is not None}
-    fine_tune_id = verbs.train(desk(context), dataset, base, changes)
+    fine_tune_id = verbs.train(desk(context), dataset, base, changes, at)
     typer.echo(fine_tune_id)
     if wait:
         follow(lambda: _fine_tune(context, fine_tune_id))
