@@ -34,6 +34,7 @@ from students.replicas import Replica, SupersededError
 from students.training import Trainer
 from students.training.hosted import HostedTrainer
 from students.training.local import LocalTrainer
+from students.turning import Turning
 from students.workflows import Workflows
 from students.workshop import Workshop
 
@@ -101,6 +102,7 @@ def run(settings: Settings, stopping: threading.Event, clock: Callable[[], float
             Loop("truths", _sweeping(store, tasks), SCORE_EVERY_S),
             Loop("rollouts", lambda: _tick(store, clock, holder, (pairer, observer, tasks)), TICK_EVERY_S),
             Loop("workflows", workflows.start_queued, TICK_EVERY_S),
+            Loop("turns", Turning(store, settings, tasks, clock).tick, TICK_EVERY_S),
             Loop("replicas", lambda: _beat(replica, workflows, stopping), BEAT_EVERY_S),
             Loop("forget", lambda: forget_erased(store), FORGET_EVERY_S),
         ],

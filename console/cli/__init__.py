@@ -8,7 +8,7 @@ from click.exceptions import ClickException, Exit
 from rich.console import Console
 
 from capture.errors import StillhouseError
-from console.cli import datasets, evaluations, keys, models, processes, rollouts, setup, students, tasks, traffic
+from console.cli import datasets, evaluations, keys, loop, models, processes, rollouts, setup, students, tasks, traffic
 
 app = typer.Typer(
     name="stillhouse",
@@ -27,6 +27,7 @@ for name, noun in (
     ("students", students.app),
     ("evaluations", evaluations.app),
     ("rollouts", rollouts.app),
+    ("loop", loop.app),
     ("keys", keys.app),
     ("models", models.app),
 ):
