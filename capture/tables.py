@@ -179,6 +179,58 @@ prompt_versions = Table(
     Column("exchanges", Integer, nullable=False),
 )
 
+candidates = Table(  # tasks that nobody has named yet: see capture/discovery.py
+    "candidates",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("bucket", String, nullable=False),  # hash of tools and schema
+    Column("core", Json, nullable=False),  # features of the template: see capture/templates.py
+    Column("words", Integer, nullable=False),  # that the template fixes
+    Column("template", Text, nullable=False),  # its fixed words; … for each filling
+    Column("tools", Json, nullable=False),  # names
+    Column("schema_name", String),
+    Column("exchanges", Integer, nullable=False),
+    Column("priced", Integer, nullable=False),  # how many of them have a known cost
+    Column("cost_usd", Double, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("models", Json, nullable=False),  # {name: exchanges}
+    Column("upstreams", Json, nullable=False),
+    Column("fingerprints", Json, nullable=False),  # a bounded number of them
+    Column("metadata", Json, nullable=False),  # what all of them say
+    Column("examples", Json, nullable=False),  # ids of exchanges
+    Column("first_seen", Double, nullable=False),
+    Column("last_seen", Double, nullable=False),
+)
+
+discovery = Table(
+    "discovery",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("after", String, nullable=False),  # the last unmatched exchange that was looked at
+    Column("waiting", Json, nullable=False),  # ids of those that no template was found for yet, bounded
+)
+
+judgements = Table(  # what judges said: the same question is paid for once
+    "judgements",
+    metadata,
+    Column("version", String, primary_key=True),  # of the grader
+    Column("input_hash", String, primary_key=True),  # of what it was shown
+    Column("value", Double, nullable=False),
+    Column("judged_at", Double, nullable=False),
+)
+
+judging = Table(  # exchanges that wait for their task's judges
+    "judging",
+    metadata,
+    Column("exchange_id", String, ForeignKey("exchanges.id", ondelete="CASCADE"), primary_key=True),
+    Column("task", String, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("not_before", Double, nullable=False),
+    Column("obstacle", Text),  # why it was not judged when last tried
+    Index("judging_next", "not_before"),
+)
+
 datasets = Table(
     "datasets",
     metadata,

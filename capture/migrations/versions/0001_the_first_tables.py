@@ -22,6 +22,29 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_table(
+        "candidates",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("bucket", sa.String(), nullable=False),
+        sa.Column("core", JSON_, nullable=False),
+        sa.Column("words", sa.Integer(), nullable=False),
+        sa.Column("template", sa.Text(), nullable=False),
+        sa.Column("tools", JSON_, nullable=False),
+        sa.Column("schema_name", sa.String(), nullable=True),
+        sa.Column("exchanges", sa.Integer(), nullable=False),
+        sa.Column("priced", sa.Integer(), nullable=False),
+        sa.Column("cost_usd", sa.Double(), nullable=False),
+        sa.Column("input_tokens", sa.BigInteger(), nullable=False),
+        sa.Column("output_tokens", sa.BigInteger(), nullable=False),
+        sa.Column("models", JSON_, nullable=False),
+        sa.Column("upstreams", JSON_, nullable=False),
+        sa.Column("fingerprints", JSON_, nullable=False),
+        sa.Column("metadata", JSON_, nullable=False),
+        sa.Column("examples", JSON_, nullable=False),
+        sa.Column("first_seen", sa.Double(), nullable=False),
+        sa.Column("last_seen", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_table(
         "counters",
         sa.Column("task", sa.String(), nullable=False),
         sa.Column("name", sa.String(), nullable=False),
@@ -42,6 +65,13 @@ def upgrade() -> None:
         sa.Column("ready_at", sa.Double(), nullable=True),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("task", "version"),
+    )
+    op.create_table(
+        "discovery",
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("after", sa.String(), nullable=False),
+        sa.Column("waiting", JSON_, nullable=False),
+        sa.PrimaryKeyConstraint("name"),
     )
     op.create_table(
         "evaluation_answers",
@@ -172,6 +202,14 @@ def upgrade() -> None:
     with op.batch_alter_table("hosted_runs", schema=None) as batch_op:
         batch_op.create_index("hosted_runs_file", ["upstream", "sha256"], unique=False)
 
+    op.create_table(
+        "judgements",
+        sa.Column("version", sa.String(), nullable=False),
+        sa.Column("input_hash", sa.String(), nullable=False),
+        sa.Column("value", sa.Double(), nullable=False),
+        sa.Column("judged_at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("version", "input_hash"),
+    )
     op.create_table(
         "keys",
         sa.Column("id", sa.String(), nullable=False),
@@ -393,6 +431,19 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_table(
+        "judging",
+        sa.Column("exchange_id", sa.String(), nullable=False),
+        sa.Column("task", sa.String(), nullable=False),
+        sa.Column("tries", sa.Integer(), nullable=False),
+        sa.Column("not_before", sa.Double(), nullable=False),
+        sa.Column("obstacle", sa.Text(), nullable=True),
+        sa.ForeignKeyConstraint(["exchange_id"], ["exchanges.id"], ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("exchange_id"),
+    )
+    with op.batch_alter_table("judging", schema=None) as batch_op:
+        batch_op.create_index("judging_next", ["not_before"], unique=False)
+
+    op.create_table(
         "reviews",
         sa.Column("id", sa.String(), nullable=False),
         sa.Column("exchange_id", sa.String(), nullable=False),
@@ -569,6 +620,10 @@ def downgrade() -> None:
         batch_op.drop_index("reviews_exchange")
 
     op.drop_table("reviews")
+    with op.batch_alter_table("judging", schema=None) as batch_op:
+        batch_op.drop_index("judging_next")
+
+    op.drop_table("judging")
     op.drop_table("fine_tunes")
     op.drop_table("evaluations")
     with op.batch_alter_table("dataset_rows", schema=None) as batch_op:
@@ -600,6 +655,7 @@ def downgrade() -> None:
     op.drop_table("loop_turns")
     op.drop_table("leases")
     op.drop_table("keys")
+    op.drop_table("judgements")
     with op.batch_alter_table("hosted_runs", schema=None) as batch_op:
         batch_op.drop_index("hosted_runs_file")
 
@@ -626,6 +682,8 @@ def downgrade() -> None:
 
     op.drop_table("exchanges")
     op.drop_table("evaluation_answers")
+    op.drop_table("discovery")
     op.drop_table("datasets")
     op.drop_table("counters")
+    op.drop_table("candidates")
     op.drop_table("audit")
