@@ -1,4 +1,4 @@
-"""How late the event loop is: what a timer of half a second measures."""
+"""How late the event loop is, and how many tasks it has: what a timer of half a second measures."""
 
 import asyncio
 
@@ -11,6 +11,7 @@ class LagMeter:
 
     def __init__(self) -> None:
         self._recent_ms: list[float] = []
+        self.tasks = 0
 
     @property
     def worst_ms(self) -> float:
@@ -22,4 +23,9 @@ class LagMeter:
         while True:
             due = loop.time() + INTERVAL_S
             await asyncio.sleep(INTERVAL_S)
-            self._recent_ms = [*self._recent_ms[-KEPT + 1 :], max(0.0, (loop.time() - due) * 1000)]
+            self.note(max(0.0, (loop.time() - due) * 1000), len(asyncio.all_tasks()))
+
+    def note(self, lag_ms: float, tasks: int) -> None:
+        """One measurement."""
+        self._recent_ms = [*self._recent_ms[-KEPT + 1 :], lag_ms]
+        self.tasks = tasks

@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 
 from capture.spool import SpoolDepth
 from gateway.breaker import Breakers, CircuitState
+from gateway.lag import LagMeter
 from gateway.relay.counters import BUCKETS_MS, Counters, Histogram
 from gateway.tally import Tally
 
@@ -39,6 +40,7 @@ FAMILIES = (
     Family("held_bytes", "Bytes of bodies held at once.", kind="gauge"),
     Family("spool_bytes", "Bytes that wait in the spool.", kind="gauge"),
     Family("spool_segments", "Segments that wait in the spool.", kind="gauge"),
+    Family("tasks", "Tasks of the event loops.", kind="gauge"),
     Family("event_loop_lag_ms", "Worst lag of an event loop in the last ten seconds.", kind="worst"),
     Family("snapshot_age_seconds", "Age of the oldest routing snapshot.", kind="worst"),
     Family("store_away", "1 while the store does not answer.", kind="worst"),
@@ -48,7 +50,9 @@ _STATES = {CircuitState.CLOSED: 0, CircuitState.HALF_OPEN: 1, CircuitState.OPEN:
 
 HISTOGRAMS = {
     "first_byte_ms": "From the whole request to the answer's first byte.",
-    "added_ms": "From the whole request to its being sent on.",
+    "first_event_ms": "Of captured streams, from the whole request to the first event.",
+    "added_ms": "From the whole request to its being sent on, where a connection was there already.",
+    "upstream_ms": "From the request's being sent on, connecting included, to the answer's end.",
 }
 
 
@@ -80,7 +84,7 @@ def counted(counters: Counters, tally: Tally, capture: Iterable[tuple[tuple[str,
     ]
 
 
-def measured(counters: Counters, depth: SpoolDepth, lag_ms: float, snapshot_age_s: float, away: bool) -> list[Sample]:
+def measured(counters: Counters, depth: SpoolDepth, snapshot_age_s: float, away: bool) -> list[Sample]:
     """What a process measures now."""
     values = {
         "in_flight": counters.in_flight,
@@ -88,11 +92,15 @@ def measured(counters: Counters, depth: SpoolDepth, lag_ms: float, snapshot_age_
         "held_bytes": counters.held_bytes,
         "spool_bytes": depth.bytes,
         "spool_segments": depth.segments,
-        "event_loop_lag_ms": lag_ms,
         "snapshot_age_seconds": snapshot_age_s,
         "store_away": float(away),
     }
     return [Sample(name, (), value) for name, value in values.items()]
+
+
+def looped(lag: LagMeter) -> list[Sample]:
+    """What a process's event loop tells of itself."""
+    return [Sample("event_loop_lag_ms", (), lag.worst_ms), Sample("tasks", (), lag.tasks)]
 
 
 def circuits(breakers: Breakers) -> list[Sample]:
@@ -105,7 +113,12 @@ def circuits(breakers: Breakers) -> list[Sample]:
 
 
 def histograms(counters: Counters) -> dict[str, tuple[list[int], float]]:
-    named = {"first_byte_ms": counters.first_ms, "added_ms": counters.added_ms}
+    named = {
+        "first_byte_ms": counters.first_ms,
+        "first_event_ms": counters.first_event_ms,
+        "added_ms": counters.added_ms,
+        "upstream_ms": counters.upstream_ms,
+    }
     return {name: _plain(histogram) for name, histogram in named.items()}
 
 

@@ -11,7 +11,7 @@ import structlog
 from fastapi import FastAPI
 
 from capture.errors import OperationError
-from gateway.metrics import Numbers, circuits, counted, exposition, histograms, measured
+from gateway.metrics import Numbers, circuits, counted, exposition, histograms, looped, measured
 from gateway.run_folder import RunFolder
 
 INTERVAL_S = 1.0
@@ -54,9 +54,9 @@ def numbers_of(app: FastAPI) -> Numbers:
     state = app.state
     spool = state.spool
     age_s = max(0.0, state.clock() - state.snapshots.current.read_at) if state.snapshots.current.from_store else 0.0
-    gauges = measured(state.counters, spool.depth(), state.lag.worst_ms, age_s, state.snapshots.degraded)
+    gauges = measured(state.counters, spool.depth(), age_s, state.snapshots.degraded)
     counts = counted(state.counters, state.tally, spool.counters.totals().items())
-    return Numbers((*counts, *gauges, *circuits(state.breakers)), histograms(state.counters))
+    return Numbers((*counts, *gauges, *looped(state.lag), *circuits(state.breakers)), histograms(state.counters))
 
 
 class MetricsServer:

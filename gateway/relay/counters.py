@@ -32,6 +32,8 @@ class Counters:
     not_appended: int = 0  # the spool's disk bound was hit, or the disk refused
     first_ms: Histogram = field(default_factory=Histogram)  # request complete to the answer's first byte
     added_ms: Histogram = field(default_factory=Histogram)  # request complete to request sent on
+    first_event_ms: Histogram = field(default_factory=Histogram)  # captured streams: request complete to first event
+    upstream_ms: Histogram = field(default_factory=Histogram)  # request sent on to the answer's end
 
     def request(self, route: str, status: int, arm: str) -> None:
         key = (route, status // 100, arm)

@@ -58,6 +58,7 @@ class Relayed:
         "_plan",
         "_recording",
         "_screened",
+        "_sent_at",
         "_started",
         "_trial",
         "incoming",
@@ -87,6 +88,7 @@ class Relayed:
         self._answer = Answer(head.method, http11)
         self._id = ""
         self._began = 0.0
+        self._sent_at = 0.0
         self._started = False
         self._over = False
         self._plan: Plan | None = None
@@ -157,6 +159,7 @@ class Relayed:
             self._record(outcome, body or b"")
         if outcome.student is not None:
             self._trial = Trial(self, outcome.student, outcome, self._context)
+            self._sent_at = time.perf_counter()
             self._trial.start()
         else:
             self._send(outcome.leg)
@@ -181,8 +184,9 @@ class Relayed:
             self.failed(Cause.INTERNAL)
             return
         self._take_over(call)
+        self._sent_at = time.perf_counter()
         if call.pooled:
-            self._context.counters.added_ms.add((time.perf_counter() - self._began) * 1000)
+            self._context.counters.added_ms.add((self._sent_at - self._began) * 1000)
         if line:
             self.incoming.stream_to(call)
 
@@ -384,6 +388,8 @@ class Relayed:
             counters.request("refused", self._answer.status, "")
             return
         counters.request(plan.route or "passed", self._answer.status, self._arm if plan.captured else "")
+        if self._sent_at:
+            counters.upstream_ms.add((time.perf_counter() - self._sent_at) * 1000)
         for release in plan.release:
             try:
                 release()

@@ -113,6 +113,8 @@ class Recording:
     def take(self, data: bytes, end: bool) -> bytes:
         if self.first_ms is None and data:
             self.first_ms = (time.perf_counter() - self._asked.began) * 1000
+            if self._plan.stream:
+                self._counters.first_event_ms.add(self.first_ms)
         if self.appended:
             return data
         self._copied += len(data)

@@ -2,17 +2,25 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import httpx2
 import msgspec
 import pytest
 
 from capture.errors import OperationError
 from capture.spool import SpoolDepth
 from gateway.breaker import Breakers
-from gateway.metrics import Numbers, circuits, counted, exposition, histograms, measured, without_gauges
+from gateway.lag import LagMeter
+from gateway.metrics import Numbers, circuits, counted, exposition, histograms, looped, measured, without_gauges
 from gateway.metrics_server import MetricsServer
+from gateway.metrics_server import numbers_of as numbers_of_app
 from gateway.relay.counters import Counters
 from gateway.run_folder import RunFolder
 from gateway.tally import Tally
+from tests.factories.routing import settings_of
+from tests.fakes.chatting import chatting
+from tests.fakes.gateway import GatewayServer
+from tests.fakes.processes import wait_until
+from tests.fakes.upstream import ScriptedUpstream
 
 
 def numbers_of(requests: int, lag_ms: float = 1.0, first_ms: float = 3.0) -> Numbers:
@@ -25,7 +33,10 @@ def numbers_of(requests: int, lag_ms: float = 1.0, first_ms: float = 3.0) -> Num
     tally.add("triage", "student", None)
     tally.add("triage", None, "n")
     samples = counted(counters, tally, [(("triage", "seen"), requests)])
-    return Numbers((*samples, *measured(counters, SpoolDepth(10, 1), lag_ms, 0.5, False)), histograms(counters))
+    lag = LagMeter()
+    lag.note(lag_ms, tasks=3)
+    gauges = measured(counters, SpoolDepth(10, 1), 0.5, False)
+    return Numbers((*samples, *gauges, *looped(lag)), histograms(counters))
 
 
 def lines(*processes: Numbers) -> set[str]:
@@ -43,6 +54,7 @@ def test_processes_are_summed_and_the_worst_of_the_worst_is_shown() -> None:
         "stillhouse_in_flight 4.0",
         "stillhouse_spool_bytes 20.0",
         "stillhouse_event_loop_lag_ms 7.0",
+        "stillhouse_tasks 6.0",
         'stillhouse_first_byte_ms_bucket{le="2.0"} 0.0',
         'stillhouse_first_byte_ms_bucket{le="5.0"} 7.0',
         'stillhouse_first_byte_ms_bucket{le="+Inf"} 7.0',
@@ -100,3 +112,23 @@ def test_the_port_serves_them_and_nothing_else() -> None:
         refused.value.close()
         with pytest.raises(OperationError, match="metrics_port"):
             MetricsServer(server.port, list)
+
+
+def test_a_gateway_tells_how_long_each_part_took(tmp_path: Path) -> None:
+    with ScriptedUpstream(chatting("hello")) as upstream:
+        config = f'[upstreams.a]\nbase_url = "http://127.0.0.1:{upstream.port}/v1"\n'
+        with GatewayServer(settings_of(tmp_path, config)) as gateway:
+            for stream in (False, True):
+                body = {"model": "m", "messages": [], "stream": stream}
+                assert httpx2.post(f"{gateway.url}/chat/completions", json=body).status_code == 200
+            wait_until(lambda: gateway.app.state.lag.tasks > 0)
+            found = lines(numbers_of_app(gateway.app))
+    assert {
+        "stillhouse_first_byte_ms_count 2.0",
+        "stillhouse_first_event_ms_count 1.0",
+        "stillhouse_added_ms_count 1.0",  # of the second: the first had to connect
+        "stillhouse_upstream_ms_count 2.0",
+        "stillhouse_in_flight 0.0",
+        'stillhouse_requests_total{arm="teacher",route="chat.completions",status="2xx"} 2.0',
+        'stillhouse_capture_total{outcome="seen",task=""} 2.0',
+    } <= found
