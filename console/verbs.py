@@ -183,12 +183,13 @@ def create_key(
     name: str,
     tasks: Sequence[str] = (),
     expires_at: float | None = None,
-    limits: keys.KeyLimits = keys.KeyLimits(),
+    limits: keys.KeyLimits | None = None,
 ) -> str:
     """A new gateway key; returned here, and never shown again."""
     desk.demand(Role.OPERATOR, "creating a key")
-    secret, key = keys.create(desk.store, desk.settings.data, name, tasks, expires_at, desk.clock, limits)
-    chosen = {limit: value for limit, value in asdict(limits).items() if value is not None}
+    bounds = limits or keys.KeyLimits()
+    secret, key = keys.create(desk.store, desk.settings.data, name, tasks, expires_at, desk.clock, bounds)
+    chosen = {limit: value for limit, value in asdict(bounds).items() if value is not None}
     desk.record("keys.create", key.id, name=name, tasks=list(tasks), limits=chosen)
     return secret
 
