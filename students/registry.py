@@ -82,6 +82,15 @@ class Training:
     key_id: str | None = None
 
 
+@dataclass(frozen=True)
+class Learnt:
+    """What somebody says that a model at an upstream was trained on."""
+
+    dataset_id: str | None
+    fingerprints: Sequence[str]
+    tools: bool
+
+
 def register_local(store: Store, training: Training, clock: Clock) -> Student:
     """The student of a fine-tune, made once: asking again for the same fine-tune returns the same student.
 
@@ -138,8 +147,12 @@ def register_upstream(
     upstream: tuple[str, Mapping[str, UpstreamSettings]],
     view: ViewSettings,
     clock: Clock,
+    *,
+    learnt: Learnt | None = None,
 ) -> Student:
     """A model at an upstream of the file as a student; `upstream` is its name and the file's upstreams.
+
+    Without `learnt` nobody knows which prompt versions it may answer: shadow has to prove each.
 
     Raises ConfigError when the file has no such upstream.
     """
@@ -156,9 +169,10 @@ def register_upstream(
         "base": model,
         "upstream": name,
         "upstream_model": model,
+        "dataset_id": learnt.dataset_id if learnt else None,
         "view": view.model_dump(mode="json"),
-        "fingerprints": [],
-        "tools": False,
+        "fingerprints": sorted(set(learnt.fingerprints)) if learnt else [],
+        "tools": learnt.tools if learnt else False,
         "created_at": clock(),
     }
     return _insert_once(store, values)

@@ -45,6 +45,7 @@ class Serving:
     advertise: str = ""
     first_port: int = 9600
     memory_mb: int = 4096
+    device: str = "cpu"  # or cuda
     cache_tokens: int = 16_384  # prompts and answers under way, and what of prompts is remembered
 
     def __post_init__(self) -> None:

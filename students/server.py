@@ -65,11 +65,17 @@ def run(settings: Settings, stopping: threading.Event, clock: Callable[[], float
         advertise=own.advertise,
         first_port=own.first_port,
         memory_mb=own.memory_mb,
+        device=device_of(Path("/dev")),
     )
-    log.info("student server runs", host=own.host, first_port=own.first_port)
+    log.info("student server runs", host=own.host, first_port=own.first_port, device=serving.device)
     serve_students(Wanted(store, settings), reporting(store, clock), stopping, serving)
     store.close()
     log.info("student server stopped")
+
+
+def device_of(devices: Path) -> str:
+    """cuda where the machine shows an NVIDIA GPU, else cpu; told by its device files, without loading torch here."""
+    return "cuda" if any(devices.glob("nvidia[0-9]*")) else "cpu"
 
 
 def _forget_former(store: Store) -> None:

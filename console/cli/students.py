@@ -8,7 +8,7 @@ import typer
 from sqlalchemy import select
 
 from capture.errors import NotFoundError
-from console import verbs
+from console import registering, verbs
 from console.cli.context import Json, desk, invocation, show
 from console.cli.processes import become
 from console.cli.waiting import Wait, follow
@@ -89,6 +89,31 @@ def serve(
         become(invocation(context), "students.server")
     verbs.serve(desk(context), str(student), wanted=not stop)
     typer.echo(f"{'no longer wanted' if stop else 'wanted'}: {student}")
+
+
+@app.command("register")
+def register(
+    context: typer.Context,
+    task: str,
+    upstream: Annotated[str, typer.Argument(help="An upstream of stillhouse.toml.")],
+    model: str,
+    like: Annotated[str | None, typer.Option(help="A student whose view, prompts and dataset it has.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="The dataset that it was trained on.")] = None,
+) -> None:
+    """Make a model at an upstream a student: a vLLM server of yours, or a hosted fine-tune."""
+    found = registering.register_student(desk(context), task, (upstream, model), like=like, dataset=dataset)
+    typer.echo(f"{found.id}  {found.name}")
+
+
+@app.command("vllm-command")
+def vllm_command(
+    context: typer.Context,
+    students: Annotated[list[str], typer.Argument(help="Ids or names of local students with one base.")],
+    port: Annotated[int, typer.Option()] = 8000,
+) -> None:
+    """The command that serves local students by vLLM, and what to tell Stillhouse of it."""
+    for line in registering.vllm_lines(desk(context), students, port):
+        typer.echo(line)
 
 
 def _fine_tune(context: typer.Context, fine_tune_id: str) -> tuple[str, str, Any]:
