@@ -13,6 +13,7 @@ from capture.errors import NotFoundError, RefusedError
 from capture.ids import new_id
 from capture.settings import TrainingSettings, ViewSettings
 from students.job_rows import VALIDATION, base_of, source_of
+from students.job_terms import check_terms
 from students.jobs import LOCAL, Asked
 from students.registry import Training, register_local, want
 from students.tables import fine_tune_events, fine_tunes
@@ -54,6 +55,8 @@ def write_rows(shop: Workshop, fine_tune_id: str) -> None:
     folder = folder_of(shop, fine_tune_id)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     source = source_of(shop, job, folder)
+    if source.file is not None:
+        check_terms(shop, source.file)
     if source.tools and job.trainer == LOCAL and not base_of(shop, job.base).tools:
         raise RefusedError(f"the rows have tools, and base {job.base} knows none: choose another base or other rows")
     fingerprints: set[str] = set()

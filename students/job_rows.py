@@ -26,13 +26,14 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Source:
-    """Where rows come from: each a training line and its prompt's fingerprint."""
+    """Where rows come from: each a training line and its prompt's fingerprint. `file` is a client's."""
 
     name: str
     hash: str | None
     view: ViewSettings
     tools: bool
     lines: Iterable[tuple[Json, str | None]]
+    file: Path | None = None
 
 
 def source_of(shop: Workshop, job: Any, folder: Path) -> Source:
@@ -61,7 +62,7 @@ def _file_source(shop: Workshop, job: Any, view: ViewSettings | None, folder: Pa
         seen = _seen(shop, job, held, view, tools)
         (folder / VALIDATION).write_bytes(b"".join(msgspec.json.encode(one) + b"\n" for one, _ in seen))
     lines = _seen(shop, job, path, view, tools)
-    return Source(f"file {asked.training_file}", None, view or _view_of(shop, job), tools, lines)
+    return Source(f"file {asked.training_file}", None, view or _view_of(shop, job), tools, lines, path)
 
 
 def _seen(

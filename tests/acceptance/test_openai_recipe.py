@@ -57,7 +57,7 @@ def stillhouse(folder: Path, url: str) -> Iterator[int]:
 def _ended(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
     try:
-        process.wait(20)
+        assert process.wait(120) == 0
     finally:
         process.kill()
         process.wait()

@@ -31,6 +31,9 @@ class TuningServer:
         self.jobs: dict[str, dict[str, Any]] = {}
         self.statuses = ["validating_files", "queued", "paused_for_tea", "running", "succeeded"]
         self.keeps_metadata = True
+        self.lists_jobs = True
+        self.preparing = 0  # looks at a file until it is processed, as at Azure
+        self.queries: list[str] = []
         self.calls: Counter[str] = Counter()
         self.headers: list[dict[str, str]] = []
         self.failure: dict[str, Any] | None = None
@@ -103,6 +106,8 @@ class TuningServer:
         return {"object": "list", "data": list(self.files.values())[::-1], "has_more": False}
 
     def list_jobs(self, _body: bytes, query: dict[str, list[str]]) -> dict[str, Any]:
+        if not self.lists_jobs:
+            raise KeyError
         tags = {name[9:-1]: values[0] for name, values in query.items() if name.startswith("metadata[")}
         found = [
             job
@@ -110,6 +115,11 @@ class TuningServer:
             if not self.keeps_metadata or tags.items() <= (job["metadata"] or {}).items()
         ]
         return {"object": "list", "data": found[::-1], "has_more": False}
+
+    def look_at_file(self, file_id: str) -> dict[str, Any]:
+        with self._lock:
+            self.preparing -= 1
+            return {**self.files[file_id], **({"status": "pending"} if self.preparing >= 0 else {})}
 
     def look(self, job_id: str) -> dict[str, Any]:
         with self._lock:
@@ -163,6 +173,7 @@ class TuningServer:
             def _serve(self, method: str, body: bytes) -> None:
                 fake.headers.append({name.lower(): value for name, value in self.headers.items()})
                 parts = urlsplit(self.path)
+                fake.queries.append(parts.query)
                 step, deed = _route(fake, method, parts.path.removeprefix("/v1/"), body, parse_qs(parts.query))
                 with suppress(BrokenPipeError, ConnectionResetError):
                     self._answer(fake._next_fault(step), deed)
@@ -213,7 +224,7 @@ def _route(
             else ("files", lambda: fake.list_files(body, query))
         )
     if path.startswith("files/"):
-        return "file", lambda: fake.files[path.split("/")[1]]
+        return "file", lambda: fake.look_at_file(path.split("/")[1])
     if path == "fine_tuning/jobs":
         return (
             ("create", lambda: fake.create(body, query))

@@ -168,6 +168,30 @@ def test_a_server_without_metadata(scene: Scene) -> None:
     assert (len(scene.server.jobs), len(scene.server.files)) == (2, 1)
 
 
+def test_a_server_that_lists_no_jobs_is_asked_once(scene: Scene) -> None:
+    scene.server.lists_jobs = False
+    scene.trained()
+    scene.server.fail("create", "lost")
+    with pytest.raises(OperationError, match="lists no jobs, so whether the one of ftjob-b was created cannot be told"):
+        scene.trained(plan=scene.plan("ftjob-b"))
+    assert len(scene.server.jobs) == 2
+
+
+def test_azure(scene: Scene) -> None:
+    scene.server.preparing = 3
+    settings = UpstreamSettings(
+        base_url=scene.server.url,
+        kind="azure",
+        worker_key_env="TUNING_KEY",
+        training_allowed=True,
+        api_version="2025-1",
+    )
+    _, made = scene.trained(HostedTrainer("far", settings, scene.store, {}, pace=PACE))
+    assert (made.model, made.cost_usd, scene.server.calls["upload"]) == ("ft:small-1:org::1", None, 1)
+    assert all(sent["api-key"] == "sk-tuning" and "authorization" not in sent for sent in scene.server.headers)
+    assert all("api-version=2025-1" in query for query in scene.server.queries)
+
+
 def test_the_same_rows_are_uploaded_once(scene: Scene) -> None:
     scene.trained()
     scene.trained(plan=scene.plan("ftjob-b"))

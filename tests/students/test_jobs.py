@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from capture.errors import NotFoundError, RefusedError
+from capture.prompts import hashed
 from capture.settings import FineTuningSettings, PriceSettings, Settings, UpstreamSettings, ViewSettings
 from students import fine_tuning
 from students.job_files import Upload, delete_file, keep, list_files, path_of
@@ -17,7 +18,7 @@ from students.job_rows import viewed
 from students.jobs import Asked, Client, cancel_job, create_job, list_events, list_jobs, load_job
 from students.registry import load_student, server_of
 from students.training.hosted import HostedTrainer, Pace
-from tests.factories.store import new_store
+from tests.factories.store import add_exchange, new_store
 from tests.fakes.tuning_server import TuningServer
 from tests.students.test_workflows import NOW, Scene, wait_for
 
@@ -213,3 +214,23 @@ def test_terms_and_keys_are_asked_before_anything_is_queued(scene: JobScene) -> 
         scene.job([line(n) for n in range(12)], model="small-1")
     with pytest.raises(RefusedError, match=r"name one of other in metadata\.task"):
         scene.job([line(n) for n in range(12)], Client("key-1", ("other",)), metadata={"task": "triage"})
+
+
+def captured(scene: JobScene, upstream: str, number: int, said: str) -> None:
+    request = {"messages": line(number)["messages"][:-1]}
+    digest = hashed("content", f"ticket {number}")
+    add_exchange(scene.store, request=request, answer=said, upstream=upstream, content_hash=digest)
+
+
+def test_answers_of_a_provider_that_forbids_training_are_found_in_a_file(scene: JobScene) -> None:
+    shut = UpstreamSettings(base_url="http://127.0.0.1:1/v1")
+    known = {**scene.shop.settings.upstreams, "shut": shut}
+    scene.shop.settings = scene.shop.settings.model_copy(update={"upstreams": known})
+    lines = [line(n) for n in range(12)]
+    for upstream, number, said in (("shut", 3, "another"), ("shut", 5, "billing"), ("stand-in", 5, "billing")):
+        captured(scene, upstream, number, said)
+    first, second = scene.job(lines), scene.job([*lines, line(13)])
+    assert scene.ended(first).state == "succeeded"
+    captured(scene, "shut", 13, "billing")
+    row = scene.ended(second)
+    assert (row.state, "line 13 of " in row.error, "'shut', whose terms" in row.error) == ("failed", True, True)
