@@ -183,7 +183,9 @@ def _course(plan: TrainingPlan, tokenizer: Any) -> _Course:
             f"{len(lessons.kept)} usable rows{f' ({left_out})' if left_out else ''}, at least {plan.minimum_rows} are "
             "needed: capture more traffic, or lower the dataset's filters"
         )
-    rows, validation = split_validation(lessons.kept, plan.validation)
+    rows, validation = split_validation(lessons.kept, 0 if plan.validation_rows else plan.validation)
+    if plan.validation_rows:
+        validation = list(encode_rows(read_rows(plan.validation_rows), tokenizer, plan.max_tokens).kept)
     steps = schedule([len(row.ids) for row in rows], plan.batch_size, plan.epochs, plan.seed)
     ends = epoch_ends(len(rows), plan.batch_size, len(steps))
     return _Course(rows, validation, dict(lessons.dropped), steps, ends)

@@ -226,6 +226,14 @@ def test_training_stops_when_nothing_is_gained(plan: TrainingPlan) -> None:
     assert made.validation_loss == min(loss for progress in told if (loss := progress.validation_loss) is not None)
 
 
+def test_rows_that_are_given_for_validation_take_none_from_training(plan: TrainingPlan, tmp_path: Path) -> None:
+    held = tmp_path / "held.jsonl"
+    held.write_text("".join(json.dumps(ticket(random.Random(n))) + "\n" for n in range(5)))
+    made, _ = run_here(msgspec.structs.replace(plan, epochs=1, validation=0.3, validation_rows=(str(held),)))
+    assert made.steps == 8  # by sixteens: every one of the 120
+    assert made.validation_loss is not None
+
+
 def test_only_what_the_assistant_says_is_learnt(tokenizer: Any) -> None:
     row = {
         "messages": [
