@@ -29,7 +29,7 @@ class Figure:
     def bar(self) -> str:
         """What is promised, in words."""
         if self.false:
-            return f"at most {self.test.alpha:.0%}"
+            return f"at most {self.test.alpha * 100:g} %"
         bounds = (("median", self.median_at_most), ("80th percentile", self.eightieth_at_most))
         return ", ".join(f"{name} ≤ {most:,}" for name, most in bounds if most is not None) or "none"
 

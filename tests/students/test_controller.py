@@ -1,117 +1,32 @@
 """The controller: evidence counted once under a fence, verdicts carried out, nothing moved on nothing."""
 
-from collections.abc import Iterator
-from typing import Any
+import json
+from pathlib import Path
 
 import pytest
-from sqlalchemy import insert, select, update
+from sqlalchemy import event, insert, select, update
 
 import students.tables as tables
-from capture.db import Store, metadata, open_store
+from capture.db import Store
 from capture.errors import RefusedError
 from capture.feedback import Feedback, record
-from capture.ids import new_id
-from capture.settings import (
-    GraderSettings,
-    GuardrailSettings,
-    RolloutSettings,
-    TaskSettings,
-    TeacherSettings,
-    UpstreamSettings,
-    ViewSettings,
-)
+from capture.settings import GuardrailSettings, RolloutSettings
 from students import controller, leases, rollouts
 from students.controller import tick
 from students.leases import StaleLeaseError
-from students.observing import UNKNOWN, Measure
-from students.registry import register_upstream
-from students.rollouts import Rollout, Start, load_rollout, start
-from tests.factories.store import add_exchange
-
-POLICY = RolloutSettings(shares=(0.25, 0.95), margin=0.1, minimum_pairs=5, minimum_sessions=5)
-TASK = TaskSettings(
-    kind="classification",
-    teacher=TeacherSettings(upstream="stand-in", model="large"),
-    graders={"category": GraderSettings(type="json_fields", against="truth", fields={"category": 1.0})},
-    rollout=POLICY,
+from students.rollouts import Start, load_rollout, start
+from tests.factories.clock import Clock
+from tests.factories.moving import (
+    POLICY,
+    TASK,
+    add_pairs,
+    begin,
+    count_of_gate,
+    new_student,
+    observe,
+    verdict_rows,
 )
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def store(database_url: str) -> Iterator[Store]:
-    store = open_store(database_url)
-    metadata.create_all(store.engine)
-    yield store
-    store.close()
-
-
-def new_student(store: Store, clock: Clock, model: str = "small") -> str:
-    upstreams = {"stand-in": UpstreamSettings(base_url="http://127.0.0.1:1/v1")}
-    return register_upstream(store, "triage", model, ("stand-in", upstreams), ViewSettings(), clock).id
-
-
-def begin(store: Store, clock: Clock, **options: Any) -> Rollout:
-    student = options.pop("student", None) or new_student(store, clock)
-    request = Start(task="triage", student=student, who="tester", reason="a test", force=True, **options)
-    return start(store, request, TASK, clock)
-
-
-def add_pairs(
-    store: Store, rollout: Rollout, differences: list[float], state: str = "scored", prompt: str = ""
-) -> list[str]:
-    rows = [
-        {
-            "id": new_id(),
-            "rollout_id": rollout.id,
-            "exchange_id": new_id(),
-            "session": new_id(),
-            "day": "2027-01-01",
-            "slices": {"prompt": prompt, "unproven": "prompt"}
-            if prompt
-            else {"language": "de" if number % 2 else "en"},
-            "stage": rollout.stage,
-            "probability": 1.0,
-            "teacher_output": "{}",
-            "differences": {"category": difference},
-            "student_scores": {},
-            "teacher_scores": {},
-            "state": state,
-            "served": False,
-            "created_at": 0.0,
-        }
-        for number, difference in enumerate(differences)
-    ]
-    with store.write() as connection:
-        connection.execute(insert(tables.pairs), rows)
-    return [row["id"] for row in rows]
-
-
-def observe(store: Store, rollout: Rollout, marks: str, measure: Measure = UNKNOWN) -> None:
-    measures = [measure.to_list() for _ in marks]
-    row = {"id": new_id(), "rollout_id": rollout.id, "marks": marks, "measures": measures}
-    with store.write() as connection:
-        connection.execute(insert(tables.observations).values(row))
-
-
-def verdict_rows(store: Store, rollout: Rollout) -> list[tuple[str, str]]:
-    return [(row.kind, row.reason) for row in rollouts.list_verdicts(store, rollout.id)]
-
-
-def count_of_gate(rollout: Rollout) -> int:
-    return int(rollout.evidence["tally"]["gates"]["category"]["count"])
+from tests.factories.store import add_exchange, new_store
 
 
 def test_no_evidence_holds(store: Store, clock: Clock) -> None:
@@ -129,6 +44,45 @@ def test_pairs_that_wait_for_truth_are_no_evidence(store: Store, clock: Clock) -
     add_pairs(store, rollout, [0.0] * 300, state="waiting")
     assert tick(store, clock, "a").consumed == 0
     assert load_rollout(store, rollout.id).stage == 0
+
+
+def test_a_dead_judge_promotes_nobody(store: Store, clock: Clock) -> None:
+    """Pairs come, and the gate's grader says nothing of them."""
+    rollout = begin(store, clock)
+    add_pairs(store, rollout, [0.0] * 300, grader="another")
+    clock.now += 1
+    tick(store, clock, "a")
+    after = load_rollout(store, rollout.id)
+    assert (after.stage, after.share) == (0, 0.0)
+    assert verdict_rows(store, rollout)[-1] == ("hold", "no_evidence")
+
+
+def test_every_gate_has_to_speak(store: Store, clock: Clock) -> None:
+    policy = POLICY.model_copy(update={"gates": ("category", "schema")})
+    rollout = begin(store, clock, policy=policy)
+    add_pairs(store, rollout, [0.0] * 200)
+    tick(store, clock, "a")
+    assert load_rollout(store, rollout.id).stage == 0
+    assert verdict_rows(store, rollout)[-1] == ("hold", "grader_missing")
+
+
+def test_a_ticks_cost_does_not_grow_with_the_history(tmp_path: Path, clock: Clock) -> None:
+    store = new_store(tmp_path)
+    rollout = begin(store, clock, policy=POLICY.model_copy(update={"undecided_after_pairs": 100_000}))
+    statements: list[str] = []
+    event.listen(store.engine, "before_cursor_execute", lambda *given: statements.append(given[2]))
+    costs = []
+    for _ in range(12):
+        add_pairs(store, load_rollout(store, rollout.id), [0.0] * 100)
+        observe(store, rollout, "AT" * 50)
+        statements.clear()
+        clock.now += 1
+        tick(store, clock, "a")
+        costs.append((len(statements), len(json.dumps(load_rollout(store, rollout.id).evidence))))
+    early, late = costs[3], costs[-1]
+    assert late[0] <= early[0]
+    assert late[1] < 1.1 * early[1]
+    store.close()
 
 
 def test_an_equal_student_goes_from_shadow_to_full(store: Store, clock: Clock) -> None:

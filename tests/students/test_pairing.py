@@ -2,14 +2,14 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from sqlalchemy import insert, select
 
 import students.tables as tables
-from capture.db import Store, metadata, open_store
+from capture.db import Store
 from capture.exchange import Answer, Arm, Exchange, Usage
 from capture.feedback import Feedback, record
 from capture.ids import new_id
@@ -57,14 +57,6 @@ def task_of(graders: dict[str, GraderSettings], **rollout: Any) -> TaskSettings:
 
 def clock() -> float:
     return NOW
-
-
-@pytest.fixture
-def store(database_url: str) -> Iterator[Store]:
-    store = open_store(database_url)
-    metadata.create_all(store.engine)
-    yield store
-    store.close()
 
 
 class Scene:

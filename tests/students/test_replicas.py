@@ -1,35 +1,14 @@
 """Names of workers: kept over a restart, one each, and the silent ones' work given to one other."""
 
 import os
-from collections.abc import Iterator
 
 import pytest
 
-from capture.db import Store, metadata, open_store
+from capture.db import Store
 from students.replicas import ALIVE_S, Replica, SupersededError
+from tests.factories.clock import Clock
 
 DEAD = 2**22 + 1  # no process of this number: it lies beyond the kernel's largest
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def store(database_url: str) -> Iterator[Store]:
-    store = open_store(database_url)
-    metadata.create_all(store.engine)
-    yield store
-    store.close()
 
 
 def test_two_workers_of_one_host_have_two_names(store: Store, clock: Clock) -> None:
