@@ -1,6 +1,6 @@
 """Owns what a person can do with a rollout, and how it is read: start, pause, resume, promote, abort, list, status."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,14 +76,16 @@ class VerdictRow:
     who: str
 
 
-def start(store: Store, request: Start, task: TaskSettings, clock: Clock) -> Rollout:
+def start(store: Store, request: Start, task: TaskSettings, clock: Clock, licensed: Collection[str] = ()) -> Rollout:
     """Begin a rollout in shadow and ask for its student to be served.
+
+    `licensed`: the judges that agree with people's reviews often enough to gate something.
 
     Raises RefusedError for a policy that cannot be met, a student of another task, one without an evaluation (unless
     forced with a reason) and a task that has a rollout under way; NotFoundError for a student that is not there. An
     incumbent at full stays: the new rollout takes its share from it, and gives it back when it is rolled back.
     """
-    policy = frozen_policy(request.policy or task.rollout, task, teacher_pace(store, request.task))
+    policy = frozen_policy(request.policy or task.rollout, task, teacher_pace(store, request.task), licensed)
     student = load_student(store, request.student)
     _check_student(store, request, student)
     now = clock()
@@ -117,15 +119,29 @@ def start(store: Store, request: Start, task: TaskSettings, clock: Clock) -> Rol
     return load_rollout(store, str(values["id"]))
 
 
-def frozen_policy(settings: RolloutSettings, task: TaskSettings, pace: Pace) -> RolloutSettings:
+def frozen_policy(
+    settings: RolloutSettings, task: TaskSettings, pace: Pace, licensed: Collection[str] = ()
+) -> RolloutSettings:
     """The policy with everything written out that would otherwise follow the task's settings later on.
 
     Raises RefusedError for one that cannot be met.
     """
     check_declared(settings.slices)
-    policy = policy_of(settings, (*default_graders(task), *BUILT_IN))
+    graders = default_graders(task)
+    policy = policy_of(settings, (*graders, *BUILT_IN))
+    _check_judges(policy.gates, {name for name, one in graders.items() if one.is_judge}, licensed)
     guardrails = guardrails_of(task.kind, settings, policy.gates, pace)
     return settings.model_copy(update={"gates": policy.gates, "guardrails": guardrails})
+
+
+def _check_judges(gates: Sequence[str], judges: Collection[str], licensed: Collection[str]) -> None:
+    if all(gate in judges for gate in gates):
+        raise RefusedError(f"a judge alone never promotes: name a gate beside {', '.join(gates)} that asks no model")
+    strangers = [gate for gate in gates if gate in judges and gate not in licensed]
+    if strangers:
+        raise RefusedError(
+            f"judge {', '.join(strangers)} has no licence to gate: it has to agree with people's reviews often enough"
+        )
 
 
 def _check_student(store: Store, request: Start, student: Student) -> None:

@@ -89,3 +89,15 @@ def test_the_teachers_pace_is_that_of_its_last_good_answers(tmp_path: Path) -> N
     add_exchange(store, first_ms=1e9, duration_ms=1e9, arm="student")
     assert teacher_pace(store, "triage") == Pace(95.0, 190.0, pytest.approx(0.02))
     store.close()
+
+
+def test_a_judge_gates_only_with_a_licence_and_never_alone() -> None:
+    judge = {"type": "score_model", "upstream": "u", "model": "m", "input": "Grade {{ sample.output_text }}"}
+    graders = {"tone": judge, "category": {"type": "json_fields"}}
+    task = TaskSettings.model_validate({"teacher": TEACHER, "graders": graders, "judges": {"upstreams": ["u"]}})
+    with pytest.raises(RefusedError, match="a judge alone never promotes"):
+        frozen_policy(RolloutSettings(), task, Pace(), licensed=["tone"])
+    both = RolloutSettings(gates=("category", "tone"))
+    with pytest.raises(RefusedError, match="judge tone has no licence"):
+        frozen_policy(both, task, Pace())
+    assert frozen_policy(both, task, Pace(), licensed=["tone"]).gates == ("category", "tone")
