@@ -184,13 +184,19 @@ def _counted(look: _Look, now: float) -> Standing:
     if standing.stage != rollout.stage:  # a person moved it, or the last verdict did
         standing.enter(rollout.stage)
     for row in look.pairs:
-        standing.add_pair(Pair(row.session, row.differences, row.slices))
+        standing.add_pair(Pair(row.session, row.differences, row.slices, row.probability / _paired(rollout, row.stage)))
     for row in look.said:
         standing.add_score(row.name or FEEDBACK, row.assignment == Assignment.STUDENT, float(row.value))
         standing.said_until = [row.created_at, row.id]
     marks = "".join(row.marks for row in look.observations)
     standing.add_marks(marks, now, [Measure(*found) for row in look.observations for found in row.measures])
     return standing
+
+
+def _paired(rollout: Rollout, stage: int) -> float:
+    """The part of the traffic that was paired at that stage, a factor of each of its pairs' probabilities."""
+    policy = rollout.policy
+    return policy.watch_share if stage == len(policy.shares) and not rollout.dry_run else policy.pair_share
 
 
 def _held(verdict: Verdict, rollout: Rollout) -> Verdict:

@@ -18,6 +18,7 @@ from capture.prompts import fingerprint, hashed
 from capture.rows import label_of
 from capture.sampling import uniform
 from capture.settings import Settings, TaskSettings
+from capture.tables import exchanges
 from students.caps import Caps
 from students.clients import Client, Reply, student_target, teacher_target
 from students.comparison import Case, Judge, compare, judges_of
@@ -291,7 +292,7 @@ class Pairer:
             day=found.day,
             slices={**slices, **({UNPROVEN: "prompt"} if found.unproven else {})},
             stage=watching.rollout.stage,
-            probability=paired_share(watching.rollout) * watching.task.sampling.rate,
+            probability=paired_share(watching.rollout) * self._kept_with(found),
             teacher=self._kept(found, teacher),
             second=None if second is None else self._kept(found, second),
             student=None if output is None else self._kept(found, output),
@@ -300,6 +301,13 @@ class Pairer:
             created_at=self._clock(),
         )
         insert_pair(self._store, draft, watching.judges, watched(watching.rollout.policy), result)
+
+    def _kept_with(self, found: Candidate) -> float:
+        """The probability that the exchange was stored with: strata and caps give each its own."""
+        query = select(exchanges.c.probability).where(exchanges.c.id == found.exchange.id)
+        with self._store.read() as connection:
+            kept = connection.execute(query).scalar()
+        return found.watched.task.sampling.rate if kept is None else float(kept)
 
     def _kept(self, found: Candidate, answer: Answer) -> Answer:
         return self._redact(found.watched.task, found.request, answer, found.exchange.id)

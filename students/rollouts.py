@@ -105,7 +105,7 @@ def start(store: Store, request: Start, task: TaskSettings, clock: Clock, licens
     }
     try:
         with store.write() as connection:
-            values["evidence"] = {"attempt": _attempt(connection, request.task)}
+            values["evidence"] = {"attempt": _attempt(connection, request.task), "floor": _floor(task)}
             connection.execute(rollouts.insert().values(values))
             note = f"{request.who} started a rollout of {student.name}" + (
                 f": {request.reason}" if request.reason else ""
@@ -132,6 +132,14 @@ def frozen_policy(
     _check_judges(policy.gates, {name for name, one in graders.items() if one.is_judge}, licensed)
     guardrails = guardrails_of(task.kind, settings, policy.gates, pace)
     return settings.model_copy(update={"gates": policy.gates, "guardrails": guardrails})
+
+
+def _floor(task: TaskSettings) -> float:
+    """The smallest probability that an exchange is kept with, promised before the first pair (students/evidence.py).
+
+    What a cap thins out further counts as if it had been kept with this: one user's flood is not all of the traffic.
+    """
+    return min(task.sampling.rate, *(stratum.rate for stratum in task.sampling.strata), 1.0)
 
 
 def _check_judges(gates: Sequence[str], judges: Collection[str], licensed: Collection[str]) -> None:

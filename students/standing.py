@@ -25,6 +25,8 @@ class Pair:
     session: str
     differences: Mapping[str, float]
     slices: Mapping[str, str]
+    probability: float = 1.0
+    """With which its exchange was kept; the part of them that is paired is common to all, and cancels."""
 
 
 @dataclass
@@ -59,11 +61,11 @@ class Standing:
         self.tally.enter_stage()
 
     def add_pair(self, pair: Pair) -> None:
-        """Count a pair. Sampling rates are common to all of a task's requests, so they cancel: see evidence.py."""
+        """Count a pair, weighted by its probability, floored by what was promised at the start: see evidence.py."""
         if UNPROVEN in pair.slices:
             self._add_unproven(pair)
             return
-        self.tally.add_pair(pair.differences, pair.slices)
+        self.tally.add_pair(pair.differences, pair.slices, self._probability(pair))
         digest = hashlib.sha256(pair.session.encode("utf-8", "surrogatepass")).hexdigest()[:12]
         if len(self.sessions) < self.tally.policy.minimum_sessions and digest not in self.sessions:
             self.sessions.append(digest)
@@ -74,8 +76,11 @@ class Standing:
         if fingerprint not in self.prompts:
             if len(self.prompts) >= MOST_PROMPTS:
                 return
-            self.prompts[fingerprint] = Tally(replace(self.tally.policy, guardrails=()))
-        self.prompts[fingerprint].add_pair(pair.differences, {})
+            self.prompts[fingerprint] = Tally(replace(self.tally.policy, guardrails=()), self.tally.floor)
+        self.prompts[fingerprint].add_pair(pair.differences, {}, self._probability(pair))
+
+    def _probability(self, pair: Pair) -> float:
+        return min(1.0, max(pair.probability, self.tally.floor))
 
     def take_proven_prompts(self) -> list[str]:
         """Fingerprints whose every gate is proven over the policy's minimum of pairs; they are forgotten here."""
@@ -165,7 +170,8 @@ _KEPT = (
 
 def standing_of(policy: Policy, state: Mapping[str, Any]) -> Standing:
     """The standing from a rollout's `evidence`; a rollout that was just started has little more than its attempt."""
-    tally = Tally.from_state(policy, state["tally"]) if "tally" in state else Tally(policy)
+    floor = state.get("floor", 1.0)
+    tally = Tally.from_state(policy, state["tally"]) if "tally" in state else Tally(policy, floor)
     gates_only = replace(policy, guardrails=())
     prompts = {key: Tally.from_state(gates_only, kept) for key, kept in state.get("prompts", {}).items()}
     return Standing(tally, prompts=prompts, **{name: state[name] for name in _KEPT if name in state})

@@ -48,6 +48,7 @@ def add_pairs(
     state: str = "scored",
     prompt: str = "",
     grader: str = "category",
+    probability: float = 1.0,
 ) -> list[str]:
     rows = [
         {
@@ -60,7 +61,7 @@ def add_pairs(
             if prompt
             else {"language": "de" if number % 2 else "en"},
             "stage": rollout.stage,
-            "probability": 1.0,
+            "probability": probability,
             "teacher_output": "{}",
             "differences": {grader: difference},
             "student_scores": {},

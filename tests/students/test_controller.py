@@ -10,11 +10,13 @@ import students.tables as tables
 from capture.db import Store
 from capture.errors import RefusedError
 from capture.feedback import Feedback, record
-from capture.settings import GuardrailSettings, RolloutSettings
+from capture.settings import GuardrailSettings, RolloutSettings, SamplingSettings
 from students import controller, leases, rollouts
 from students.controller import tick
 from students.leases import StaleLeaseError
+from students.policy import policy_of
 from students.rollouts import Start, load_rollout, start
+from students.standing import standing_of
 from tests.factories.clock import Clock
 from tests.factories.moving import (
     POLICY,
@@ -83,6 +85,34 @@ def test_a_ticks_cost_does_not_grow_with_the_history(tmp_path: Path, clock: Cloc
     assert late[0] <= early[0]
     assert late[1] < 1.1 * early[1]
     store.close()
+
+
+def test_pairs_are_weighted_by_the_probability_that_their_exchange_was_kept_with(store: Store, clock: Clock) -> None:
+    """Half of what is kept comes from a stratum that is kept ten times as often: it stands for a tenth as much."""
+    strata = [{"rate": 1.0, "language": "de"}]
+    task = TASK.model_copy(update={"sampling": SamplingSettings(rate=0.1, strata=strata)})
+    asked = Start("triage", new_student(store, clock), "tester", reason="a test", force=True)
+    rollout = start(store, asked, task, clock)
+    add_pairs(store, rollout, [0.1] * 20, probability=0.1)
+    add_pairs(store, rollout, [-1.0] * 20, probability=1.0)
+    add_pairs(store, rollout, [0.1] * 20, probability=0.001)  # thinned out below what was promised
+    tick(store, clock, "a")
+    found = standing_of(policy_of(rollout.policy, rollout.policy.gates), load_rollout(store, rollout.id).evidence)
+    (gate,) = found.tally.evidence().gates
+    assert gate.reading is not None
+    assert gate.reading.mean == pytest.approx((0.1 * 40 - 1.0 * 2) / 42)
+
+
+def test_what_is_paired_at_full_cancels(store: Store, clock: Clock) -> None:
+    rollout = begin(store, clock, policy=POLICY.model_copy(update={"watch_share": 0.2, "pair_share": 0.5}))
+    add_pairs(store, rollout, [0.1] * 10, probability=0.5)
+    for _ in range(2):
+        rollouts.promote(store, rollout.id, "tester", "a test", clock)
+    add_pairs(store, load_rollout(store, rollout.id), [-0.1] * 10, probability=0.2)
+    tick(store, clock, "a")
+    found = load_rollout(store, rollout.id).evidence["tally"]
+    assert found["floor"] == 1.0
+    assert found["gates"]["category"]["sums"][0] == pytest.approx(20.0)
 
 
 def test_an_equal_student_goes_from_shadow_to_full(store: Store, clock: Clock) -> None:

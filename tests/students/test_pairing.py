@@ -162,7 +162,7 @@ def test_shadow_waits_for_its_truth_and_then_counts(store: Store) -> None:
     assert (row.student_scores["category"], row.teacher_scores["category"]) == (1.0, 0.0)
 
 
-def put_exchange(store: Store, one: Exchange) -> None:
+def put_exchange(store: Store, one: Exchange, probability: float = 1.0) -> None:
     values = {
         "id": one.id,
         "started_at": one.started_at,
@@ -179,7 +179,7 @@ def put_exchange(store: Store, one: Exchange) -> None:
         "duration_ms": 1.0,
         "tokens_estimated": False,
         "metadata": {},
-        "probability": 1.0,
+        "probability": probability,
         "holdout": False,
         "conversation": "c",
         "content_hash": "h",
@@ -348,6 +348,15 @@ def test_the_sampled_share_is_a_keyed_hash(store: Store) -> None:
         scene.ask_all(offers, lambda: counts["paired:shadow"] + counts["not_sampled"] == 200)
     assert 35 <= counts["paired:shadow"] <= 90
     assert {row.probability for row in scene.rows()} == {0.3}
+
+
+def test_a_pair_has_the_probability_that_its_exchange_was_kept_with(store: Store) -> None:
+    with ChatServer(lambda _: '{"category": "card"}') as student, ChatServer(lambda _: "") as teacher:
+        scene = Scene(store, teacher, student, task_of(TRUTH_GRADER))
+        one = exchange("a")
+        put_exchange(store, one, probability=0.25)
+        scene.ask_all([(one, request_of("hello"), saying("card"))], lambda: len(scene.rows()) == 1)
+    assert scene.rows()[0].probability == 0.25
 
 
 def test_at_full_a_smaller_share_is_watched(store: Store) -> None:
