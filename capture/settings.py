@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from capture.errors import ConfigError
@@ -106,10 +106,18 @@ class TeacherSettings(_Frozen):
     model: str
 
 
+class GraderMessageSettings(_Frozen):
+    """One message of what a judge is asked; `content` may hold templates."""
+
+    role: Literal["system", "developer", "user", "assistant"] = "user"
+    content: str
+
+
 class GraderSettings(_Frozen):
     """One grader of a task. `against`: what the output is compared with; `truth` is what people or outcomes said.
 
-    The reference-free kinds (json_schema, refusal, truncation, empty, repetition) compare with nothing.
+    The reference-free kinds (json_schema, refusal, truncation, empty, repetition, language) compare with nothing.
+    `input` and `reference` may hold templates: see docs/graders.md.
     """
 
     type: Literal[
@@ -122,6 +130,11 @@ class GraderSettings(_Frozen):
         "truncation",
         "empty",
         "repetition",
+        "language",
+        "score_model",
+        "label_model",
+        "python",
+        "multi",
     ]
     against: Literal["teacher", "truth"] = "teacher"
     fields: dict[str, float] = {}  # name, or JSON pointer, -> weight; empty: every field of the reference
@@ -129,9 +142,72 @@ class GraderSettings(_Frozen):
     fences: bool = False  # forgive a ``` fence around the output's JSON
     json_schema: dict[str, Any] | None = None
     metric: Literal[
-        "fuzzy_match", "cosine", "bleu", "gleu", "rouge_1", "rouge_2", "rouge_3", "rouge_4", "rouge_5", "rouge_l"
-    ] = "fuzzy_match"
+        "fuzzy_match",
+        "cosine",
+        "bleu",
+        "gleu",
+        "meteor",
+        "rouge_1",
+        "rouge_2",
+        "rouge_3",
+        "rouge_4",
+        "rouge_5",
+        "rouge_l",
+    ] = Field("fuzzy_match", validation_alias=AliasChoices("metric", "evaluation_metric"))
     operation: Literal["eq", "ne", "like", "ilike"] = "eq"
+    name: str | None = None  # as OpenAI's shape has it; the key that it stands under is what names it
+    input: str | tuple[GraderMessageSettings, ...] | None = None  # None: the output; of judges: the messages
+    reference: str | None = None  # None: what `against` says
+    pass_threshold: float | None = Field(None, ge=0, le=1)  # then 1 from there on, 0 below
+    languages: tuple[str, ...] = ()  # that an answer may be in; empty: the question's
+    upstream: str | None = None  # of judges; it must stand in the task's judges.upstreams
+    model: str | None = None
+    range: tuple[float, float] = (0, 1)  # of a judge's scores; brought to [0, 1]
+    sampling_params: dict[str, Any] = {}
+    labels: tuple[str, ...] = ()
+    passing_labels: tuple[str, ...] = ()
+    source: str | None = None  # Python that defines grade(sample, item)
+    image_tag: str | None = None  # OpenAI's; ours runs under this machine's Python
+    graders: dict[str, "GraderSettings"] = {}  # parts of a multi
+    calculate_output: str | None = None  # formula over their names
+
+    @model_validator(mode="after")
+    def _whole(self) -> "GraderSettings":
+        needs: dict[str, tuple[str, ...]] = {
+            "score_model": ("upstream", "model", "input"),
+            "label_model": ("upstream", "model", "input", "labels", "passing_labels"),
+            "python": ("source",),
+            "multi": ("graders", "calculate_output"),
+        }
+        missing = [name for name in needs.get(self.type, ()) if not getattr(self, name)]
+        if missing:
+            raise ValueError(f"a grader of type {self.type} needs {', '.join(missing)}")
+        if self.range[0] >= self.range[1]:
+            raise ValueError("range must rise: [lowest, highest]")
+        if strangers := sorted(set(self.passing_labels) - set(self.labels)):
+            raise ValueError(f"passing_labels names {strangers[0]!r}, which is none of labels")
+        return self
+
+    @property
+    def is_judge(self) -> bool:
+        """Whether a model is asked."""
+        return self.type in ("score_model", "label_model") or any(part.is_judge for part in self.graders.values())
+
+    @property
+    def judge_upstreams(self) -> frozenset[str]:
+        own = {self.upstream} if self.upstream else set()
+        return frozenset(own.union(*(part.judge_upstreams for part in self.graders.values())))
+
+
+class JudgeSettings(_Frozen):
+    """Where a task's judges may be asked, what they may cost, and how often they must agree with people."""
+
+    upstreams: tuple[str, ...] = ()
+    spend_cap_usd: float | None = Field(5.0, gt=0)  # a day
+    run_cap_usd: float | None = Field(None, gt=0)  # in one pass over waiting exchanges, in one evaluation
+    threshold: float = Field(0.7, gt=0.5, lt=1)  # the least that the interval of the agreement may begin at
+    confidence: float = Field(0.95, gt=0.5, lt=1)
+    minimum_of_each: int = Field(5, ge=1)  # reviews that accepted, and that rejected or corrected
 
 
 class StratumSettings(_Frozen):
@@ -278,6 +354,25 @@ class TaskSettings(_Frozen):
     rollout: RolloutSettings = RolloutSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     loop: LoopSettings = LoopSettings()
+    judges: JudgeSettings = JudgeSettings()
+
+    @model_validator(mode="after")
+    def _judged_where_allowed(self) -> "TaskSettings":
+        for name, grader in self.graders.items():
+            if strangers := sorted(grader.judge_upstreams - set(self.judges.upstreams)):
+                raise ValueError(
+                    f"graders.{name} asks upstream {strangers[0]!r}: name it in the task's judges.upstreams"
+                )
+        return self
+
+
+class PythonGraderSettings(_Frozen):
+    """Whether graders of type `python` run at all, and within which limits. They run code that a task's settings hold."""
+
+    allowed: bool = False
+    cpu_s: int = Field(10, ge=1)
+    wall_s: float = Field(10, gt=0)  # for one answer
+    memory_mb: int = Field(512, ge=64)
 
 
 class CaptureSettings(_Frozen):
@@ -294,6 +389,7 @@ class StudentServerSettings(_Frozen):
     advertise: str = ""  # the host that gateways reach it by; empty: `host`
     first_port: int = 9600
     memory_mb: int = 4096
+    idle_s: float = Field(3600, gt=0)  # a model that a client of the API made sleeps after so long without a request
     engine: Literal["transformers"] = "transformers"
     allow_hub: bool = False
 
@@ -368,6 +464,7 @@ class Settings(BaseSettings):
     fine_tuning: FineTuningSettings = FineTuningSettings()
     console: ConsoleSettings = ConsoleSettings()
     prices: dict[str, PriceSettings] = {}
+    python_graders: PythonGraderSettings = PythonGraderSettings()
 
     @model_validator(mode="after")
     def _sound(self) -> "Settings":
@@ -384,6 +481,8 @@ class Settings(BaseSettings):
         for name, task in self.tasks.items():
             if task.teacher.upstream not in self.upstreams:
                 raise ValueError(f"tasks.{name}.teacher.upstream {task.teacher.upstream!r} is not under [upstreams]")
+            if strangers := sorted(set(task.judges.upstreams) - set(self.upstreams)):
+                raise ValueError(f"tasks.{name}.judges.upstreams: {strangers[0]!r} is not under [upstreams]")
         for where, fallbacks in (
             *((f"upstreams.{name}", upstream.fallbacks) for name, upstream in self.upstreams.items()),
             *((f"tasks.{name}", task.fallbacks) for name, task in self.tasks.items()),

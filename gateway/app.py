@@ -31,6 +31,7 @@ from gateway.routing import Router
 from gateway.run_folder import RunFolder
 from gateway.tally import Tally
 from gateway.usage import UsagePages
+from gateway.waking import wake
 
 if TYPE_CHECKING:
     from gateway.telemetry import Telemetry
@@ -108,6 +109,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     relay = open_relay(router, state.spool, counters=state.counters, limits=limits)
     publisher = Publisher(state.shared, app) if state.shared is not None else None
     lag = asyncio.create_task(state.lag.run())
+    waking = asyncio.create_task(wake(state.router.asked_for, state.store, state.clock))
     async with httpx2.AsyncClient(follow_redirects=False) as client:
         state.client = client
         state.upstream_models = models.UpstreamModels(client)
@@ -115,6 +117,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
             yield {STATE_KEY: relay}
         finally:
             lag.cancel()
+            waking.cancel()
             relay.close()
             if publisher is not None:
                 await asyncio.to_thread(publisher.close)

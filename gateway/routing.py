@@ -55,6 +55,7 @@ class Router:
         self._observe = breakers.observe
         self._clock = clock
         self._reader = Reader(max_body_bytes)
+        self.asked_for: set[str] = set()  # students that are served on demand; whoever wakes them empties it
 
     def surface(self, method: str, path: str) -> Surface:
         """How a request is treated; `path` is decoded and without its query."""
@@ -181,6 +182,8 @@ class Router:
         if reason not in (None, "unknown_prompt_version"):
             return Refusal(400, f"The model {student.name} cannot answer this request: {reason}.", code=reason)
         leg = student_leg(student, asked, snapshot)
+        if student.on_demand:
+            self.asked_for.add(student.id)
         if leg is None:
             message, soon = f"The model {student.name} is not being served.", ((b"retry-after", b"5"),)
             return Refusal(503, message, type="server_error", code="student_away", headers=soon)

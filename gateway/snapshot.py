@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, null, select
 
 from capture.db import Store
 from capture.exchange import Arm
@@ -13,7 +13,7 @@ from capture.tables import exchanges
 from capture.tables import tasks as task_table
 from capture.tasks import Matcher
 from gateway.upstreams import Directory, Endpoint, endpoint, server_endpoint
-from students.tables import leases, rollouts, student_servers, students
+from students.tables import fine_tunes, leases, rollouts, student_servers, students
 from students.view import StudentFacts
 
 ROUTED_STATES = ("running", "paused", "full")
@@ -33,6 +33,7 @@ class LiveStudent:
     capacity_per_s: float | None
     registered: bool  # at an upstream of the file, with that upstream's credentials
     key_id: str | None = None  # the gateway key that alone may name it; None: all may
+    on_demand: bool = False  # a client of the API made it: it sleeps while nobody asks for it
 
     @property
     def passed(self) -> bool:
@@ -154,12 +155,14 @@ def _tasks(connection: Connection) -> dict[str, TaskSettings]:
 
 
 def _students(connection: Connection, endpoints: Mapping[str, Endpoint]) -> dict[str, LiveStudent]:
-    """By id: those that somebody wants served, and those registered at an upstream."""
+    """By id: those that somebody wants served, those served on demand, and those registered at an upstream."""
+    on_demand = fine_tunes.c.asked.is_not(null()) & student_servers.c.student_id.is_not(None)
     columns = (*students.c, student_servers.c.state, student_servers.c.url, student_servers.c.served_model)
     query = (
-        select(*columns, student_servers.c.capacity_per_s)
+        select(*columns, student_servers.c.capacity_per_s, on_demand.label("on_demand"))
         .outerjoin(student_servers, student_servers.c.student_id == students.c.id)
-        .where((student_servers.c.wanted_at.is_not(None)) | (students.c.upstream.is_not(None)))
+        .outerjoin(fine_tunes, fine_tunes.c.id == students.c.fine_tune_id)
+        .where(student_servers.c.wanted_at.is_not(None) | students.c.upstream.is_not(None) | on_demand)
     )
     return {row.id: _student(row, endpoints) for row in connection.execute(query)}
 
@@ -184,6 +187,7 @@ def _student(row: object, endpoints: Mapping[str, Endpoint]) -> LiveStudent:
         capacity_per_s=found(row, "capacity_per_s"),
         registered=bool(upstream),
         key_id=found(row, "key_id"),
+        on_demand=bool(found(row, "on_demand")),
     )
 
 

@@ -2,17 +2,17 @@
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, Table, select, update
+from sqlalchemy import Row, Table, null, select, update
 from sqlalchemy.exc import IntegrityError
 
 from capture.db import Store
 from capture.errors import ConfigError, NotFoundError, RefusedError
 from capture.settings import UpstreamSettings, ViewSettings
-from students.tables import rollouts, student_servers, students
+from students.tables import fine_tunes, rollouts, student_servers, students
 
 Clock = Callable[[], float]
 
@@ -216,6 +216,29 @@ def want(store: Store, student_id: str, clock: Clock) -> bool:
             return False
         connection.execute(_of(student_servers, student.id).values(wanted_at=now))
         return True
+
+
+def want_again(store: Store, student_ids: Collection[str], clock: Clock) -> None:
+    """Somebody asked for these a moment ago: their idle time begins anew, and one that sleeps is woken."""
+    if student_ids:
+        with store.write() as connection:
+            asked = update(student_servers).where(student_servers.c.student_id.in_(student_ids))
+            connection.execute(asked.values(wanted_at=clock()))
+
+
+def let_sleep(store: Store, idle_s: float, clock: Clock) -> int:
+    """Students that clients of the API made are served on demand: no longer once nobody asked for `idle_s`.
+
+    One with a live rollout stays. Returns how many went.
+    """
+    theirs = select(students.c.id).join(fine_tunes, fine_tunes.c.id == students.c.fine_tune_id)
+    theirs = theirs.where(fine_tunes.c.asked.is_not(null()))
+    live = select(rollouts.c.student_id).where(rollouts.c.state.in_(LIVE_STATES))
+    idle = student_servers.c.wanted_at <= clock() - idle_s
+    chosen = update(student_servers).where(idle, student_servers.c.student_id.in_(theirs))
+    with store.write() as connection:
+        done = connection.execute(chosen.where(student_servers.c.student_id.not_in(live)).values(wanted_at=None))
+    return done.rowcount
 
 
 def unwant(store: Store, student_id: str) -> None:

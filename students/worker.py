@@ -30,6 +30,7 @@ from students.loops import Loop, Loops
 from students.observing import Observer
 from students.pairing import Pairer, Redact
 from students.pairs import Sweeper, forget_erased
+from students.registry import let_sleep
 from students.replicas import Replica, SupersededError
 from students.training import Trainer
 from students.training.hosted import HostedTrainer
@@ -105,6 +106,7 @@ def run(settings: Settings, stopping: threading.Event, clock: Callable[[], float
             Loop("turns", Turning(store, settings, tasks, clock).tick, TICK_EVERY_S),
             Loop("replicas", lambda: _beat(replica, workflows, stopping), BEAT_EVERY_S),
             Loop("forget", lambda: forget_erased(store), FORGET_EVERY_S),
+            Loop("sleep", lambda: let_sleep(store, settings.students.idle_s, clock), FORGET_EVERY_S),
         ],
         stopping,
     )

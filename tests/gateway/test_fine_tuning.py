@@ -1,6 +1,7 @@
 """`/v1/fine_tuning/jobs` by the unmodified SDK: what is offered, refused, listed, cancelled; no worker takes part."""
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,8 +18,8 @@ from capture.db import Store, open_store
 from capture.ids import new_id
 from capture.migrations import upgrade
 from capture.settings import ViewSettings
-from students.registry import Training, load_student, register_local, want
-from students.tables import fine_tune_events, fine_tunes
+from students.registry import Training, let_sleep, load_student, register_local, want
+from students.tables import fine_tune_events, fine_tunes, student_servers
 from tests.factories.routing import settings_of
 from tests.fakes.gateway import GatewayServer
 from tests.fakes.upstream import Conversation, ScriptedUpstream, response
@@ -297,6 +298,38 @@ def test_each_key_sees_its_own_jobs_and_models(tmp_path: Path) -> None:
         with pytest.raises(openai.InternalServerError, match="not being served") as away:
             one.chat.completions.create(**asked)
         assert away.value.response.headers["retry-after"] == "5"
+
+
+def test_a_model_that_sleeps_is_woken_by_whoever_asks_for_it(client: OpenAI, scene: Scene, file_id: str) -> None:
+    job = client.fine_tuning.jobs.create(model="tiny", training_file=file_id)
+    name = finished(scene, job.id)
+    registry_wants(scene, name)
+    student = load_student(scene.store, name)
+    assert let_sleep(scene.store, 60, lambda: 60.0) == 0
+    assert let_sleep(scene.store, 60, lambda: 61.0) == 1
+    scene.gateway.app.state.snapshots.refresh()
+    assert name not in [model.id for model in client.models.list()]
+    with pytest.raises(openai.InternalServerError, match="not being served"):
+        client.chat.completions.create(model=name, messages=[{"role": "user", "content": "x"}])
+    deadline = time.monotonic() + 30
+    while (asked_at := wanted_at(scene, student.id)) is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert asked_at > 1_000_000
+
+
+def test_what_others_want_served_does_not_sleep(scene: Scene) -> None:
+    made = Training("ftjob-x", "triage", "tiny", "ds_1", "students/x", "abc", ViewSettings(), [], False)
+    student = register_local(scene.store, made, lambda: 1.0)
+    want(scene.store, student.id, lambda: 1.0)
+    assert let_sleep(scene.store, 60, lambda: 1000.0) == 0
+
+
+def wanted_at(scene: Scene, student_id: str) -> float | None:
+    with scene.store.read() as connection:
+        query = select(student_servers.c.wanted_at).where(student_servers.c.student_id == student_id)
+        found: float | None = connection.execute(query).scalar_one()
+        return found
 
 
 def registry_wants(scene: Scene, name: str) -> None:
