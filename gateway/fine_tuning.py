@@ -51,7 +51,7 @@ async def create(request: Request) -> Response:
     client = Client(caller.id, tuple(caller.key.tasks) if caller.key else ())
     tasks = state.snapshots.current.tasks
     job_id = await asyncio.to_thread(create_job, state.store, state.settings, tasks, asked, client, state.clock)
-    return answer(_object(await asyncio.to_thread(load_job, state.store, job_id, caller.id)))
+    return answer(_object(await _own(request, job_id), state.clock()))
 
 
 @router.get("")
@@ -62,9 +62,9 @@ async def list_own(request: Request) -> Response:
     if after and not OWN_TRAINING.fullmatch(f"/v1/fine_tuning/jobs/{after}"):
         return await pass_on(request)
     tags = {name[9:-1]: value for name, value in query.items() if name.startswith("metadata[") and name.endswith("]")}
-    store = request.app.state.store
-    found = await asyncio.to_thread(list_jobs, store, caller.id, after=after, limit=limit + 1, tags=tags)
-    data, more = [_object(one) for one in found[:limit]], len(found) > limit
+    state = request.app.state
+    found = await asyncio.to_thread(list_jobs, state.store, caller.id, after=after, limit=limit + 1, tags=tags)
+    data, more = [_object(one, state.clock()) for one in found[:limit]], len(found) > limit
     if not more:
         asked = {name: value for name, value in query.items() if name not in ("after", "limit")}
         beyond = await list_beyond(request, urlencode({**asked, "limit": max(1, limit - len(data))}))
@@ -75,13 +75,14 @@ async def list_own(request: Request) -> Response:
 
 @router.get("/{job_id}")
 async def retrieve(request: Request, job_id: str) -> Response:
-    return answer(_object(await _own(request, job_id)))
+    return answer(_object(await _own(request, job_id), request.app.state.clock()))
 
 
 @router.post("/{job_id}/cancel")
 async def cancel(request: Request, job_id: str) -> Response:
     caller, state = caller_of(request), request.app.state
-    return answer(_object(await asyncio.to_thread(cancel_job, state.store, job_id, caller.id, state.clock)))
+    job = await asyncio.to_thread(cancel_job, state.store, job_id, caller.id, state.clock)
+    return answer(_object(job, state.clock()))
 
 
 @router.post("/{job_id}/pause")
@@ -133,6 +134,8 @@ def _asked(body: bytes) -> Asked:
     except (msgspec.DecodeError, RecursionError) as error:
         where = re.search(r"`\$\.?([^`]*)`$", str(error))
         raise RefusalError(Refusal(400, f"{error}.", param=(where[1] or None) if where else None)) from error
+    if b"\\u0000" in body:
+        raise RefusalError(Refusal(400, "A text with U+0000 cannot be kept."))
     tags = asked.metadata or {}
     fits = all(len(name) <= KEY_CHARACTERS and len(value) <= VALUE_CHARACTERS for name, value in tags.items())
     if len(tags) > PAIRS or not fits:
@@ -154,7 +157,7 @@ def _limit(given: str | None) -> int:
     return int(given)
 
 
-def _object(job: Job) -> Json:
+def _object(job: Job, now: float) -> Json:
     asked, wishes = job.asked, msgspec.to_builtins(job.asked.wishes)
     error = {"code": "training_failed", "message": job.error, "param": None} if job.state == "failed" else None
     return {
@@ -162,7 +165,7 @@ def _object(job: Job) -> Json:
         "object": "fine_tuning.job",
         "created_at": int(job.created_at),
         "finished_at": None if job.ended_at is None else int(job.ended_at),
-        "estimated_finish": _estimated_finish(job),
+        "estimated_finish": _estimated_finish(job, now),
         "fine_tuned_model": job.model,
         "model": asked.model,
         "organization_id": "stillhouse",
@@ -181,9 +184,9 @@ def _object(job: Job) -> Json:
     }
 
 
-def _estimated_finish(job: Job) -> int | None:
-    left, at = job.progress.get("seconds_left"), job.progress.get("at")
-    return None if job.state != "running" or left is None or at is None else int(at + left)
+def _estimated_finish(job: Job, now: float) -> int | None:
+    left = job.progress.get("seconds_left")
+    return None if job.state != "running" or left is None else int(now + left)
 
 
 def _event(event: JobEvent) -> Json:

@@ -85,7 +85,7 @@ class _Reader:
         if self._is_file:
             if self.form.filename is not None:
                 raise MalformedFormError("One file at a time.")
-            self.form.filename = options[b"filename"].decode("utf-8", "replace")[:255]
+            self.form.filename = options[b"filename"].decode("utf-8", "replace").replace("\0", "")[:255]
 
     def part_data(self, data: bytes, start: int, end: int) -> None:
         if self._is_file:

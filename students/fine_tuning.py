@@ -204,7 +204,7 @@ def register(shop: Workshop, fine_tune_id: str) -> None:
         tools=lesson.tools,
         upstream=job.trainer if result.model else None,
         upstream_model=result.model,
-        suffix=None if asked is None else asked.suffix or "",
+        suffix=None if asked is None else asked.ending,
         key_id=job.key_id,
     )
     student = register_local(shop.store, made, shop.clock)

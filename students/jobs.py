@@ -1,5 +1,6 @@
 """Owns fine-tuning jobs as clients of `/v1/fine_tuning/jobs` ask for them: offered, queued, listed, cancelled."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -45,11 +46,16 @@ class Asked(msgspec.Struct, frozen=True):
     training_file: str
     validation_file: str | None = None
     suffix: Annotated[str, msgspec.Meta(max_length=64)] | None = None
-    seed: int | None = None
+    seed: Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | None = None
     method: Method | None = None
     hyperparameters: Hyperparameters | None = None
     metadata: dict[str, str] | None = None
     integrations: list[Any] | None = None
+
+    @property
+    def ending(self) -> str:
+        """The suffix as it stands in a model's name, which goes into headers and addresses."""
+        return re.sub(r"[^A-Za-z0-9._-]+", "-", self.suffix or "")
 
     @property
     def wishes(self) -> Hyperparameters:

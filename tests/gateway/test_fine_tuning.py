@@ -177,6 +177,8 @@ def test_a_model_of_an_upstream_goes_to_its_trainer(client: OpenAI, scene: Scene
         ({"metadata": {"k": "v" * 513}}, 400, "512 characters"),
         ({"integrations": [{"type": "wandb", "wandb": {"project": "p"}}]}, 400, "integrations"),
         ({"seed": "no"}, 400, "seed"),
+        ({"seed": 2**80}, 400, "int"),
+        ({"suffix": "a\0"}, 400, "U+0000"),
     ],
 )
 def test_refused(client: OpenAI, scene: Scene, file_id: str, changes: dict[str, Any], status: int, reason: str) -> None:
@@ -229,7 +231,9 @@ def test_cancelled_at_once_while_it_waits(client: OpenAI, scene: Scene, file_id:
 
 def test_asked_to_stop_while_it_runs(client: OpenAI, scene: Scene, file_id: str) -> None:
     job = client.fine_tuning.jobs.create(model="tiny", training_file=file_id)
-    scene.change(job.id, state="running")
+    scene.change(job.id, state="running", progress={"seconds_left": 60.0})
+    left_s = (client.fine_tuning.jobs.retrieve(job.id).estimated_finish or 0) - time.time()
+    assert 0 < left_s <= 60
     assert client.fine_tuning.jobs.cancel(job.id).status == "running"
     assert scene.row(job.id).cancel_asked
     for verb in (client.fine_tuning.jobs.pause, client.fine_tuning.jobs.resume):

@@ -88,11 +88,11 @@ def scene(tmp_path: Path, server: TuningServer, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_clients_file_becomes_its_own_student(scene: JobScene) -> None:
     held = scene.file([line(99)], "key-1")
-    job_id = scene.job([line(n) for n in range(12)], Client("key-1"), suffix="mine", validation_file=held, seed=4)
+    job_id = scene.job([line(n) for n in range(12)], Client("key-1"), suffix="my triage", validation_file=held, seed=4)
     row = scene.ended(job_id)
     assert (row.state, row.error) == ("succeeded", None)
     student = load_student(scene.store, row.student_id)
-    assert student.name.startswith("ft:tiny::mine:")
+    assert student.name.startswith("ft:tiny::my-triage:")
     assert (student.key_id, student.task, student.dataset_id, student.kind) == ("key-1", "", None, "local")
     assert (student.view.context_tokens, student.view.max_tokens) == (2048, 1024)
     assert server_of(scene.store, student.id) is not None
