@@ -8,7 +8,8 @@ import pytest
 from sqlalchemy import select
 
 from capture.db import Store
-from capture.exchange import Arm, Assignment
+from capture.exchange import Answer, Arm, Assignment, Usage
+from capture.settings import PriceSettings
 from students.observing import Mark, Observer, mark_of
 from students.tables import observations, rollouts
 from tests.factories.exchanges import new_exchange
@@ -71,3 +72,19 @@ def test_what_could_not_be_written_is_kept(store: Store, tmp_path: Path) -> None
     assert observer.flush(store) == 2
     with store.read() as connection:
         assert connection.execute(select(observations.c.marks)).scalar_one() == "AT"
+
+
+def test_how_long_it_took_and_what_it_cost_goes_along(store: Store) -> None:
+    add_student(store)
+    rollout = add_rollout(store)
+    observer = Observer({"small": PriceSettings(input=100.0, output=200.0)})
+    noted = {"rollout": rollout, "assignment": Assignment.STUDENT, "first_ms": 12.0, "duration_ms": 34.0}
+    answer = Answer(message={"role": "assistant", "content": "x"}, usage=Usage(1_000, 500))
+    observer.see(new_exchange(**noted, served_model="small"), answer)
+    observer.see(new_exchange(**noted, served_model="of unknown price"), answer)
+    observer.see(new_exchange(**{**noted, "first_ms": None}, served_model="small"))
+    observer.flush(store)
+    with store.read() as connection:
+        row = connection.execute(select(observations)).one()
+    assert row.measures == [[12.0, 34.0, pytest.approx(0.2)], [12.0, 34.0, None], [None, 34.0, None]]
+    assert len(row.measures) == len(row.marks)
