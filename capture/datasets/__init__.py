@@ -7,12 +7,14 @@ from capture.datasets.export import export
 from capture.datasets.filters import Filters
 from capture.datasets.freeze import build, queue_build
 from capture.datasets.intake import import_rows
+from capture.datasets.preview import Preview, preview
 from capture.datasets.row import Row
 
 __all__ = [
     "Card",
     "Diff",
     "Filters",
+    "Preview",
     "Row",
     "build",
     "diff",
@@ -20,6 +22,7 @@ __all__ = [
     "import_rows",
     "list_datasets",
     "load_card",
+    "preview",
     "queue_build",
     "resolve",
     "rows",

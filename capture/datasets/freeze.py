@@ -89,7 +89,7 @@ def _build(
         raise NotFoundError(f"no task {card.task!r}: was it taken out of stillhouse.toml?")
     task = tasks[card.task]
     filters = msgspec.convert(card.filters, Filters)
-    terms = _terms(task, filters, upstreams)
+    terms = terms_of(task, filters, upstreams)
     threshold = filters.near_duplicate or task.dataset.near_duplicate
     selection = select_rows(store, card.task, filters, terms, threshold)
     _check(selection, card.name, task.dataset.minimum_rows if filters.minimum_rows is None else filters.minimum_rows)
@@ -98,7 +98,9 @@ def _build(
     _finish(store, card.id, contents, digest, clock())
 
 
-def _terms(task: TaskSettings, filters: Filters, upstreams: Mapping[str, UpstreamSettings]) -> Terms:
+def terms_of(task: TaskSettings, filters: Filters, upstreams: Mapping[str, UpstreamSettings]) -> Terms:
+    """What a build asks of a row. Raises RefusedError for a teacher whose terms forbid training, and for a filter that
+    the task's graders cannot answer."""
     allowed = frozenset(name for name, upstream in upstreams.items() if upstream.training_allowed)
     if task.teacher.upstream not in allowed:
         raise RefusedError(

@@ -6,10 +6,13 @@ from typing import Any
 import streamlit as st
 
 from capture import datasets
+from capture.datasets.preview import COUNTED
 from capture.errors import StillhouseError
-from console import verbs
+from capture.settings import TaskSettings
+from console import charts, verbs
 from console.reads import tasks as task_reads
 from console.views import page
+from console.views.words import capped, percent
 
 
 def form(names: list[str]) -> None:
@@ -18,15 +21,36 @@ def form(names: list[str]) -> None:
         at = names.index(wanted) if wanted in names else 0
         task = st.selectbox("Task", names, index=at, key="build-task")
         settings = verbs.task_of(page.desk(), task)
-        with st.form("build", border=False):
-            filters = _filters(list(task_reads.graders_of(settings)))
-            if st.form_submit_button("Build", type="primary", icon=":material/dataset:"):
+        filters = _filters(list(task_reads.graders_of(settings)))
+        with page.guarded():
+            chosen = filters()
+            _previewed(task, settings, chosen)
+            if st.button(
+                "Build", type="primary", icon=":material/dataset:", key="build", disabled=page.below_operator()
+            ):
                 with page.acting("The build is queued; the worker takes it from here"):
-                    verbs.build_dataset(page.desk(), task, filters())
+                    verbs.build_dataset(page.desk(), task, chosen)
+
+
+def _previewed(task: str, settings: TaskSettings, filters: datasets.Filters) -> None:
+    """What these filters would remove, told anew at every change."""
+    found = page.ask(datasets.preview, task, settings, filters, dict(page.settings().upstreams))
+    if not found.looked:
+        st.caption("This task has no exchange outside its holdout yet.")
+        return
+    share = found.passed / found.looked
+    st.markdown(
+        f"**{found.passed:,} of the newest {found.looked:,}** exchanges pass ({percent(share)}), before near-duplicates"
+        f" and texts like the holdout's are taken out. The task has {capped(found.total, COUNTED)} in all."
+    )
+    if found.drops:
+        named = {reason.replace("_", " "): number for reason, number in found.drops.items()}
+        title = f"What the filters remove, of the newest {found.looked:,} exchanges"
+        st.altair_chart(charts.bars(named, title, "Exchanges"), key="build-preview", alt=title)
 
 
 def _filters(graders: list[str]) -> Any:
-    """The form's fields; returns what makes Filters of them once it is submitted."""
+    """The fields; returns what makes Filters of them."""
     left, middle, right = st.columns(3)
     kinds = {"not_rejected": "all but the rejected", "approved": "only accepted or corrected"}
     reviews: Any = left.selectbox("Reviews", list(kinds), format_func=lambda one: kinds[one])

@@ -6,6 +6,7 @@ import streamlit as st
 
 from capture import datasets
 from console import charts, verbs
+from console.reads import estimates
 from console.reads import fine_tunes as reads
 from console.views import page
 from console.views.words import NONE, count, money, plain, span, when
@@ -33,19 +34,33 @@ def starting(task: str | None) -> None:
 def _form(task: str, dataset: str) -> None:
     training = verbs.task_of(page.desk(), task).training
     names = sorted({*bases.BASES, training.base})
-    with st.form("train", border=False):
-        left, middle, right = st.columns(3)
-        base = left.selectbox("Base model", names, index=names.index(training.base))
-        epochs = middle.number_input("Epochs", 0.1, 50.0, float(training.epochs), 0.5)
-        rate = right.number_input("Learning rate", 0.000001, 1.0, training.learning_rate, format="%.6f")
-        methods = ("lora", "full")
-        method = left.selectbox("Method", methods, index=methods.index(training.method))
-        rank = middle.number_input("LoRA rank", 1, 512, training.rank)
-        seed = right.number_input("Seed", 0, 2**31 - 1, training.seed)
-        if st.form_submit_button("Start training", type="primary", icon=":material/model_training:"):
-            changes = {"epochs": epochs, "learning_rate": rate, "method": method, "rank": rank, "seed": seed}
-            with page.acting("The fine-tune is queued; the worker takes it from here"):
-                verbs.train(page.desk(), dataset, base, changes)
+    left, middle, right = st.columns(3)
+    base = left.selectbox("Base model", names, index=names.index(training.base), key="train-base")
+    epochs = middle.number_input("Epochs", 0.1, 50.0, float(training.epochs), 0.5, key="train-epochs")
+    rate = right.number_input("Learning rate", 0.000001, 1.0, training.learning_rate, format="%.6f", key="train-rate")
+    methods = ("lora", "full")
+    method = left.selectbox("Method", methods, index=methods.index(training.method), key="train-method")
+    rank = middle.number_input("LoRA rank", 1, 512, training.rank, key="train-rank")
+    seed = right.number_input("Seed", 0, 2**31 - 1, training.seed, key="train-seed")
+    _estimated(dataset, base, epochs)
+    label, icon = "Start training", ":material/model_training:"
+    if st.button(label, type="primary", icon=icon, key="train", disabled=page.below_operator()):
+        changes = {"epochs": epochs, "learning_rate": rate, "method": method, "rank": rank, "seed": seed}
+        with page.acting("The fine-tune is queued; the worker takes it from here"):
+            verbs.train(page.desk(), dataset, base, changes)
+
+
+def _estimated(dataset: str, base: str, epochs: float) -> None:
+    """What it would take, told anew at every change."""
+    card = page.ask(datasets.load_card, dataset)
+    pace = page.ask(estimates.pace, base)
+    found = estimates.estimate(card, epochs, pace, base, page.settings().prices)
+    rows = card.rows.get("train", 0)
+    speed = "by the pace of the last one" if found.measured else "on two cores; nothing was measured here yet"
+    tokens = "an unknown number of tokens" if found.tokens is None else f"about {found.tokens:,} tokens"
+    took = "an unknown time" if found.seconds is None else f"about {span(found.seconds)} ({speed})"
+    cost = "nothing to pay: it runs on this machine" if found.cost_usd == 0 else f"about {money(found.cost_usd)}"
+    st.info(f"{rows:,} rows, {tokens}: {took}, {plain(cost)}.", icon=":material/timer:")
 
 
 @page.live(5)

@@ -12,7 +12,7 @@ from capture.db import Store
 from capture.errors import StillhouseError, StoreAwayError
 from capture.settings import Settings
 from capture.tasks import load_tasks
-from console.access import Desk
+from console.access import Desk, Role
 from console.views.words import plain, zone_of
 
 P = ParamSpec("P")
@@ -32,6 +32,11 @@ def desk() -> Desk:
 
 def settings() -> Settings:
     return desk().settings
+
+
+def below_operator() -> bool:
+    """What only operators may do is shown, and cannot be pressed by others; the verb asks again."""
+    return desk().actor.role < Role.OPERATOR
 
 
 def zone() -> tzinfo:

@@ -1,22 +1,16 @@
-"""Tasks: their settings, and the prompt versions that were seen."""
+"""Tasks: their settings, graders and prompt versions; make one, change one."""
 
-import difflib
 import json
 from typing import Any
 
 import streamlit as st
 
 from capture.settings import GraderSettings, TaskSettings
-from console import verbs
 from console.reads import tasks as reads
-from console.views import page
-from console.views.words import count, short, when
-
-NEW = {
-    "kind": "extraction",
-    "match": {"model": "gpt-4.1", "metadata": {"app": "my-app"}},
-    "teacher": {"upstream": "openai", "model": "gpt-4.1"},
-}
+from console.reads import trials
+from console.views import editing_task, page, prompt_versions
+from console.views.words import NONE, interval, percent, when
+from students.intervals import clopper_pearson
 
 
 def show() -> None:
@@ -35,7 +29,7 @@ def show() -> None:
         at = names.index(wanted) if wanted in names else 0
         name = st.selectbox("Task", names, index=at, key="task-name")
         _task(next(task for task in found if task.name == name))
-    _new(names)
+    editing_task.make(names)
 
 
 def _task(task: reads.TaskRow) -> None:
@@ -54,8 +48,9 @@ def _task(task: reads.TaskRow) -> None:
     with st.expander("All settings", key="task-settings"):
         st.json(settings.model_dump(mode="json"), expanded=2)
     if not task.from_file:
-        _edit(task)
-    _versions(task.name)
+        editing_task.change(task)
+    _agreement(task.name)
+    prompt_versions.shown(task.name)
 
 
 def _facts(settings: TaskSettings) -> dict[str, str]:
@@ -96,64 +91,30 @@ def _graders(settings: TaskSettings) -> None:
     )
 
 
+def _agreement(task: str) -> None:
+    """Whether graders say what people said; a grader that does not is no judge."""
+    found = page.ask(trials.agreement, task)
+    if not found:
+        return
+    st.markdown("#### Graders against people")
+    st.dataframe(
+        {
+            "Grader": [one.grader for one in found],
+            "Reviewed and scored": [one.count for one in found],
+            "Agree": [percent(one.agreed / one.count) for one in found],
+            "95 % interval": [interval(*clopper_pearson(one.agreed, one.count)) for one in found],
+            "Beyond chance (κ)": [NONE if one.kappa is None else f"{one.kappa:.2f}" for one in found],
+        },
+        hide_index=True,
+        alt="Agreement of graders with people's reviews",
+    )
+    st.caption("A grader says good from a score of ½ on, a person by accepting.")
+
+
 def _own(grader: GraderSettings) -> str:
     """What was set on it beside its kind."""
     chosen = grader.model_dump(mode="json", exclude_defaults=True, exclude={"type", "against"})
     return json.dumps(chosen, ensure_ascii=False) if chosen else "as usual"
-
-
-def _versions(task: str) -> None:
-    st.markdown("#### Prompt versions")
-    found = page.ask(reads.prompt_versions, task)
-    if not found:
-        st.caption("No request has been seen yet.")
-        return
-    zone = page.zone()
-    st.dataframe(
-        {
-            "Version": [short(version.fingerprint) for version in found],
-            "Exchanges": [version.exchanges for version in found],
-            "First seen": [when(version.first_seen, zone) for version in found],
-            "Last seen": [when(version.last_seen, zone) for version in found],
-        },
-        hide_index=True,
-        alt="Prompt versions of this task",
-    )
-    labels = {v.fingerprint: f"{short(v.fingerprint)} ({count(v.exchanges)} exchanges)" for v in found}
-    one = st.selectbox("Read", list(labels), format_func=lambda version: labels[version], key="version-read")
-    others = [fingerprint for fingerprint in labels if fingerprint != one]
-    other = st.selectbox(
-        "Compare with", others, index=None, format_func=lambda version: labels[version], key="version-other"
-    )
-    texts = {version.fingerprint: version.template for version in found}
-    if other is None:
-        st.code(texts[one] or "(no system prompt)", language=None, wrap_lines=True)
-        return
-    lines = difflib.unified_diff(
-        texts[other].splitlines(), texts[one].splitlines(), short(other), short(one), lineterm="", n=3
-    )
-    st.code("\n".join(lines) or "(the same text; tools or schema differ)", language="diff", wrap_lines=True)
-
-
-def _edit(task: reads.TaskRow) -> None:
-    with st.expander("Change it", icon=":material/edit:"):
-        _form(task.name, json.dumps(task.settings.model_dump(mode="json", exclude_defaults=True), indent=2))
-
-
-def _new(names: list[str]) -> None:
-    with st.expander("Make a task", icon=":material/add:", expanded=not names):
-        name = st.text_input("Name", key="new-task-name", max_chars=60, placeholder="triage")
-        upstream = next(iter(page.settings().upstreams), "openai")
-        shown = {**NEW, "teacher": {**NEW["teacher"], "upstream": upstream}}  # type: ignore[dict-item]
-        _form(name, json.dumps(shown, indent=2))
-
-
-def _form(name: str, text: str) -> None:
-    with st.form(f"task-{name or 'new'}", border=False):
-        typed = st.text_area("Settings (JSON, as under [tasks.NAME])", text, height=260)
-        if st.form_submit_button("Save", type="primary") and name.strip():
-            with page.acting(f"Task {name} is saved; gateways take it up within seconds"):
-                verbs.save_task(page.desk(), name.strip(), reads.parsed(typed))
 
 
 if __name__ == "__main__":

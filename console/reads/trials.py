@@ -1,0 +1,150 @@
+"""Owns what a task's rule and graders would do to real traffic, before the task is saved."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from capture import feedback
+from capture.bodies import unpack_answer, unpack_request
+from capture.db import Store
+from capture.exchange import Answer
+from capture.graders import TaskGraders, graders_of
+from capture.loading import is_large, stream_bodies
+from capture.settings import TaskSettings
+from capture.tables import exchanges, reviews, scores
+from capture.tasks import Matcher
+from students.pairs import read_output
+from students.tables import pairs, rollouts
+
+LOOKED_AT = 2_000
+TRIED = 12
+REVIEWED = 2_000
+
+
+@dataclass(frozen=True)
+class Matched:
+    """Of the newest `looked` exchanges: how many the rule takes, and from which tasks ("": of no task).
+
+    `headers`: it also asks for headers, which are not kept, so that it may take fewer.
+    """
+
+    looked: int
+    taken: int
+    from_tasks: Mapping[str, int]
+    headers: bool
+    examples: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One exchange as the graders see it. `scores`: by grader; those with nothing to compare with are not there."""
+
+    exchange_id: str
+    asked: str
+    answered: str
+    against: str
+    scores: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """A grader against people: of `count` reviewed exchanges with a score it agrees on `agreed`.
+
+    It says good from ½ on; people say good by accepting. `kappa`: agreement beyond chance, None where one side always
+    says the same.
+    """
+
+    grader: str
+    count: int
+    agreed: int
+    kappa: float | None
+
+
+def matched(store: Store, task: TaskSettings) -> Matched:
+    """What the task's rule takes of the newest exchanges, as gateways would match them."""
+    rule = task.match.model_copy(update={"headers": {}})
+    matcher = Matcher({"this": task.model_copy(update={"match": rule})})
+    columns = [exchanges.c[name] for name in ("id", "task", "model", "metadata", "key_id", "fingerprint")]
+    taken: dict[str, int] = {}
+    examples: list[str] = []
+    with store.read() as connection:
+        rows = connection.execute(select(*columns).order_by(exchanges.c.id.desc()).limit(LOOKED_AT)).all()
+    for row in rows:
+        if matcher.match(row.model, row.metadata, {}, row.key_id, row.fingerprint):
+            taken[row.task or ""] = taken.get(row.task or "", 0) + 1
+            examples.append(row.id)
+    return Matched(len(rows), sum(taken.values()), taken, bool(task.match.headers), tuple(examples[:3]))
+
+
+def tried(store: Store, name: str, task: TaskSettings) -> list[Trial]:
+    """The graders on real exchanges: on those with a truth, and on pairs of a rollout. Raises ConfigError."""
+    graders = graders_of(task)
+    with store.read() as connection:
+        cases = [*_with_truth(connection, name), *_pairs(connection, name)]
+    return [Trial(one.exchange_id, one.asked, one.output.text, one.against, _scores(graders, one)) for one in cases]
+
+
+@dataclass(frozen=True)
+class _Case:
+    """An output to grade, and the one thing that it is compared with."""
+
+    exchange_id: str
+    asked: str
+    output: Answer
+    against: str
+    request: dict[str, Any]
+    truth: Any = None
+    teacher: Answer | None = None
+
+
+def _scores(graders: TaskGraders, one: _Case) -> dict[str, float]:
+    return graders.score(one.output, request=one.request, truth=one.truth, teacher=one.teacher)
+
+
+def _with_truth(connection: Connection, task: str) -> Iterator[_Case]:
+    newest = select(exchanges.c.id, exchanges.c.preview).where(exchanges.c.task == task, exchanges.c.status == 200)
+    shown = {row.id: row.preview for row in connection.execute(newest.order_by(exchanges.c.id.desc()).limit(LOOKED_AT))}
+    truths = feedback.truths(connection, list(shown))
+    for identity, request, answer in stream_bodies(connection, list(truths)[:TRIED]):
+        if is_large(request) or is_large(answer):
+            continue
+        asked, truth = shown[identity].partition("\n")[0], truths[identity]
+        against = truth if isinstance(truth, str) else json.dumps(truth, ensure_ascii=False)
+        yield _Case(identity, asked, unpack_answer(answer), against, unpack_request(request), truth)
+
+
+def _pairs(connection: Connection, task: str) -> Iterator[_Case]:
+    columns = (pairs.c.exchange_id, pairs.c.student_output, pairs.c.teacher_output, exchanges.c.preview)
+    chosen = select(*columns).join(exchanges, exchanges.c.id == pairs.c.exchange_id)
+    chosen = chosen.join(rollouts, rollouts.c.id == pairs.c.rollout_id).where(rollouts.c.task == task)
+    newest = chosen.where(pairs.c.student_output.is_not(None)).order_by(pairs.c.id.desc()).limit(TRIED)
+    for identity, student, said, preview in connection.execute(newest):
+        teacher = read_output(said)
+        asked = preview.partition("\n")[0]
+        yield _Case(identity, asked, read_output(student), teacher.text, {}, teacher=teacher)
+
+
+def agreement(store: Store, task: str) -> list[Agreement]:
+    """Each grader of the task against the newest REVIEWED reviews of people."""
+    chosen = select(reviews.c.exchange_id, reviews.c.verdict).join(exchanges, exchanges.c.id == reviews.c.exchange_id)
+    newest = chosen.where(exchanges.c.task == task).order_by(reviews.c.id.desc()).limit(REVIEWED)
+    good: dict[str, bool] = {}
+    with store.read() as connection:
+        for identity, verdict in connection.execute(newest):
+            good.setdefault(identity, verdict == "accept")
+        given = connection.execute(select(scores).where(scores.c.exchange_id.in_(list(good)))).all()
+    cells: dict[str, list[tuple[bool, bool]]] = {}
+    for row in given:
+        cells.setdefault(row.grader, []).append((good[row.exchange_id], row.value >= 0.5))
+    return [_agreement(grader, cells[grader]) for grader in sorted(cells)]
+
+
+def _agreement(grader: str, said: list[tuple[bool, bool]]) -> Agreement:
+    """Cohen's kappa: (observed − expected) / (1 − expected) agreement (Cohen 1960)."""
+    count, agreed = len(said), sum(person == score for person, score in said)
+    people, scored = sum(person for person, _ in said) / count, sum(score for _, score in said) / count
+    expected = people * scored + (1 - people) * (1 - scored)
+    return Agreement(grader, count, agreed, None if expected == 1 else (agreed / count - expected) / (1 - expected))
