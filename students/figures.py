@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -87,28 +87,25 @@ def _played(plan: Plan) -> Iterator[Floats]:
 def scenarios(runs: int = 2_000) -> dict[str, Plan]:
     """Whole rollouts by the default policy, from shadow on, with one request a session."""
     ten_worse = Plan(runs=runs, teacher_wrong=0.03, student_wrong=0.13)
+    turns_bad = Plan(
+        runs=runs, sessions=4_000, teacher_wrong=0.03, student_wrong=0.03, drift_at=2_000, drift_wrong=0.13
+    )
     return {
         "equal (5 % / 5 %)": Plan(runs=runs, sessions=4_000),
         "exactly at the margin (5 % / 8 %)": Plan(runs=runs, sessions=4_000, student_wrong=0.08),
         "10 points worse from the start (3 % / 13 %)": ten_worse,
-        "10 points worse after 2,000 good sessions": Plan(
-            runs=runs, sessions=4_000, teacher_wrong=0.03, student_wrong=0.03, drift_at=2_000, drift_wrong=0.13
-        ),
+        "10 points worse after 2,000 good sessions": turns_bad,
         "equal, but 30 % wrong in a slice of 15 %": Plan(
             runs=runs, sessions=4_000, slices=(Slice("fr", 0.15, 0.3),), student_wrong=0.02
         ),
         "equal; truth 100 sessions late, a tenth twice, out of order": Plan(
             runs=runs, sessions=4_000, delayed_sessions=100, duplicated=0.1, reordered_within=50
         ),
-        "10 points worse after 2,000, the store away for 300 from there": Plan(
-            runs=runs,
-            sessions=4_000,
-            teacher_wrong=0.03,
-            student_wrong=0.03,
-            drift_at=2_000,
-            drift_wrong=0.13,
-            outage_at=2_000,
-            outage_sessions=300,
+        "10 points worse after 2,000, the store away for 300 from there": replace(
+            turns_bad, outage_at=2_000, outage_sessions=300
+        ),
+        "10 points worse after 2,000, a tenth paired at full": replace(
+            turns_bad, runs=max(1, runs // 4), sessions=16_000, watch_share=0.1
         ),
     }
 

@@ -54,6 +54,8 @@ class Plan:
     """From this session on, for `outage_sessions`, the store is away: nothing is counted or decided until its end, and
     what was due comes all at once. Gateways go on by their last snapshot for SILENT_H, then ask the teacher alone."""
     outage_sessions: int = 0
+    watch_share: float = 1.0
+    """The part of the sessions that is paired at full; until then all of them are."""
     sessions: int = 3_000
     sessions_per_hour: float = 100.0
     tick_every: int = 25

@@ -72,7 +72,7 @@ class Batch:
     """Some runs of traffic under one policy, with what every test would say after each `tick_every` pairs."""
 
     def __init__(self, policy: Policy, traffic: Traffic, tick_every: int, name: str = "simulated") -> None:
-        self.policy, self.traffic, self.tick_every = policy, traffic, tick_every
+        self.policy, self.traffic, self.tick_every, self._name = policy, traffic, tick_every, name
         keys = np.arange(int(traffic.session.max()) + 1 if traffic.session.size else 0)
         self._positions = np.array([position(name, str(key)) for key in keys])
         self._gates = {grader: _Followed(policy, traffic, grader, tick_every) for grader in policy.gates}
@@ -96,6 +96,16 @@ class Batch:
                 return
             if verdict.stage > stage:
                 stage, entered = verdict.stage, pairs
+
+    def thinned(self, share: float, source: np.random.Generator) -> "Batch":
+        """The same runs with only that part of the pairs once a run is at full. A pair that is not asked for still
+        counts as a place in the order, so that pair numbers go on to be sessions."""
+        full_at = np.array([self.play(run).full_at for run in range(self.traffic.runs)])
+        places = np.arange(1, self.traffic.pairs + 1)
+        beyond = (full_at[:, None] > 0) & (places > full_at[:, None])
+        unasked = beyond & (source.random(beyond.shape) >= share)
+        thin = {name: np.where(unasked, np.nan, values) for name, values in self.traffic.differences.items()}
+        return Batch(self.policy, replace(self.traffic, differences=thin), self.tick_every, self._name)
 
     def play(self, run: int) -> Ending:
         last, full_at = None, 0

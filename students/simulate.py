@@ -105,7 +105,8 @@ def _batches(plan: Plan, most: int = BATCH) -> list[int]:
 def _made(plan: Plan) -> Iterator[Batch]:
     source = np.random.default_rng(plan.seed)
     for runs in _batches(plan):
-        yield Batch(plan.policy, made_traffic(plan, runs, source), plan.tick_every, f"simulated-{plan.seed}")
+        batch = Batch(plan.policy, made_traffic(plan, runs, source), plan.tick_every, f"simulated-{plan.seed}")
+        yield batch if plan.watch_share >= 1 else batch.thinned(plan.watch_share, source)
 
 
 def _report(policy: Policy, batches: Iterator[Batch], difference: float | None, good: bool | None) -> Report:

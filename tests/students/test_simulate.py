@@ -217,3 +217,11 @@ def test_the_first_run_can_be_watched_look_by_look() -> None:
     assert [look.pairs for look in seen] == list(range(25, 601, 25))
     assert seen[-1].verdict.reason == "full"
     assert seen[-1].hours == pytest.approx(6.0)
+
+
+def test_where_less_is_paired_at_full_a_drift_takes_longer_to_find_and_nothing_else_changes() -> None:
+    plan = replace(PLAN, drift_at=400, drift_wrong=0.6, sessions=2_500, runs=60)
+    all_paired, thinned = run(plan), run(replace(plan, watch_share=0.2))
+    assert thinned.pairs_to_full == all_paired.pairs_to_full
+    assert thinned.rolled_back.count >= 57
+    assert thinned.bad_answers.median > 2 * all_paired.bad_answers.median
