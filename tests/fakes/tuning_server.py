@@ -37,6 +37,8 @@ class TuningServer:
         self.calls: Counter[str] = Counter()
         self.headers: list[dict[str, str]] = []
         self.failure: dict[str, Any] | None = None
+        self.on_call: Callable[[str, str], bool] = lambda _moment, _step: False
+        """Called with "before" or "after" and the step, around each deed; True: nobody gets an answer any more."""
         self._faults: dict[str, list[Fault]] = {}
         self._lock = threading.RLock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -176,9 +178,9 @@ class TuningServer:
                 fake.queries.append(parts.query)
                 step, deed = _route(fake, method, parts.path.removeprefix("/v1/"), body, parse_qs(parts.query))
                 with suppress(BrokenPipeError, ConnectionResetError):
-                    self._answer(fake._next_fault(step), deed)
+                    self._answer(step, fake._next_fault(step), deed)
 
-            def _answer(self, fault: Fault | None, deed: Callable[[], dict[str, Any]]) -> None:
+            def _answer(self, step: str, fault: Fault | None, deed: Callable[[], dict[str, Any]]) -> None:
                 if fault in ("500", "429", "401"):
                     self._send(int(fault), {"error": {"message": "not now", "type": "x", "param": None, "code": None}})
                     return
@@ -187,10 +189,16 @@ class TuningServer:
                     return
                 if fault == "late":
                     time.sleep(LATE_S)
+                if fake.on_call("before", step):
+                    self.close_connection = True
+                    return
                 try:
                     found: Any = deed()
                 except KeyError:
                     self._send(404, {"error": {"message": "no such thing", "type": "x", "param": None, "code": None}})
+                    return
+                if fake.on_call("after", step):
+                    self.close_connection = True
                     return
                 if fault == "hang":
                     time.sleep(HUNG_S)
