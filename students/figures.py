@@ -95,7 +95,7 @@ def scenarios(runs: int = 2_000) -> dict[str, Plan]:
         "exactly at the margin (5 % / 8 %)": Plan(runs=runs, sessions=4_000, student_wrong=0.08),
         "10 points worse from the start (3 % / 13 %)": ten_worse,
         "10 points worse after 2,000 good sessions": turns_bad,
-        "equal, but 30 % wrong in a slice of 15 %": Plan(
+        "1 point worse, 30 % wrong in a slice of 15 %": Plan(
             runs=runs, sessions=4_000, slices=(Slice("fr", 0.15, 0.3),), student_wrong=0.02
         ),
         "equal; truth 100 sessions late, a tenth twice, out of order": Plan(
