@@ -88,6 +88,8 @@ class UpstreamSettings(_Frozen):
             raise ValueError(f"base_url {self.base_url!r} must look like https://host/v1")
         if self.auth == "key" and not (self.api_key_env or self.api_key_file):
             raise ValueError('auth = "key" needs api_key_env or api_key_file')
+        if self.fine_tuning and not (self.training_allowed and self.worker_key_env):
+            raise ValueError("fine_tuning needs training_allowed = true and worker_key_env")
         return self
 
 

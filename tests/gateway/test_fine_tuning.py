@@ -33,12 +33,12 @@ default_upstream = "far"
 [upstreams.far]
 base_url = "http://127.0.0.1:{port}/v1"
 training_allowed = true
+worker_key_env = "FAR_KEY"
 fine_tuning = ["gpt-small*"]
 
 [upstreams.shut]
 base_url = "http://127.0.0.1:1/v1"
 models = ["shut-*"]
-fine_tuning = ["shut-*"]
 
 [fine_tuning]
 bases = ["tiny"]
@@ -165,7 +165,7 @@ def test_a_model_of_an_upstream_goes_to_its_trainer(client: OpenAI, scene: Scene
     ("changes", "status", "reason"),
     [
         ({"model": "huge"}, 404, "cannot be fine-tuned here; these can: tiny, gpt-small"),
-        ({"model": "shut-1"}, 400, "training_allowed = false"),
+        ({"model": "shut-1"}, 404, "cannot be fine-tuned here"),
         ({"training_file": f"file-{'0' * 32}"}, 404, "No such File object"),
         ({"validation_file": f"file-{'0' * 32}"}, 404, "No such File object"),
         ({"metadata": {"task": "closed"}}, 400, "terms of task closed"),
