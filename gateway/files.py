@@ -1,10 +1,11 @@
 """`/v1/files`: those of purpose fine-tune live here, each key's its own; all others are the provider's."""
 
 import asyncio
+import errno
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request, Response
@@ -34,6 +35,7 @@ PURPOSE = "fine-tune"
 LIMIT_AT_MOST, LIMIT_USUAL = 10_000, 10_000
 PASSED_BYTES = 1024 * 1024 * 1024
 WRITE_BYTES = 1024 * 1024
+ROOM_BYTES = 512 * 1024 * 1024
 LIVES_S = (3600, 2_592_000)  # what OpenAI allows in expires_after
 
 router = APIRouter(prefix="/v1/files")
@@ -118,9 +120,17 @@ async def _received(request: Request, body: Path) -> None:
             if total > PASSED_BYTES:
                 raise RefusalError(Refusal(413, f"The body may have {PASSED_BYTES} bytes here.", code="body_too_large"))
             if size >= WRITE_BYTES:
-                await asyncio.to_thread(file.writelines, parts)
+                await asyncio.to_thread(_written, file, parts)
                 parts, size = [], 0
-        await asyncio.to_thread(file.writelines, parts)
+        await asyncio.to_thread(_written, file, parts)
+
+
+def _written(file: BinaryIO, parts: Sequence[bytes]) -> None:
+    """Leaves room on the disk for what must never fail: the spool and the store."""
+    disk = os.fstatvfs(file.fileno())
+    if disk.f_bavail * disk.f_frsize < ROOM_BYTES:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    file.writelines(parts)
 
 
 def _form(request: Request, body: Path, content: Path) -> Form:

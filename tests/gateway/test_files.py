@@ -15,6 +15,7 @@ from capture import keys
 from capture.db import open_store
 from capture.migrations import upgrade
 from capture.settings import Settings
+from gateway import files
 from tests.factories.routing import settings_of
 from tests.fakes.gateway import GatewayServer
 from tests.fakes.upstream import Conversation, ScriptedUpstream, response
@@ -171,6 +172,14 @@ def test_bounds(client: OpenAI, gateway: GatewayServer) -> None:
     assert left(gateway.settings) == [".jsonl"] * 2
     with pytest.raises(openai.BadRequestError, match="limit is a number"):
         client.files.list(limit=0)
+
+
+def test_no_room(client: OpenAI, gateway: GatewayServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "ROOM_BYTES", 2**62)
+    with pytest.raises(openai.APIStatusError, match="no room") as refused:
+        client.files.create(file=("f", lines()), purpose="fine-tune")
+    assert refused.value.status_code == 507
+    assert left(gateway.settings) == []
 
 
 def test_an_expiry_is_kept(tmp_path: Path, upstream: ScriptedUpstream) -> None:
