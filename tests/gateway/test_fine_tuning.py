@@ -322,6 +322,22 @@ def test_a_model_that_sleeps_is_woken_by_whoever_asks_for_it(client: OpenAI, sce
     assert asked_at > 1_000_000
 
 
+def test_a_model_that_its_upstream_trained_is_asked_there_as_it_is(client: OpenAI, scene: Scene, file_id: str) -> None:
+    job = client.fine_tuning.jobs.create(model="gpt-small-1", training_file=file_id)
+    name = "ft:gpt-small-1:org::abc"
+    made = Training(job.id, "", "gpt-small-1", None, None, None, ViewSettings(), [], True, "far", name)
+    student = register_local(scene.store, made, lambda: 1.0)
+    scene.change(job.id, state="succeeded", student_id=student.id)
+    scene.gateway.app.state.snapshots.refresh()
+    assert client.fine_tuning.jobs.retrieve(job.id).fine_tuned_model == name
+    asked: Any = {"messages": [{"role": "developer", "content": "x"}], "reasoning_effort": "low", "n": 3}
+    client.chat.completions.create(model=name, **asked)
+    sent = scene.upstream.requests[-1]
+    assert json.loads(sent.body) == {"model": name, **asked}
+    assert sent.header(b"authorization") == b"Bearer sk-client"
+    assert name in [model.id for model in client.models.list()]
+
+
 def test_what_others_want_served_does_not_sleep(scene: Scene) -> None:
     made = Training("ftjob-x", "triage", "tiny", "ds_1", "students/x", "abc", ViewSettings(), [], False)
     student = register_local(scene.store, made, lambda: 1.0)
