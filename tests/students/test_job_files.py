@@ -10,12 +10,15 @@ import pytest
 from capture.db import Store, open_store
 from capture.errors import NotFoundError, RefusedError
 from capture.migrations import upgrade
-from capture.settings import FineTuningSettings, Settings
+from capture.settings import FineTuningSettings, Settings, ViewSettings
+from gateway.snapshot import Slow, load
 from students.job_files import Upload, delete_file, folder_of, keep, list_files, load_file, path_of
 from students.job_lines import LINE_BYTES, examine
 from students.jobs import Asked, Client, cancel_job, create_job, list_events, list_jobs, load_job
+from students.registry import Training, let_sleep, register_local, want, want_again
 from students.training import Artefact, TrainingPlan
 from students.training.hosted_memory import Memory
+from tests.factories.routing import Time
 
 NOW = 1_800_000_000.0
 LIMITS = FineTuningSettings(bases=("tiny",), total_bytes=4000)
@@ -88,6 +91,19 @@ def test_jobs(store: Store, tmp_path: Path) -> None:
     newest, first = list_events(store, ids[0], after=None, limit=9)
     assert (newest.message, first.message) == ("cancelled", f"Created job {ids[0]}")
     assert list_events(store, ids[0], after=newest.id, limit=9) == [first]
+
+
+def test_a_jobs_model_sleeps_and_is_woken(store: Store, tmp_path: Path) -> None:
+    settings = Settings(data=tmp_path, fine_tuning=LIMITS)
+    job = create_job(store, settings, {}, Asked("tiny", kept(store, tmp_path)), Client("key-1"), lambda: NOW)
+    made = Training(job, "", "tiny", None, "students/x", "abc", ViewSettings(), [], False, suffix="", key_id="key-1")
+    student = register_local(store, made, lambda: NOW)
+    want(store, student.id, lambda: NOW)
+    assert [let_sleep(store, 60, Time(NOW + after)) for after in (59, 60, 61)] == [0, 1, 0]
+    known = load(store, settings, {}, Slow(), NOW).students[student.name]
+    assert (known.on_demand, known.endpoint, known.key_id) == (True, None, "key-1")
+    want_again(store, {student.id}, lambda: NOW + 100)
+    assert [let_sleep(store, 60, Time(NOW + after)) for after in (159, 160)] == [0, 1]
 
 
 def replace_file(asked: Asked, file_id: str) -> Asked:
