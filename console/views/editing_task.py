@@ -34,7 +34,7 @@ def make(names: list[str]) -> None:
         upstream = next(iter(page.settings().upstreams), "openai")
         shown: dict[str, Any] = {**NEW, "teacher": {**NEW["teacher"], "upstream": upstream}}  # type: ignore[dict-item]
         text = json.dumps(shown, indent=2) if proposed is None else proposed
-        _editor(name.strip(), text, key="new")
+        _editor(name.strip(), text, key=f"new-{page.query('candidate') or ''}")
 
 
 def _editor(name: str, text: str, key: str = "") -> None:

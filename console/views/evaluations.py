@@ -38,7 +38,13 @@ def starting(task: str | None) -> None:
             key="evaluate-students",
         )
         base = st.checkbox("Also their untuned base", value=True, key="evaluate-base")
-        if st.button("Start evaluation", type="primary", icon=":material/balance:", key="evaluate"):
+        if st.button(
+            "Start evaluation",
+            type="primary",
+            icon=":material/balance:",
+            key="evaluate",
+            disabled=page.below_operator(),
+        ):
             with page.acting("The evaluation is queued; the worker takes it from here"):
                 verbs.evaluate(page.desk(), dataset, chosen, base)
 

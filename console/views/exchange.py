@@ -183,10 +183,11 @@ def _raw(found: StoredExchange) -> None:
 def _review(found: StoredExchange) -> None:
     row = found.row
     last = found.reviews[-1].verdict if found.reviews else None
+    off = page.below_reviewer()
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        accept = st.button("Accept", icon=":material/check:", shortcut="A", key="accept", type="primary")
-        reject = st.button("Reject", icon=":material/close:", shortcut="X", key="reject")
-        correct = st.button("Correct", icon=":material/edit:", shortcut="E", key="correct")
+        accept = st.button("Accept", icon=":material/check:", shortcut="A", key="accept", type="primary", disabled=off)
+        reject = st.button("Reject", icon=":material/close:", shortcut="X", key="reject", disabled=off)
+        correct = st.button("Correct", icon=":material/edit:", shortcut="E", key="correct", disabled=off)
         skip = st.button("Next", icon=":material/skip_next:", shortcut="N", key="next")
         order: Any = st.selectbox(
             "Next is",

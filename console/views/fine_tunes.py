@@ -90,7 +90,7 @@ def opened(fine_tune_id: str) -> None:
     """One fine-tune: how far it is, its loss, what it said."""
     job = page.ask(reads.load_fine_tune, fine_tune_id)
     st.subheader(f"Fine-tune of {plain(job.task)}", anchor=False)
-    if job.moving and not job.cancel_asked:
+    if job.moving and not job.cancel_asked and not page.below_operator():
         with st.popover("Cancel", icon=":material/cancel:", key="cancel-fine-tune"):
             _confirm(job.id)
     _progress(job.id)

@@ -39,6 +39,10 @@ def below_operator() -> bool:
     return desk().actor.role < Role.OPERATOR
 
 
+def below_reviewer() -> bool:
+    return desk().actor.role < Role.REVIEWER
+
+
 def zone() -> tzinfo:
     """The reader's time zone, as the browser tells it."""
     return zone_of(st.context.timezone)

@@ -123,9 +123,9 @@ def _acts(rollout: room.Rollout) -> None:
 
 def _confirm(verb: str, rollout: room.Rollout) -> None:
     st.markdown(f"{EFFECTS[verb]} It is at **{percent(rollout.share)}** of **{plain(rollout.task)}** now.")
-    needs = verb in ("promote", "abort")
+    needs, off = verb in ("promote", "abort"), page.below_operator()
     reason = st.text_input("Reason" if needs else "Reason (may be empty)", key=f"reason-{verb}", max_chars=300)
-    if st.button(f"Yes, {verb}", type="primary", disabled=needs and not reason.strip(), key=f"yes-{verb}"):
+    if st.button(f"Yes, {verb}", type="primary", disabled=off or (needs and not reason.strip()), key=f"yes-{verb}"):
         with page.acting(f"{verb}: done"):
             verbs.steer(page.desk(), verb, rollout.id, reason)
 

@@ -38,7 +38,8 @@ def _fields(student: registry.Student, policy: RolloutSettings) -> None:
         hours = middle.number_input("Hours at each stage, at least", 0.0, 1000.0, float(policy.minimum_hours))
         why = st.text_input("Why without an evaluation (only for a student that has none)", "", max_chars=300)
         dry = st.checkbox("Dry run: decide, and move nothing")
-        if not st.form_submit_button("Start in shadow", type="primary", icon=":material/play_arrow:"):
+        label, icon, off = "Start in shadow", ":material/play_arrow:", page.below_operator()
+        if not st.form_submit_button(label, type="primary", icon=icon, disabled=off):
             return
         with page.acting("The rollout has started in shadow"):
             changes = {

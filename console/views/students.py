@@ -89,10 +89,12 @@ def _serving(student: registry.Student) -> None:
     up = server is not None and server.state in ("starting", "ready")
     with st.container(horizontal=True, vertical_alignment="center"):
         if student.kind != "registered":
-            if st.button("Serve", icon=":material/play_arrow:", disabled=up, key="serve"):
+            if st.button("Serve", icon=":material/play_arrow:", disabled=up or page.below_operator(), key="serve"):
                 with page.acting("The student server was asked to serve it"):
                     verbs.serve(page.desk(), student.id, wanted=True)
-            if st.button("Stop serving", icon=":material/stop:", disabled=server is None, key="unserve"):
+            if st.button(
+                "Stop serving", icon=":material/stop:", disabled=server is None or page.below_operator(), key="unserve"
+            ):
                 with page.acting("It is no longer wanted"):
                     verbs.serve(page.desk(), student.id, wanted=False)
         if student.kind != "base":

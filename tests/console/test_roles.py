@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import func, select
 
 from capture.db import Store
-from capture.errors import RefusedError
+from capture.errors import RefusedError, StillhouseError
 from capture.settings import load
 from capture.tables import audit
 from capture.traffic import TrafficFilter
@@ -23,16 +23,16 @@ ONE = TrafficFilter(label="no such label")
 
 ACTIONS: dict[str, tuple[Role, Act]] = {
     "review": (Role.REVIEWER, lambda desk, world: verbs.review(desk, world.exchange, "accept")),
-    "review all": (Role.REVIEWER, lambda desk, world: bulk.review_all(desk, ONE, "accept", 9)),
-    "save task": (Role.OPERATOR, lambda desk, world: verbs.save_task(desk, "other", RULE)),
-    "build": (Role.OPERATOR, lambda desk, world: verbs.build_dataset(desk, "triage")),
+    "review all": (Role.REVIEWER, lambda desk, _: bulk.review_all(desk, ONE, "accept", 9)),
+    "save task": (Role.OPERATOR, lambda desk, _: verbs.save_task(desk, "other", RULE)),
+    "build": (Role.OPERATOR, lambda desk, _: verbs.build_dataset(desk, "triage")),
     "export": (
         Role.OPERATOR,
         lambda desk, world: verbs.export_dataset(desk, world.dataset, "openai-sft", desk.settings.data / "rows.jsonl"),
     ),
     "export traffic": (
         Role.OPERATOR,
-        lambda desk, world: bulk.export_all(desk, TrafficFilter(), desk.settings.data / "all.jsonl"),
+        lambda desk, _: bulk.export_all(desk, TrafficFilter(), desk.settings.data / "all.jsonl"),
     ),
     "train": (Role.OPERATOR, lambda desk, world: verbs.train(desk, world.dataset)),
     "cancel": (Role.OPERATOR, lambda desk, world: verbs.cancel_fine_tune(desk, world.running_fine_tune)),
@@ -43,10 +43,10 @@ ACTIONS: dict[str, tuple[Role, Act]] = {
     "resume": (Role.OPERATOR, lambda desk, world: verbs.steer(desk, "resume", world.rollout)),
     "promote": (Role.OPERATOR, lambda desk, world: verbs.steer(desk, "promote", world.rollout, "why")),
     "abort": (Role.OPERATOR, lambda desk, world: verbs.steer(desk, "abort", world.rollout, "why")),
-    "create key": (Role.OPERATOR, lambda desk, world: verbs.create_key(desk, "new")),
-    "revoke key": (Role.OPERATOR, lambda desk, world: verbs.revoke_key(desk, "support app")),
+    "create key": (Role.OPERATOR, lambda desk, _: verbs.create_key(desk, "new")),
+    "revoke key": (Role.OPERATOR, lambda desk, _: verbs.revoke_key(desk, "support app")),
     "erase": (Role.OPERATOR, lambda desk, world: verbs.erase(desk, [world.exchange])),
-    "erase all": (Role.OPERATOR, lambda desk, world: bulk.erase_all(desk, ONE, 9)),
+    "erase all": (Role.OPERATOR, lambda desk, _: bulk.erase_all(desk, ONE, 9)),
 }
 BUTTONS = {
     Role.VIEWER: (),
@@ -57,6 +57,15 @@ BUTTONS = {
 def actions_done(store: Store) -> int:
     with store.read() as connection:
         return connection.scalar(select(func.count()).select_from(audit)) or 0
+
+
+def reached(act: Act, desk: Desk, world: World) -> str:
+    """Does it; says why the thing itself did not allow it (a second rollout, say), or nothing."""
+    try:
+        act(desk, world)
+    except StillhouseError as error:
+        return str(error)
+    return ""
 
 
 def test_each_action_called_by_each_role(at_full: tuple[World, Store], tmp_path: Path) -> None:
@@ -72,12 +81,9 @@ def test_each_action_called_by_each_role(at_full: tuple[World, Store], tmp_path:
                     act(desk, world)
                 assert actions_done(store) == before, name
                 continue
-            try:
-                act(desk, world)
-            except Exception as error:
-                assert "needs the role" not in str(error), name
-            else:
-                assert actions_done(store) == before + 1, name
+            refusal = reached(act, desk, world)
+            assert "needs the role" not in refusal, name
+            assert refusal or actions_done(store) == before + 1, name
 
 
 def test_no_verb_is_missing_from_this_file() -> None:

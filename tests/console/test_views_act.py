@@ -1,5 +1,8 @@
 """What pages do: they call the verbs, which leave rows and a line in the audit; a refusal is one line."""
 
+from pathlib import Path
+
+import streamlit as st
 from sqlalchemy import func, select, update
 
 from capture.db import Store
@@ -182,3 +185,58 @@ def test_a_dataset_deleted_under_an_open_page(at_full: Full, look) -> None:
     assert not at.exception
     at.run()
     assert not at.exception
+
+
+def test_the_store_goes_away_under_an_open_page(at_full: Full, look, tmp_path: Path) -> None:
+    """One line in place of what cannot be read, and everything again when the store is back."""
+    world, _ = at_full
+    file, aside = tmp_path / "stillhouse.db", tmp_path / "aside.db"
+    at = look("rollouts", rollout=world.rollout)
+    st.cache_data.clear()
+    at.session_state["desk"].store.close()
+    file.rename(aside)
+    file.mkdir()
+    at = at.run()
+    assert not at.exception
+    assert at.error
+    assert all("store" in element.value for element in at.error)
+    file.rmdir()
+    aside.rename(file)
+    st.cache_data.clear()
+    at = at.run()
+    assert not at.exception
+    assert not at.error
+
+
+def test_many_are_accepted_at_once_after_a_yes(at_full: Full, look) -> None:
+    _, store = at_full
+    at = look("traffic")
+    at = at.selectbox(key="traffic-arm").set_value("student").run()
+    at = next(one for one in at.button_group if one.key == "at-once-verb").set_value("accept").run()
+    act = next(one for one in at.button if one.key == "at-once-go")
+    assert act.disabled
+    many = int(act.label.split()[1])
+    at = next(one for one in at.checkbox if one.key.startswith("at-once-sure")).check().run()
+    at = next(one for one in at.button if one.key == "at-once-go").click().run()
+    assert not at.exception
+    assert not at.error
+    assert scalar(store, select(func.count()).select_from(reviews).where(reviews.c.reviewer != "mara")) == many
+    assert last_action(store) == "reviews.add_all"
+
+
+def test_a_task_is_tried_before_it_is_saved(at_full: Full, look) -> None:
+    at = look("tasks")
+    assert any("The rule takes" in element.value for element in at.markdown)
+    box = next(one for one in at.text_area if one.key.startswith("task-settings-new"))
+    at = box.set_value('{"match": {"modle": "x"}}').run()
+    assert any("modle" in element.value for element in at.error)
+    assert not at.exception
+
+
+def test_a_filter_of_a_build_says_what_it_removes(at_full: Full, look) -> None:
+    at = look("datasets")
+    at = at.selectbox(key="build-task").set_value("triage").run()
+    before = next(element.value for element in at.markdown if "exchanges pass" in element.value)
+    at = at.number_input(key="lowest-category").set_value(1.0).run()
+    after = next(element.value for element in at.markdown if "exchanges pass" in element.value)
+    assert before != after
