@@ -115,12 +115,12 @@ class Scene:
         settings = Settings(upstreams={"stand-in": UpstreamSettings(base_url=teacher_url, worker_key_env="WORKER_KEY")})
         self.shop = Workshop(store, settings, client, lambda: {"triage": task}, clock)
 
-    def student(self, fine_tune: str = "ft_1", url: str = "") -> Student:
+    def student(self, fine_tune: str = "ft_1", url: str = "", dataset: str = "ds_1") -> Student:
         made = Training(
             fine_tune_id=fine_tune,
             task="triage",
             base="tiny",
-            dataset_id="ds_1",
+            dataset_id=dataset,
             folder="x",
             weights_hash="w",
             view=ViewSettings(),
@@ -141,7 +141,7 @@ class Scene:
             row = tables.student_servers.c.student_id == student_id
             connection.execute(update(tables.student_servers).where(row).values(values))
 
-    def evaluate(self, *students: Student, dataset: str = "ds_1", **asked: Any) -> str:
+    def evaluate(self, *students: Student, dataset: str | None = "ds_1", **asked: Any) -> str:
         evaluation_id = new_id("ev_")
         values = {
             "id": evaluation_id,

@@ -8,7 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from students.intervals import clopper_pearson, cluster_bootstrap, difference_interval, mean_interval
+from students.intervals import (
+    clopper_pearson,
+    cluster_bootstrap,
+    conditional_interval,
+    difference_interval,
+    mean_interval,
+    sign_test,
+)
 
 
 @given(st.integers(0, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
@@ -69,3 +76,30 @@ def test_the_same_rows_give_the_same_interval() -> None:
 
 def test_nothing_has_no_interval() -> None:
     assert all(map(math.isnan, cluster_bootstrap([], [], 1)))
+
+
+@pytest.mark.parametrize(("favour", "against", "same"), [(12, 2, 26), (1, 0, 39), (5, 5, 90), (0, 30, 1)])
+def test_binary_differences_are_exact(favour: int, against: int, same: int) -> None:
+    """McNemar's exact test and the conditional interval, against scipy's binomial."""
+    values = [1.0] * favour + [-1.0] * against + [0.0] * same
+    n, differing = len(values), favour + against
+    theirs = stats.binomtest(favour, differing)
+    assert sign_test(values) == pytest.approx(theirs.pvalue)
+    exact = theirs.proportion_ci(0.95, "exact")
+    expected = [differing * (2 * end - 1) / n for end in (exact.low, exact.high)]
+    assert conditional_interval(values) == pytest.approx(tuple(expected), abs=1e-9)
+    low, high = difference_interval(values, [str(number) for number in range(n)], 7)
+    assert low <= expected[0] + 1e-9
+    assert high >= expected[1] - 1e-9
+
+
+def test_only_binary_differences_have_a_sign_test() -> None:
+    assert sign_test([0.5, 1.0]) is None
+    assert sign_test([]) is None
+    assert sign_test([0.0, 0.0]) == 1.0
+
+
+def test_one_better_row_of_many_is_no_proof() -> None:
+    """The bootstrap alone would end at exactly 0."""
+    low, _ = difference_interval([1.0] + [0.0] * 39, [str(number) for number in range(40)], 7)
+    assert low < 0
