@@ -32,6 +32,20 @@ def build(
         follow(lambda: _state(context, dataset_id))
 
 
+@app.command("preview")
+def preview(
+    context: typer.Context,
+    task: str,
+    minimum_score: Annotated[list[str] | None, typer.Option(help="GRADER=LOWEST, may be given several times.")] = None,
+) -> None:
+    """What a build would take and leave out, told from the newest exchanges, as JSON."""
+    run = desk(context)
+    scores = {name: float(value) for name, _, value in (item.partition("=") for item in minimum_score or ())}
+    filters = datasets.Filters(minimum_score=scores or None)
+    found = datasets.preview(run.store, task, verbs.task_of(run, task), filters, run.settings.upstreams)
+    typer.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
+
+
 @app.command("list")
 def list_(context: typer.Context, task: Annotated[str | None, typer.Option()] = None, json: Json = False) -> None:
     """Every version, newest first."""

@@ -7,14 +7,18 @@ import msgspec
 import typer
 
 from capture import traffic
+from capture.db import Store
+from capture.errors import UsageError
 from capture.reviews import Verdict
-from console import verbs
+from console import bulk, verbs
 from console.cli.context import Json, desk, invocation, show
 
 app = typer.Typer(help="Captured exchanges.", no_args_is_help=True)
 Task = Annotated[str | None, typer.Option(help="Only this task.")]
 Arm = Annotated[str | None, typer.Option(help="Only teacher, student or fallback.")]
-PAGE = 200
+Where = Annotated[list[str] | None, typer.Option(help="NAME=VALUE, such as text=refund, review=none, metadata.app=x.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+FIELDS = [name for name in traffic.TrafficFilter.__struct_fields__ if name not in ("task", "arm", "metadata")]
 
 
 @app.command("list")
@@ -22,12 +26,13 @@ def list_(
     context: typer.Context,
     task: Task = None,
     arm: Arm = None,
+    where: Where = None,
     before: Annotated[str | None, typer.Option(help="Only older than this exchange.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000)] = 20,
     json: Json = False,
 ) -> None:
     """The newest exchanges first; `--before ID` goes on from the last one shown."""
-    wanted = traffic.TrafficFilter(task=task, arm=arm)
+    wanted = filter_of(task, arm, where)
     rows = [_row(found) for found in traffic.list_exchanges(invocation(context).store, wanted, before, limit)]
     heads = {"id": "id", "task": "task", "arm": "arm", "status": "status", "duration_ms": "ms", "preview": "preview"}
     show(rows, heads, json)
@@ -41,17 +46,9 @@ def show_(context: typer.Context, exchange: str) -> None:
 
 
 @app.command("export")
-def export(context: typer.Context, file: Path, task: Task = None, arm: Arm = None) -> None:
+def export(context: typer.Context, file: Path, task: Task = None, arm: Arm = None, where: Where = None) -> None:
     """Every exchange that matches, redacted as it is stored, one JSON object a line."""
-    run = desk(context)
-    count, before = 0, None
-    with file.open("x", encoding="utf-8") as target:
-        while rows := traffic.list_exchanges(run.store, traffic.TrafficFilter(task=task, arm=arm), before, PAGE):
-            for row in rows:
-                found = traffic.load_exchange(run.store, row.id)
-                target.write(msgspec.json.encode(found).decode() + "\n")
-            count, before = count + len(rows), rows[-1].id
-    run.record("traffic.export", str(task), rows=count)
+    count = bulk.export_all(desk(context), filter_of(task, arm, where), file)
     typer.echo(f"{count} exchanges in {file}")
 
 
@@ -65,6 +62,57 @@ def review(
     """Accept, reject or correct an exchange."""
     verbs.review(desk(context), exchange, verdict, output)
     typer.echo(f"{verdict}: {exchange}")
+
+
+@app.command("review-all")
+def review_all(
+    context: typer.Context,
+    verdict: Annotated[bulk.Verdict, typer.Argument()],
+    task: Task = None,
+    arm: Arm = None,
+    where: Where = None,
+    yes: Yes = False,
+) -> None:
+    """Accept or reject every exchange that matches."""
+    run, wanted = desk(context), filter_of(task, arm, where)
+    total = _sure(run.store, wanted, f"{verdict} all", yes)
+    typer.echo(f"{verdict}: {bulk.review_all(run, wanted, verdict, total)} exchanges")
+
+
+@app.command("erase-all")
+def erase_all(
+    context: typer.Context, task: Task = None, arm: Arm = None, where: Where = None, yes: Yes = False
+) -> None:
+    """Delete every exchange that matches, with its copies in datasets."""
+    run, wanted = desk(context), filter_of(task, arm, where)
+    total = _sure(run.store, wanted, "erase all", yes)
+    typer.echo(bulk.erase_all(run, wanted, total))
+
+
+def _sure(store: Store, wanted: traffic.TrafficFilter, what: str, yes: bool) -> int:
+    """How many match; asks whether they are meant, unless --yes says so."""
+    total = traffic.count_exchanges(store, wanted)
+    if not yes and not typer.confirm(f"{what} {total:,} exchanges?"):
+        raise typer.Exit(1)
+    return total
+
+
+def filter_of(task: str | None, arm: str | None, where: list[str] | None) -> traffic.TrafficFilter:
+    """A filter from the options. Raises UsageError for a part that there is not, or a value that does not suit it."""
+    given: dict[str, Any] = {"task": task, "arm": arm}
+    metadata: dict[str, str] = {}
+    for part in where or ():
+        name, equals, value = part.partition("=")
+        if name.startswith("metadata."):
+            metadata[name.removeprefix("metadata.")] = value
+        elif not equals or name not in FIELDS:
+            raise UsageError(f"--where {part!r}: write NAME=VALUE with NAME one of {', '.join(FIELDS)}, metadata.NAME")
+        else:
+            given[name] = value
+    try:
+        return msgspec.convert({**given, "metadata": metadata}, traffic.TrafficFilter, strict=False)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"--where: {error}") from error
 
 
 @app.command("erase")
