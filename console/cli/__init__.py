@@ -8,7 +8,20 @@ from click.exceptions import ClickException, Exit
 from rich.console import Console
 
 from capture.errors import StillhouseError
-from console.cli import datasets, evaluations, keys, loop, models, processes, rollouts, setup, students, tasks, traffic
+from console.cli import (
+    datasets,
+    evaluations,
+    keys,
+    loop,
+    models,
+    operations,
+    processes,
+    rollouts,
+    setup,
+    students,
+    tasks,
+    traffic,
+)
 
 app = typer.Typer(
     name="stillhouse",
@@ -30,6 +43,7 @@ for name, noun in (
     ("loop", loop.app),
     ("keys", keys.app),
     ("models", models.app),
+    ("operations", operations.app),
 ):
     app.add_typer(noun, name=name)
 
