@@ -28,6 +28,7 @@ class BodyHead(msgspec.Struct, frozen=True):
     functions: msgspec.Raw = msgspec.Raw()
     response_format: msgspec.Raw = msgspec.Raw()
     text: msgspec.Raw = msgspec.Raw()
+    stream_options: msgspec.Raw = msgspec.Raw()
 
     @property
     def model_name(self) -> str:
@@ -40,7 +41,7 @@ class BodyHead(msgspec.Struct, frozen=True):
 
 
 _decoder = msgspec.json.Decoder(BodyHead)
-_RAW = ("messages", "input", "tools", "functions", "response_format", "text")
+_RAW = ("messages", "input", "tools", "functions", "response_format", "text", "stream_options")
 
 
 def read_head(body: bytes) -> BodyHead:

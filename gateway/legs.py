@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from capture.settings import FallbackSettings
+from gateway import stream_usage as usage
 from gateway.auth import Caller
 from gateway.breaker import Breakers
 from gateway.headers import Headers, forwarded, without
@@ -47,10 +48,15 @@ def teacher_leg(request: CapturedRequest, endpoint: Endpoint, model: str, snapsh
     headers = upstream_headers(request.headers, endpoint, request.caller, snapshot)
     if isinstance(headers, Refusal):
         return headers
+    asks_usage = endpoint.asks_usage and usage.is_unasked(request.head, request.route)
     try:
         changed = _edited(request, model)
+        if asks_usage:
+            changed = usage.asking(request.body if changed is None else changed, request.head)
     except JsonEditError:
         return _NOT_ONE_OBJECT
+    if asks_usage:
+        headers = (*without(headers, b"accept-encoding"), (b"accept-encoding", b"identity"))
     if changed is not None and request.recoded:
         headers = without(headers, b"content-encoding")
     return Leg(
@@ -61,6 +67,7 @@ def teacher_leg(request: CapturedRequest, endpoint: Endpoint, model: str, snapsh
         request.sent if changed is None else changed,
         model,
         endpoint.name,
+        asks_usage,
     )
 
 

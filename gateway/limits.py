@@ -1,22 +1,41 @@
 """What each key may ask for: requests and tokens a minute, how many at once, and a month's budget.
 
-Held over all gateway processes by the counts they share. Tokens are estimated from the body's size, and a month's
-budget is held by what the store knew half a minute ago.
+Held over all gateway processes by the counts they share. A request's tokens are estimated from its body's size, and
+settled by the answer's usage when it has ended; a month's budget is held by what the store knew half a minute ago.
 """
 
 import math
 from collections.abc import Callable, Mapping
-from functools import partial
+from dataclasses import dataclass
 
+from capture.exchange import Exchange
 from capture.keys import Key, KeyLimits
 from gateway.plan import Refusal
+from gateway.token_use import BYTES_PER_TOKEN, tokens_of
 from gateway.usage import WINDOW_S, UsagePages, Used
-
-BYTES_PER_TOKEN = 4
 
 _UNLIMITED = KeyLimits()
 
 Headers = tuple[tuple[bytes, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """What one request has taken of its key's limits. Call it once when the request has ended."""
+
+    pages: UsagePages
+    clock: Callable[[], float]
+    key_id: str
+    tokens: int  # as estimated
+
+    def __call__(self) -> None:
+        self.pages.add(self.key_id, int(self.clock() // WINDOW_S), running=-1)
+
+    def settle(self, exchange: Exchange) -> None:
+        """Puts what the answer really took in the estimate's place."""
+        difference = tokens_of(exchange) - self.tokens
+        if difference:
+            self.pages.add(self.key_id, int(self.clock() // WINDOW_S), tokens=difference)
 
 
 class Limiter:
@@ -26,9 +45,7 @@ class Limiter:
         self._pages = pages
         self._clock = clock
 
-    def admit(
-        self, key: Key | None, body_bytes: int, spent_usd: Mapping[str, float]
-    ) -> Callable[[], None] | Refusal | None:
+    def admit(self, key: Key | None, body_bytes: int, spent_usd: Mapping[str, float]) -> Admitted | Refusal | None:
         """What to call when the request has ended (None: nothing), or a 429. The body's size stands for its tokens."""
         if key is None or key.limits == _UNLIMITED:
             return None
@@ -41,10 +58,7 @@ class Limiter:
         if refusal is not None:
             return refusal
         self._pages.add(key.id, int(window), requests=1, tokens=tokens, running=1)
-        return partial(self._release, key.id)
-
-    def _release(self, key_id: str) -> None:
-        self._pages.add(key_id, int(self._clock() // WINDOW_S), running=-1)
+        return Admitted(self._pages, self._clock, key.id, tokens)
 
 
 def wait_s(limit: float, now: float, before: float, amount: float, passed: float) -> float:

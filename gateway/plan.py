@@ -5,7 +5,7 @@ from enum import StrEnum
 
 import msgspec
 
-from capture.exchange import Arm, Assignment
+from capture.exchange import Arm, Assignment, Exchange
 
 
 class Surface(StrEnum):
@@ -55,6 +55,7 @@ class Leg(msgspec.Struct, frozen=True):
     body: bytes | None
     served_model: str = ""
     circuit: str = ""  # what the breaker counts it under; empty: it is not counted
+    hides_usage: bool = False  # it asks for a stream's usage, which its client did not: to be taken out again
 
 
 class StudentLeg(msgspec.Struct, frozen=True):
@@ -92,6 +93,7 @@ class Plan(msgspec.Struct, frozen=True):
     stream: bool = False
     store: bool = False
     release: tuple[Callable[[], None], ...] = ()  # called once when the exchange ends (limits, capacity)
+    settle: Callable[[Exchange], None] | None = None  # gets the finished exchange, where its tokens are metered
     others: Iterable[Leg] = ()  # teachers asked in this order while nothing of an answer has left
     observe: Callable[[str, bool], None] | None = None  # (circuit, whether it answered), for each leg that was tried
     ended: Callable[[bytes], None] | None = None  # gets the finished record, where telemetry is on

@@ -12,7 +12,7 @@ from gateway.breaker import Breakers
 from gateway.head import MalformedBodyError, decode_whole
 from gateway.headers import Headers
 from gateway.legs import Teacher, fallback_legs, teacher_leg, teacher_of, unknown_model, upstream_headers
-from gateway.limits import Limiter
+from gateway.limits import Admitted, Limiter
 from gateway.peeking import is_peekable, model_of_body, model_of_path
 from gateway.plan import Leg, Plan, Refusal, RequestHead, Surface
 from gateway.reading import CHAT, ROUTES, CapturedRequest, Reader
@@ -157,7 +157,7 @@ class Router:
             return leg
         return self._left_alone([teacher.endpoint.name, *(one.upstream for one in teacher.fallbacks)], admitted)
 
-    def _left_alone(self, names: Sequence[str], admitted: Callable[[], None] | None) -> Refusal:
+    def _left_alone(self, names: Sequence[str], admitted: Admitted | None) -> Refusal:
         """Every circuit is open: said at once, with the time until the first of them is tried again."""
         _give_back(admitted)
         wait_s = max(1, math.ceil(min(map(self._breakers.wait_s, names))))
@@ -199,7 +199,7 @@ class Router:
         request: CapturedRequest,
         leg: Leg,
         choice: Choice,
-        admitted: Callable[[], None] | None,
+        admitted: Admitted | None,
         others: Iterable[Leg],
     ) -> Plan:
         return Plan(
@@ -221,12 +221,13 @@ class Router:
             stream=request.head.stream is True,
             store=request.head.store is True,
             release=(admitted,) if admitted else (),
+            settle=admitted.settle if admitted else None,
             others=others,
             observe=self._observe,
         )
 
 
-def _give_back(admitted: Callable[[], None] | None) -> None:
+def _give_back(admitted: Admitted | None) -> None:
     if admitted is not None:
         admitted()
 

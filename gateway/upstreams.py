@@ -26,6 +26,7 @@ class Endpoint:
     auth: Literal["forward", "key"] = "forward"
     models: tuple[str, ...] = ("*",)
     fallbacks: tuple[FallbackSettings, ...] = ()
+    asks_usage: bool = False  # streams are asked for their usage
 
     def target(self, route: str, query: str, model: str) -> str:
         """The path and query to ask for; `route` is what follows `/v1` in ours ("/chat/completions")."""
@@ -76,6 +77,7 @@ def endpoint(name: str, settings: UpstreamSettings) -> Endpoint:
         auth=settings.auth,
         models=settings.models,
         fallbacks=settings.fallbacks,
+        asks_usage=settings.stream_usage == "ask",
     )
 
 

@@ -50,7 +50,7 @@ class UsagePages:
         name, *_ = _SLOT.unpack_from(self._own, at)
         used = _used_at(self._own, at, window)
         used.requests += requests
-        used.tokens += tokens
+        used.tokens = max(0, used.tokens + tokens)  # settled for less in a later minute
         used.running += running
         values = (used.requests, used.requests_before, used.tokens, used.tokens_before, used.running)
         _SLOT.pack_into(self._own, at, name, window, *values)

@@ -4,6 +4,8 @@ from typing import Any
 
 import msgspec
 
+from gateway.relay.framing import ResponseHead
+
 _KEPT_OF_A_LINE = 96  # enough to tell every terminal event by its line's beginning
 _PLAIN = b'data: {"'  # how nearly every line begins: worth no closer look,
 _SUSPECT = (b'data: {"error', b'data: {"type')  # unless it begins so
@@ -77,6 +79,17 @@ def _is_terminal_payload(payload: bytes) -> bool:
         value = parts[2].lstrip(b" :")
         return value.startswith(b"{") or (not value and len(parts) > 3)
     return len(parts) == 5 and parts[1] == b"type" and parts[2].strip() == b":" and parts[3] in _TERMINAL_NAMES
+
+
+def is_plain_stream(head: ResponseHead) -> bool:
+    """An event stream without content coding."""
+    return head.content_encoding in (b"", b"identity") and head.content_type[:17].lower() == b"text/event-stream"
+
+
+def end_of_last_event(stream: bytes) -> int:
+    """Where the last whole event ends, in bytes; 0 for none."""
+    lf, crlf, cr = stream.rfind(b"\n\n"), stream.rfind(b"\r\n\r\n"), stream.rfind(b"\r\r")
+    return max(lf + 2 if lf >= 0 else 0, crlf + 4 if crlf >= 0 else 0, cr + 2 if cr >= 0 else 0)
 
 
 def content_of(payload: bytes) -> str | None:

@@ -13,6 +13,7 @@ from gateway.relay.answer import Answer, own_lines
 from gateway.relay.causes import Cause
 from gateway.relay.context import RelayContext
 from gateway.relay.framing import MalformedError, RequestFraming, ResponseHead
+from gateway.relay.hiding import UsageHider
 from gateway.relay.incoming import Incoming
 from gateway.relay.pool import Call
 from gateway.relay.recording import Asked, Recording
@@ -50,6 +51,7 @@ class Relayed:
         "_client",
         "_context",
         "_head",
+        "_hider",
         "_id",
         "_leg",
         "_others",
@@ -97,6 +99,7 @@ class Relayed:
         self._recording: Recording | None = None
         self._call: Call | None = None
         self._trial: Trial | None = None
+        self._hider: UsageHider | None = None
 
     # the request
 
@@ -215,6 +218,8 @@ class Relayed:
             out = self._open(head)
         if self._recording is not None and (data or end):
             data = self._recording.take(data, end)
+        if self._hider is not None:
+            data = self._hider.feed(data, end)
         out += self._answer.framed(data, end)
         if out:
             self._client.write(out)
@@ -240,6 +245,9 @@ class Relayed:
             self.keep_alive = False
         if self._recording is not None:
             self._recording.begin(head)
+        if self._leg is not None and self._leg.hides_usage and events.is_plain_stream(head):
+            self._hider = UsageHider()
+            head.length = None  # fewer bytes will leave
         return self._answer.open(head, self._own_lines(), self.keep_alive)
 
     def _own_lines(self) -> bytes:
@@ -271,7 +279,9 @@ class Relayed:
     def _break_off(self, cause: Cause) -> None:
         if self._recording is not None:
             self._recording.append(complete=False, cause=cause)
-            self._client.write(self._answer.framed(self._recording.withheld(), False))
+            rest = self._recording.withheld()
+            rest = rest if self._hider is None else self._hider.feed(rest, True)
+            self._client.write(self._answer.framed(rest, False))
         self._finish()
         self._client.broken()
 

@@ -10,7 +10,7 @@ from capture.exchange import Arm, Exchange, encode
 from gateway.plan import Leg, Plan
 from gateway.relay.causes import Cause
 from gateway.relay.counters import Counters
-from gateway.relay.events import TerminalScanner
+from gateway.relay.events import TerminalScanner, is_plain_stream
 from gateway.relay.framing import ResponseHead
 from gateway.relay.held import Held
 
@@ -106,8 +106,7 @@ class Recording:
 
     def begin(self, head: ResponseHead) -> None:
         self._head = head
-        plain = head.content_encoding in (b"", b"identity")
-        if plain and head.content_type[:17].lower() == b"text/event-stream":
+        if is_plain_stream(head):
             self._scanner = TerminalScanner()
 
     def take(self, data: bytes, end: bool) -> bytes:
@@ -153,7 +152,8 @@ class Recording:
         if self.appended:
             return
         self.appended = True
-        record = encode(self._exchange(complete, cause, status))
+        exchange = self._exchange(complete, cause, status)
+        record = encode(exchange)
         self._pieces.clear()
         self._held.give_back(self._copied)
         try:
@@ -165,8 +165,19 @@ class Recording:
             self._counters.appended += 1
         else:
             self._counters.not_appended += 1
-        if self._plan.ended is not None:
-            self._plan.ended(record)
+        self._tell(exchange, record)
+
+    def _tell(self, exchange: Exchange, record: bytes) -> None:
+        plan = self._plan
+        if plan.settle is None and plan.ended is None:
+            return
+        try:
+            if plan.settle is not None:
+                plan.settle(exchange)
+            if plan.ended is not None:
+                plan.ended(record)
+        except Exception:  # noqa: BLE001 - the edge: counting fails no answer
+            _log.exception("the exchange %s could not be told of", exchange.id)
 
     def _exchange(self, complete: bool, cause: str | None, status: int | None) -> Exchange:
         asked, plan, head = self._asked, self._plan, self._head

@@ -219,12 +219,7 @@ class Trial:
     def _pass(self, data: bytes, end: bool, head: ResponseHead | None = None) -> None:
         """Sends on whole events; a unary body is whole by now."""
         data = self._rest + data
-        cut = len(data) if end else _end_of_last_event(data)
+        cut = len(data) if end else events.end_of_last_event(data)
         data, self._rest = data[:cut], data[cut:]
         if head is not None or data or end:
             self._exchange.received(head, data, end)
-
-
-def _end_of_last_event(stream: bytes) -> int:
-    lf, crlf, cr = stream.rfind(b"\n\n"), stream.rfind(b"\r\n\r\n"), stream.rfind(b"\r\r")
-    return max(lf + 2 if lf >= 0 else 0, crlf + 4 if crlf >= 0 else 0, cr + 2 if cr >= 0 else 0)
