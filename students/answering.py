@@ -112,8 +112,8 @@ def _examine(room: Room, own: Sequence[Sitting], papers: Papers) -> None:
     target = student_target(room.shop.settings, seat, server)
     try:
         for sitting in own:
-            asked = _asked(room.shop, missing[sitting.key], _asking(room.shop, target, sitting.body))
-            for exam, reply in asked:
+            found = asked(room.shop, missing[sitting.key], asking(room.shop, target, sitting.body))
+            for exam, reply in found:
                 room.keep(sitting.key, exam, reply, seat.upstream_model or seat.name)
                 room.count(1)
     finally:
@@ -131,7 +131,7 @@ def _ask_upstream(
 ) -> None:
     """What an upstream refuses is its model's error; while it is away nothing is kept, and it is asked again."""
     target = upstream_target(room.shop, *model)
-    for exam, reply in _asked(room.shop, missing, _asking(room.shop, target, body, attempts=3)):
+    for exam, reply in asked(room.shop, missing, asking(room.shop, target, body, attempts=3)):
         room.spent("evaluation", target, reply)
         if reply.error is None or (reply.status >= 400 and reply.status not in RETRIED):
             room.keep(key, exam, reply, target.model)
@@ -148,17 +148,17 @@ def upstream_target(shop: Workshop, upstream: str, model: str) -> Target:
     return target
 
 
-def _asking(
+def asking(
     shop: Workshop, target: Target, body: Callable[..., dict[str, object]], attempts: int = 1
 ) -> Callable[[Exam], Reply]:
     return lambda exam: shop.client.ask(target, body(exam.request), attempts=attempts)
 
 
-def _asked(shop: Workshop, exams: Sequence[Exam], ask: Callable[[Exam], Reply]) -> Iterator[tuple[Exam, Reply]]:
+def asked(shop: Workshop, exams: Sequence[Exam], ask: Callable[[Exam], Reply]) -> Iterator[tuple[Exam, Reply]]:
     """Answers as they come, AT_ONCE under way. Raises Stopping, after those under way, when the worker has to end."""
     with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="evaluation") as pool:
         for start in range(0, len(exams), AT_ONCE * 4):
             shop.check()
-            asked = {pool.submit(ask, exam): exam for exam in exams[start : start + AT_ONCE * 4]}
-            for future in as_completed(asked):
-                yield asked[future], future.result()
+            under_way = {pool.submit(ask, exam): exam for exam in exams[start : start + AT_ONCE * 4]}
+            for future in as_completed(under_way):
+                yield under_way[future], future.result()

@@ -67,7 +67,7 @@ def _shown(student: Student, shots: Sequence[Row]) -> Sitting:
 
 def _model(contender: Contender) -> Sitting:
     return Sitting(
-        contender.key, contender.name, "model", contender, lambda request: _with_system(request, contender.system)
+        contender.key, contender.name, "model", contender, lambda request: with_system(request, contender.system)
     )
 
 
@@ -80,8 +80,8 @@ def _greedy(request: Mapping[str, Any]) -> Body:
     return {**{key: value for key, value in request.items() if key not in ("top_p", "seed")}, "temperature": 0}
 
 
-def _with_system(request: Mapping[str, Any], system: str | None) -> Body:
-    """The request with another system prompt in place of its own."""
+def with_system(request: Mapping[str, Any], system: str | None) -> Body:
+    """The request with another system prompt in place of its own; as it is for None."""
     if system is None:
         return dict(request)
     turns = [turn for turn in request.get("messages", []) if turn.get("role") not in ("system", "developer")]

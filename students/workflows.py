@@ -19,7 +19,7 @@ from capture import datasets as dataset_room
 from capture.errors import StillhouseError, StoreAwayError
 from capture.settings import Settings
 from capture.tables import datasets
-from students import evaluation, fine_tuning
+from students import evaluation, fine_tuning, relabelling
 from students.tables import evaluations, fine_tunes
 from students.workshop import Workshop
 
@@ -145,7 +145,9 @@ class Workflows:
                 self._shop.pause(RETRY_S)
 
     def _build_dataset(self, dataset_id: str) -> None:
+        """One that is relabelled comes ready out of that, and is left alone by the build."""
         shop = self._shop
+        self._patiently(lambda: relabelling.carry_out(shop, dataset_id))
         self._patiently(
             lambda: dataset_room.build(shop.store, dataset_id, shop.load_tasks(), shop.settings.upstreams, shop.clock)
         )

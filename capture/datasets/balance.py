@@ -26,9 +26,11 @@ def rank(seed: int, identity: str) -> bytes:
 
 
 def capped(picks: Sequence[Pick], filters: Filters) -> tuple[list[Pick], Counter[str]]:
-    """The rows within every cap, by id, and how many fell to which. Which of a class stay is up to `rank`."""
+    """The rows within every cap, by id, and how many fell to which. Those in `filters.first` stay before
+    others; which of the others do is up to `rank`."""
     drops: Counter[str] = Counter()
-    kept: Iterable[Pick] = sorted(picks, key=lambda pick: rank(filters.seed, pick.id))
+    first = frozenset(filters.first)
+    kept: Iterable[Pick] = sorted(picks, key=lambda pick: (pick.id not in first, rank(filters.seed, pick.id)))
     caps: tuple[tuple[str, int | None, Callable[[Pick], str | None]], ...] = (
         ("key_cap", filters.per_key, lambda pick: pick.key_id),
         ("user_cap", filters.per_user, lambda pick: pick.user),

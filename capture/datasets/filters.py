@@ -10,6 +10,16 @@ from capture.exchange import Arm
 from capture.reviews import Review, corrected
 
 
+class Relabel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whose answers take the place of the targets of dataset `of`: `samples` of them a row, the best one kept."""
+
+    of: str
+    upstream: str
+    model: str
+    samples: int = 1
+    system: str | None = None  # in place of the request's own system prompt, while it is asked
+
+
 class Filters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the train split takes; None: as the task's settings say. The holdout is bound by `until` alone.
 
@@ -36,6 +46,9 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     per_label: int | None = None
     balance: float | None = None  # no label has more rows than this many times the rarest one
     seed: int = 0
+    first: tuple[str, ...] = ()  # exchanges that go before all others where caps leave some out
+    misses_of: str | None = None  # the student that failed on those
+    relabel: Relabel | None = None
 
 
 @dataclass(frozen=True, slots=True)

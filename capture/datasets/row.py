@@ -12,7 +12,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `request` is in Chat's shape (`messages`, and `tools`, `response_format` and sampling parameters where given).
     `target` is an assistant's message: in the train split what is to be learnt, in the holdout the teacher's own
-    answer. `truth` is what was known to be right, any JSON value. `original` is the answer that a correction replaced.
+    answer. `truth` is what was known to be right, any JSON value. `original` is the answer that a correction, or
+    another teacher's, replaced.
     """
 
     exchange_id: str
@@ -23,11 +24,12 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     conversation: str
     session: str | None = None
     truth: Json = None
-    source: Literal["teacher", "correction"] = "teacher"
+    source: Literal["teacher", "correction", "relabel"] = "teacher"
     started_at: float
     metadata: dict[str, str] = {}
     probability: float = 1.0
     original: dict[str, Json] | None = None
+    labelled_by: str | None = None  # UPSTREAM/MODEL that said the target instead of the teacher
 
     @property
     def text(self) -> str:

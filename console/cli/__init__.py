@@ -9,6 +9,7 @@ from rich.console import Console
 
 from capture.errors import StillhouseError
 from console.cli import (
+    better_targets,
     datasets,
     evaluations,
     keys,
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 setup.register(app)
 processes.register(app)
+better_targets.register(datasets.app)
 for name, noun in (
     ("tasks", tasks.app),
     ("traffic", traffic.app),

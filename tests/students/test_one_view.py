@@ -13,7 +13,7 @@ from capture.datasets import Row
 from capture.settings import Settings, UpstreamSettings, ViewSettings
 from gateway.arms import Asked, student_leg
 from students import bases
-from students.answering import _asking
+from students.answering import asking
 from students.clients import Client, student_target
 from students.exams import Exam
 from students.job_rows import line_of
@@ -75,7 +75,7 @@ def test_all_four_show_the_same_tokens(
         student = register_upstream(store, "triage", "small", ("own", upstreams), view, lambda: 0.0)
         (sitting,) = sittings([student], (), greedy=False, shots=())
         shop: Any = SimpleNamespace(client=client)
-        _asking(shop, student_target(settings, student, None), sitting.body)(Exam(row, None, None))  # type: ignore[arg-type]
+        asking(shop, student_target(settings, student, None), sitting.body)(Exam(row, None, None))  # type: ignore[arg-type]
         pairer = Pairer(store, settings, client, lambda *_: None, lambda: 0.0)  # type: ignore[arg-type, return-value]
         found: Any = SimpleNamespace(
             kind="shadow",
