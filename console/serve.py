@@ -10,6 +10,9 @@ from capture import settings as configuration
 from capture.errors import StillhouseError
 from console import login
 
+HEADINGS = '["2.2rem", "1.6rem", "1.25rem"]'
+"""Of the first three levels: the second one stands on cards, too."""
+
 APP = Path(__file__).parent / "app.py"
 
 
@@ -23,6 +26,7 @@ def command(settings: configuration.Settings, secrets: Path | None = None) -> li
         "browser.gatherUsageStats": "false",
         "client.toolbarMode": "minimal",
         "client.showErrorDetails": "none",
+        "theme.headingFontSizes": HEADINGS,
         "client.disableDataExport": "true",  # a table's own CSV would hold captured formulas as they came
         "runner.magicEnabled": "false",
         "theme.light.primaryColor": "#2f9e6e",  # not theme.primaryColor, which would fix the console to light
@@ -30,7 +34,14 @@ def command(settings: configuration.Settings, secrets: Path | None = None) -> li
     }
     if secrets is not None:
         options["secrets.files"] = str(secrets)
-    return [sys.executable, "-m", "streamlit", "run", str(APP), *(f"--{key}={value}" for key, value in options.items())]
+    return [
+        sys.executable,
+        "-m",
+        "streamlit",
+        "run",
+        str(APP),
+        *(f"--{key}={value}" for key, value in options.items()),
+    ]
 
 
 def main(argv: Sequence[str], environ: dict[str, str]) -> int:

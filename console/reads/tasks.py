@@ -4,14 +4,14 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from capture.db import Store
 from capture.errors import UsageError
 from capture.graders.registry import default_graders
 from capture.settings import GraderSettings, TaskSettings
+from capture.tables import exchanges, tasks
 from capture.tables import prompt_versions as versions
-from capture.tables import tasks
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,15 @@ def list_tasks(store: Store) -> list[TaskRow]:
         TaskRow(row.name, TaskSettings.model_validate(row.settings), row.source == "file", row.updated_at)
         for row in rows
     ]
+
+
+def busiest(store: Store) -> str | None:
+    """The task with most of the newest hundred exchanges: what a reader most likely came for."""
+    newest = select(exchanges.c.task).order_by(exchanges.c.id.desc()).limit(100).subquery()
+    known = select(newest.c.task).join(tasks, tasks.c.name == newest.c.task)
+    grouped = known.group_by(newest.c.task).order_by(func.count().desc(), newest.c.task)
+    with store.read() as connection:
+        return connection.scalar(grouped.limit(1))
 
 
 def graders_of(task: TaskSettings) -> dict[str, GraderSettings]:

@@ -22,7 +22,7 @@ def offer(wanted: TrafficFilter, total: int) -> None:
     """`total`: how many match, as counted; beyond the cap, a narrower filter is asked for."""
     if not total or page.desk().actor.role < Role.REVIEWER:
         return
-    with st.popover(f"All {capped(total)}", icon=":material/checklist:", key="at-once"):
+    with st.popover(f"Act on all {capped(total)}", icon=":material/checklist:", key="at-once"):
         if total > COUNT_CAP:
             st.markdown(f"More than {COUNT_CAP:,} exchanges match. Narrow the filter to act on all of them at once.")
             return

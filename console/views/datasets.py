@@ -66,7 +66,7 @@ def _badge(card: datasets.Card) -> None:
 def opened(dataset_id: str) -> None:
     """One dataset; while it is being built the page looks again by itself."""
     card = page.ask(datasets.load_card, dataset_id)
-    st.subheader(plain(card.name), anchor=False)
+    st.header(plain(card.name), anchor=False)
     _state(card.id)
     if card.state != "ready":
         return
@@ -147,7 +147,7 @@ def _exported(desk: Desk, dataset_id: str, form: str, name: str) -> bytes:
 
 
 def _drops(card: datasets.Card) -> None:
-    st.markdown("#### What was left out")
+    st.markdown("### What was left out")
     looked = card.considered.get("train", 0)
     if not card.drops:
         st.caption(f"Nothing: all {looked:,} exchanges that were looked at passed.")
@@ -184,7 +184,7 @@ def _most(counts: Mapping[str, int]) -> dict[str, int]:
 
 
 def _rows(dataset_id: str) -> None:
-    st.markdown("#### Rows")
+    st.markdown("### Rows")
     after = st.session_state.get("rows-after", {}).get(dataset_id, -1)
     found = page.ask(reads.train_rows, dataset_id, after, ROWS)
     st.caption("Of the train split; the holdout stays sealed.")
@@ -211,7 +211,7 @@ def _versions(card: datasets.Card) -> None:
     others = [one for one in page.ask(datasets.list_datasets, card.task) if one.id != card.id and one.state == "ready"]
     if not others:
         return
-    st.markdown("#### Against another version")
+    st.markdown("### Against another version")
     names = {one.id: one for one in others}
     chosen = st.selectbox("Version", list(names), index=None, format_func=lambda one: names[one].name, key="diff-with")
     if chosen is not None:

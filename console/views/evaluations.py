@@ -53,12 +53,12 @@ def starting(task: str | None) -> None:
 def listed(task: str | None) -> None:
     found = page.ask(reads.list_evaluations, task)
     if found:
-        st.subheader("Evaluations", anchor=False)
+        st.header("Evaluations", anchor=False)
         _cards(found)
 
 
 def of_student(student: registry.Student) -> None:
-    st.markdown("#### Evaluations")
+    st.markdown("### Evaluations")
     found = page.ask(reads.evaluations_of, student.id, student.task)
     if found:
         _cards(found)
@@ -98,7 +98,7 @@ def _badge(one: reads.Evaluation) -> None:
 def opened(evaluation_id: str) -> None:
     """One evaluation: the report, or how far it is."""
     one = page.ask(reads.load_evaluation, evaluation_id)
-    st.subheader(f"Evaluation of {plain(one.task)}", anchor=False)
+    st.header(f"Evaluation of {plain(one.task)}", anchor=False)
     with st.container(horizontal=True, vertical_alignment="center"):
         _badge(one)
         st.caption(when(one.created_at, page.zone()))
@@ -131,7 +131,7 @@ def _report(report: Report) -> None:
 
 
 def _scores(report: Report) -> None:
-    st.markdown("#### Scores")
+    st.markdown("### Scores")
     rows = [
         {"name": grader, "group": _called(arm), **_percent(figure)}
         for grader in report.graders
@@ -191,7 +191,7 @@ def _slices(report: Report) -> None:
     graders = list(report.graders)
     if not names or not graders:
         return
-    st.markdown("#### Slices")
+    st.markdown("### Slices")
     with st.container(horizontal=True):
         name = st.selectbox("Slice by", names, key="slice-name", width=220)
         grader = st.selectbox("Grader", graders, key="slice-grader", width=220)
@@ -227,7 +227,7 @@ def _closer(students: Sequence[Arm]) -> None:
 
 
 def _worst(arm: Arm) -> None:
-    st.markdown("#### Worst answers")
+    st.markdown("### Worst answers")
     if not arm.worst:
         st.caption("None: the student lost to the teacher nowhere.")
         return

@@ -32,9 +32,9 @@ def opened(exchange_id: str) -> None:
         _review(found)
     left, right = st.columns([5, 4], gap="medium")
     with left:
-        st.markdown("#### Request")
+        st.markdown("## Request")
         conversation.request(found.request)
-        st.markdown("#### Answer")
+        st.markdown("## Answer")
         _answer(found)
         _pair(row.id)
     with right:
@@ -77,7 +77,7 @@ def _answer(found: StoredExchange) -> None:
 def _pair(exchange_id: str) -> None:
     pairs = page.ask(reads.pairs_of, exchange_id)
     for pair in pairs:
-        st.markdown("#### Teacher and student")
+        st.markdown("## Teacher and student")
         if pair.student is None:
             st.caption(f"The student erred: {plain(pair.error or 'no reason')}")
             continue
@@ -112,7 +112,7 @@ def _facts(row: ExchangeRow) -> None:
     }
     for name, value in row.metadata.items():
         facts[f"metadata.{name}"] = str(value)
-    st.markdown("#### Facts")
+    st.markdown("## Facts")
     table = {"Fact": list(facts), "Value": list(facts.values())}
     st.dataframe(
         table,
@@ -124,7 +124,7 @@ def _facts(row: ExchangeRow) -> None:
 
 
 def _scores(found: StoredExchange) -> None:
-    st.markdown("#### Scores")
+    st.markdown("## Scores")
     if not found.scores:
         st.caption("None yet: a grader needs something to compare with, such as a truth.")
         return
@@ -138,12 +138,12 @@ def _scores(found: StoredExchange) -> None:
 def _said(found: StoredExchange) -> None:
     zone = page.zone()
     if found.feedback:
-        st.markdown("#### Feedback")
+        st.markdown("## Feedback")
         for said in found.feedback:
             st.caption(f"{said.kind} {plain(said.name)} · {when(said.created_at, zone)}")
             st.json(said.value) if isinstance(said.value, dict | list) else st.text(str(said.value))
     if found.reviews:
-        st.markdown("#### Reviews")
+        st.markdown("## Reviews")
         for one in found.reviews:
             colour: Any = VERDICTS.get(one.verdict, "gray")
             st.badge(one.verdict, color=colour)
@@ -153,7 +153,7 @@ def _said(found: StoredExchange) -> None:
 
 
 def _lineage(row: ExchangeRow) -> None:
-    st.markdown("#### Lineage")
+    st.markdown("## Lineage")
     into = page.ask(reads.datasets_with, row.id)
     if not into and not row.student and not row.rollout:
         st.caption("In no dataset, and part of no rollout.")

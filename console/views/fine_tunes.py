@@ -68,7 +68,7 @@ def listed(task: str | None) -> None:
     found = page.ask(reads.list_fine_tunes, task)
     if not found:
         return
-    st.subheader("Fine-tunes", anchor=False)
+    st.header("Fine-tunes", anchor=False)
     for job in found:
         with st.container(border=True, horizontal=True, vertical_alignment="center"):
             _badge(job)
@@ -89,7 +89,7 @@ def _badge(job: reads.FineTune) -> None:
 def opened(fine_tune_id: str) -> None:
     """One fine-tune: how far it is, its loss, what it said."""
     job = page.ask(reads.load_fine_tune, fine_tune_id)
-    st.subheader(f"Fine-tune of {plain(job.task)}", anchor=False)
+    st.header(f"Fine-tune of {plain(job.task)}", anchor=False)
     if job.moving and not job.cancel_asked and not page.below_operator():
         with st.popover("Cancel", icon=":material/cancel:", key="cancel-fine-tune"):
             _confirm(job.id)
@@ -153,7 +153,7 @@ def _facts(job: reads.FineTune) -> None:
 
 
 def _events(events: list[reads.Event]) -> None:
-    st.markdown("#### Events")
+    st.markdown("### Events")
     if not events:
         st.caption("None yet: the worker has not picked it up.")
         return

@@ -12,7 +12,7 @@ DAY_S = 86_400.0
 
 
 def shown() -> None:
-    st.subheader("Gateway keys", anchor=False)
+    st.header("Gateway keys", anchor=False)
     if page.settings().gateway.keys == "off":
         st.caption('Keys are off: the gateway trusts whoever reaches it. `[gateway] keys = "required"` asks for them.')
     found = page.ask(keys.list_keys)

@@ -31,7 +31,7 @@ def rows() -> None:
 def _task(row: reads.TaskRow) -> None:
     with st.container(border=True, key=f"task-{row.name}"):
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.subheader(plain(row.name), anchor=False, width="content")
+            st.header(plain(row.name), anchor=False, width="content")
             st.caption(f"teacher {plain(row.teacher)}")
             st.space("stretch")
             query = {"task": row.name}
@@ -48,13 +48,17 @@ def _figures(row: reads.TaskRow) -> None:
     with st.container(horizontal=True, gap="small"):
         _figure("Stored", count(row.stored), f"{capped(recent.count)} in the last day", "Exchanges in the store.")
         unpriced = f"; {capped(recent.unpriced)} of unknown price" if recent.unpriced else ""
-        _figure("Spend, last day", money(recent.cost_usd), f"all arms{unpriced}", _over(recent))
+        _figure(
+            "Spend, last day",
+            money(recent.cost_usd),
+            f"all arms{unpriced}" if recent.count else "nothing came in",
+            _over(recent),
+        )
         _figure("Student share", percent(recent.share), _stage(row), _over(recent))
         quality, bounds = _quality(row)
+        saved = "estimate" if recent.student else "no student has answered yet"
         _figure("Against teacher", quality, bounds, "Student minus teacher in percentage points, with its bounds.")
-        _figure(
-            "Saved, last day", money(recent.saved_usd), "estimate", "What the teacher would have charged on average."
-        )
+        _figure("Saved, last day", money(recent.saved_usd), saved, "What the teacher would have charged on average.")
 
 
 def _figure(label: str, value: str, below: str, text: str) -> None:
@@ -81,27 +85,27 @@ def _quality(row: reads.TaskRow) -> tuple[str, str]:
     if row.gate is None or reading is None:
         return NONE, "no pair scored yet"
     bounds = f"{points(reading.low)} to {points(reading.high)} in {row.gate.grader}, {reading.count:,} pairs"
-    return f"{points(reading.mean)} pt", bounds
+    return f"{points(reading.mean)} points", bounds
 
 
 def _connect(loose: int) -> None:
     gateway = page.settings().gateway
     st.markdown("Nothing is distilled yet. Point an app at the gateway; it answers as before, and keeps what it sees.")
-    st.markdown("##### 1 · Connect an app: one line changes")
+    st.markdown("## 1 · Connect an app: one line changes")
     st.code(
         "from openai import OpenAI\n"
         f'client = OpenAI(base_url="http://{gateway.host}:{gateway.port}/v1")\n'
         'client.chat.completions.create(model="…", messages=[{"role": "user", "content": "Hello"}])',
         language="python",
     )
-    st.markdown("##### 2 · Name the workload: a task in `stillhouse.toml`")
+    st.markdown("## 2 · Name the workload: a task in `stillhouse.toml`")
     st.code(
         "[tasks.triage]\n"
         'match = { model = "gpt-4.1", metadata = { app = "triage" } }\n'
         'teacher = { upstream = "openai", model = "gpt-4.1" }',
         language="toml",
     )
-    st.markdown("##### 3 · Then")
+    st.markdown("## 3 · Then")
     st.markdown(
         "Look at what comes in on **Traffic** and review some of it, build a **dataset**, train a **student**, "
         "and let a **rollout** move the traffic when the student has proven itself."

@@ -28,7 +28,7 @@ def show() -> None:
 
 @page.live(5)
 def processes() -> None:
-    st.subheader("Processes", anchor=False)
+    st.header("Processes", anchor=False)
     settings = page.settings()
     found = reads.processes(page.desk().store, settings, page.desk().clock())
     depth = reads.spool_depth(settings.spool_folder)
@@ -50,7 +50,7 @@ def processes() -> None:
 
 @page.live(10)
 def counters() -> None:
-    st.subheader("Counters", anchor=False)
+    st.header("Counters", anchor=False)
     proof = st.toggle("Count every record in the spool", key="count-spool", help="Takes seconds for gigabytes.")
     found = page.ask(_counted if proof else _quick, page.settings().spool_folder)
     if not found:
@@ -79,7 +79,7 @@ def _balances(found: dict[str, Balance], proof: bool) -> None:
             "Opted out": [balance.opted_out for balance in balances],
             "Dropped": [sum(balance.dropped.values()) for balance in balances],
             "Erased": [balance.erased for balance in balances],
-            "Difference": [balance.difference if proof else NONE for balance in balances],
+            "Difference": [balance.difference if proof else "not counted" for balance in balances],
         },
         hide_index=True,
         alt="Counters by task",
@@ -90,13 +90,14 @@ def _balances(found: dict[str, Balance], proof: bool) -> None:
     causes: dict[str, int] = {}
     for balance in balances:
         for cause, number in balance.dropped.items():
-            causes[cause] = causes.get(cause, 0) + number
+            said = cause.replace("_", " ")
+            causes[said] = causes.get(said, 0) + number
     if causes:
         st.altair_chart(charts.bars(causes, "Dropped, by cause", "Exchanges"), key="drops", alt="Dropped by cause")
 
 
 def _audit() -> None:
-    st.subheader("Audit trail", anchor=False)
+    st.header("Audit trail", anchor=False)
     before = page.query("audit_before")
     found = page.ask(reads.list_audit, before, AUDIT_PAGE)
     if not found:
@@ -124,7 +125,7 @@ def _audit() -> None:
 
 
 def _settings() -> None:
-    st.subheader("Settings in effect", anchor=False)
+    st.header("Settings in effect", anchor=False)
     st.caption("Secrets are named here by their variable or file, and never shown.")
     with st.expander("All settings", key="all-settings"):
         st.json(reads.hidden(page.settings()), expanded=1)

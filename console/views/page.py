@@ -111,7 +111,7 @@ def live(every_s: float) -> Callable[[Callable[P, None]], Callable[P, None]]:
 def empty(title: str, text: str, icon: str) -> None:
     """The designed state of a page, or a part of it, that has nothing to show yet. Both texts are our own."""
     with st.container(border=True):
-        st.markdown(f"#### :material/{icon}: {title}")
+        st.markdown(f"**:material/{icon}: {title}**")
         st.markdown(text)
 
 

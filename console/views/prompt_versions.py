@@ -10,7 +10,7 @@ from console.views.words import count, short, when
 
 
 def shown(task: str) -> None:
-    st.markdown("#### Prompt versions")
+    st.markdown("## Prompt versions")
     found = page.ask(reads.prompt_versions, task)
     if not found:
         st.caption("No request has been seen yet.")

@@ -131,7 +131,7 @@ def _confirm(verb: str, rollout: room.Rollout) -> None:
 
 
 def _ladder(rollout: room.Rollout, policy: Policy, evidence: Evidence) -> None:
-    st.subheader("Ladder", anchor=False)
+    st.header("Ladder", anchor=False)
     with st.container(horizontal=True, gap="small"):
         for stage, share in enumerate(policy.shares):
             passed = stage < rollout.stage or rollout.state == "full"
@@ -167,7 +167,7 @@ def _needs(policy: Policy, evidence: Evidence) -> list[tuple[bool, str]]:
 
 
 def _evidence(rollout: room.Rollout, policy: Policy, evidence: Evidence) -> None:
-    st.subheader("Evidence", anchor=False)
+    st.header("Evidence", anchor=False)
     readings = [gate for gate in evidence.gates if gate.reading and gate.reading.count]
     if not readings:
         counts = page.ask(reads.pair_counts, rollout.id)
@@ -206,7 +206,7 @@ def _guardrails(evidence: Evidence) -> None:
 
 
 def _history(rollout: room.Rollout) -> None:
-    st.subheader("Verdicts", anchor=False)
+    st.header("Verdicts", anchor=False)
     found = page.ask(room.list_verdicts, rollout.id)
     zone = page.zone()
     steps = [(at, verdict.share, verdict.kind) for verdict in found if (at := moment(verdict.at, zone))]
@@ -257,7 +257,7 @@ def _losses(rollout: room.Rollout, policy: Policy) -> None:
 
 def _account(rollout: room.Rollout) -> None:
     """The ledger since the rollout began; on demand, since it adds up every exchange of that time."""
-    st.subheader("Ledger", anchor=False)
+    st.header("Ledger", anchor=False)
     if not st.toggle("Add it up since this rollout began", key="ledger"):
         return
     found = page.ask(ledger.account, rollout.task, rollout.created_at, page.now())

@@ -31,7 +31,7 @@ def show() -> None:
 
 @page.live(5)
 def _listed(task: str | None) -> None:
-    st.subheader("Trained and registered", anchor=False)
+    st.header("Trained and registered", anchor=False)
     found = page.ask(registry.list_students, task)
     if not found:
         page.empty(
@@ -60,7 +60,7 @@ def _badges(student: registry.Student) -> None:
 
 def _opened(student_id: str) -> None:
     student = page.ask(registry.load_student, student_id)
-    st.subheader(plain(student.name), anchor=False)
+    st.header(plain(student.name), anchor=False)
     _server(student.id)
     _serving(student)
     _lineage(student)
@@ -104,7 +104,7 @@ def _serving(student: registry.Student) -> None:
 
 
 def _lineage(student: registry.Student) -> None:
-    st.markdown("#### Lineage")
+    st.markdown("### Lineage")
     facts = {
         "Task": student.task,
         "Kind": KINDS.get(student.kind, student.kind),

@@ -9,7 +9,7 @@ from console.views.words import NONE, milliseconds, percent, when
 
 @page.live(5)
 def shown() -> None:
-    st.subheader("Upstreams", anchor=False)
+    st.header("Upstreams", anchor=False)
     settings = page.settings()
     if not settings.upstreams:
         page.empty("No upstream yet", "Name one under `[upstreams]` in `stillhouse.toml`.", "dns")

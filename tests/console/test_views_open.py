@@ -61,7 +61,7 @@ def test_home_shows_share_quality_and_what_waits(at_full: tuple[World, Store], l
     at = look("home")
     labels = {metric.label: metric.value for metric in at.metric}
     assert {"Stored", "Spend, last day", "Student share", "Against teacher", "Saved, last day"} <= set(labels)
-    assert "triage" in {heading.value for heading in at.subheader}
+    assert "triage" in {heading.value for heading in at.header}
     assert "270 pairs" not in said(at)
     assert "category" in said(at)
 
