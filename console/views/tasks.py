@@ -26,7 +26,7 @@ def show() -> None:
     names = [task.name for task in found]
     if names:
         wanted = page.query("task")
-        at = names.index(wanted) if wanted in names else 0
+        at = names.index(wanted if wanted in names else page.ask(reads.busiest) or names[0])
         name = st.selectbox("Task", names, index=at, key="task-name")
         _task(next(task for task in found if task.name == name))
     editing_task.make(names)
@@ -74,7 +74,7 @@ def _conditions(match: dict[str, Any]) -> list[str]:
 
 
 def _graders(settings: TaskSettings) -> None:
-    st.markdown("#### Graders")
+    st.markdown("## Graders")
     chosen = reads.graders_of(settings)
     if not chosen:
         st.caption("None.")
@@ -96,7 +96,7 @@ def _agreement(task: str) -> None:
     found = page.ask(trials.agreement, task)
     if not found:
         return
-    st.markdown("#### Graders against people")
+    st.markdown("## Graders against people")
     st.dataframe(
         {
             "Grader": [one.grader for one in found],
@@ -114,7 +114,7 @@ def _agreement(task: str) -> None:
 def _own(grader: GraderSettings) -> str:
     """What was set on it beside its kind."""
     chosen = grader.model_dump(mode="json", exclude_defaults=True, exclude={"type", "against"})
-    return json.dumps(chosen, ensure_ascii=False) if chosen else "as usual"
+    return json.dumps(chosen, ensure_ascii=False) if chosen else "its defaults"
 
 
 if __name__ == "__main__":
