@@ -92,7 +92,7 @@ class Arms:
 
     def _by(self, rollout: LiveRollout, asked: Asked, session: str, snapshot: Snapshot) -> Choice:
         student = rollout.student
-        reason = obstacle(asked.request, asked.fingerprint, student)
+        reason = eligible(asked.request, asked.fingerprint, student.facts)
         if reason is not None:
             return Choice(rollout.id, student.name, reason=reason)
         assignment = Assignment(arm_for(rollout.id, session, rollout.share))
@@ -108,17 +108,10 @@ class Arms:
         held = StudentLeg(
             leg=leg,
             deadline_s=_deadline_s(rollout, snapshot.latencies.get(asked.task), asked.stream),
-            valid=validator(asked.request),
+            valid=validator(asked.request, asked.route),
             buffered=asked.stream and is_structured(asked.request),
         )
         return Choice(rollout.id, student.name, assignment, Arm.STUDENT, None, held)
-
-
-def obstacle(request: Mapping[str, Any], fingerprint: str | None, student: LiveStudent) -> str | None:
-    """Why this student may not answer: `eligible`, and tool calls in a stream, which are not checked yet."""
-    if request.get("stream") and request.get("tools"):
-        return "tools"
-    return eligible(request, fingerprint, student.facts)
 
 
 def student_leg(student: LiveStudent, asked: Asked, snapshot: Snapshot) -> Leg | None:

@@ -61,8 +61,8 @@ class Leg(msgspec.Struct, frozen=True):
 class StudentLeg(msgspec.Struct, frozen=True):
     """A leg to a student, with the conditions under which the teacher takes over.
 
-    `valid` gets the whole unary body, or the whole reassembled text of a structured stream, and returns the reason why
-    it must not leave (None when it may). `buffered` holds the whole stream until it was validated; otherwise the
+    `valid` gets the whole unary body, or the whole stream where it is `buffered`, and returns the reason why it must
+    not leave (None when it may). `buffered` holds the whole stream until it was validated; otherwise the
     stream is held until its first content.
     """
 

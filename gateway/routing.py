@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from capture.exchange import Arm
-from gateway.arms import Arms, Asked, Choice, obstacle, student_leg
+from gateway.arms import Arms, Asked, Choice, student_leg
 from gateway.auth import Caller, Gate
 from gateway.breaker import Breakers
 from gateway.head import MalformedBodyError, decode_whole
@@ -17,6 +17,7 @@ from gateway.peeking import is_peekable, model_of_body, model_of_path
 from gateway.plan import Leg, Plan, Refusal, RequestHead, Surface
 from gateway.reading import CHAT, ROUTES, CapturedRequest, Reader
 from gateway.snapshot import LiveStudent, Snapshot
+from students.view import eligible
 
 OWN_TRAINING = re.compile(
     r"/v1/files(/file-[0-9a-f]{32}(/content)?)?"
@@ -178,7 +179,7 @@ class Router:
             asked = _asked(request, student.task, "")
         except MalformedBodyError:
             return unknown_model(request.model)
-        reason = obstacle(asked.request, asked.fingerprint, student)
+        reason = eligible(asked.request, asked.fingerprint, student.facts)
         if reason not in (None, "unknown_prompt_version"):
             return Refusal(400, f"The model {student.name} cannot answer this request: {reason}.", code=reason)
         leg = student_leg(student, asked, snapshot)

@@ -8,6 +8,9 @@ from typing import Any
 import jsonschema_rs
 import msgspec
 
+from capture.assemble import assemble
+from capture.exchange import Exchange
+
 Valid = Callable[[bytes, bool], str | None]
 
 INVALID_JSON = "invalid_json"
@@ -15,11 +18,12 @@ INVALID_SCHEMA = "invalid_schema"
 INVALID_TOOL_CALL = "invalid_tool_call"
 
 
-def validator(request: Mapping[str, Any]) -> Valid | None:
+def validator(request: Mapping[str, Any], route: str = "chat.completions") -> Valid | None:
     """The check of a request's answers, or None where any text may leave.
 
-    It gets a whole unary body (Chat Completions or Responses), or the whole text of a stream, and returns the reason
-    why it must not leave. A schema that is no schema lets nothing leave: the teacher's provider says what is wrong.
+    It gets a whole unary body or a whole event stream (of Chat Completions or Responses, as `route` says), and returns
+    the reason why it must not leave. A schema that is no schema lets nothing leave: the teacher's provider says what is
+    wrong with it.
     """
     wanted = _format_of(request)
     tools = request.get("tools")
@@ -27,12 +31,29 @@ def validator(request: Mapping[str, Any]) -> Valid | None:
         return None
     check_text = _text_check(wanted)
     parameters = dict(_functions(tools))
-    return lambda body, is_stream: check_text(body) if is_stream else _check_body(body, check_text, parameters)
+    return lambda body, is_stream: _check_body(_whole(body, route) if is_stream else body, check_text, parameters)
 
 
 def is_structured(request: Mapping[str, Any]) -> bool:
-    """JSON was asked for: a stream of it is held until it was seen whole."""
-    return _format_of(request) is not None
+    """JSON was asked for, or tools may be called: a stream of it is held until it was seen whole."""
+    return _format_of(request) is not None or bool(request.get("tools"))
+
+
+def _whole(stream: bytes, route: str) -> bytes:
+    """What the events of a stream add up to, as a unary body; empty where they are none of the route's."""
+    seen = Exchange(
+        id="",
+        started_at=0.0,
+        route=route,
+        upstream="",
+        status=200,
+        duration_ms=0.0,
+        request=b"",
+        response=stream,
+        response_type="text/event-stream",
+    )
+    answer = assemble(seen)
+    return b"" if answer.error is not None else json.dumps(answer.raw).encode()
 
 
 def _format_of(request: Mapping[str, Any]) -> Mapping[str, Any] | None:

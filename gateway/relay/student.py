@@ -192,7 +192,7 @@ class Trial:
         if not self._student.buffered:
             return bool(self._texts)
         if end:
-            self._validate("".join(self._texts).encode(), is_stream=True)
+            self._validate(b"".join(self._held), is_stream=True)
         return end
 
     def _validate(self, body: bytes, *, is_stream: bool) -> None:

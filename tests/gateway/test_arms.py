@@ -179,13 +179,17 @@ def test_the_incumbent_answers_what_the_newer_student_may_not(snapshot: Snapshot
     assert (choice.rollout, choice.arm, choice.student_name) == ("ro_1", Arm.STUDENT, "ft:small:triage:1")
 
 
-def test_streamed_tool_calls_stay_with_the_teacher(snapshot: Snapshot) -> None:
+def test_streamed_tool_calls_are_held_until_they_were_seen_whole(snapshot: Snapshot) -> None:
     able = student_of(facts=replace(student_of().facts, tools=True))
     routed = with_rollouts(snapshot, rollout_of(able, share=0.25))
     tool = {"type": "function", "function": {"name": "f"}}
     unary, streamed = {**REQUEST, "tools": [tool]}, {**REQUEST, "tools": [tool], "stream": True}
     assert arms_of().choose(asked_of(STUDENTS, request=unary), routed, NOW).arm is Arm.STUDENT
-    assert arms_of().choose(asked_of(STUDENTS, request=streamed, stream=True), routed, NOW).reason == "tools"
+    held = arms_of().choose(asked_of(STUDENTS, request=streamed, stream=True), routed, NOW).student
+    assert held is not None
+    assert (held.buffered, held.valid is not None) == (True, True)
+    unable = with_rollouts(snapshot, rollout_of(share=0.25))
+    assert arms_of().choose(asked_of(STUDENTS, request=streamed, stream=True), unable, NOW).reason == "tools"
 
 
 def test_a_responses_request_reaches_the_students_own_responses_route(snapshot: Snapshot) -> None:

@@ -20,6 +20,18 @@ def chat(content: str | None, **message: Any) -> bytes:
     return json.dumps({"choices": [{"message": {"role": "assistant", "content": content, **message}}]}).encode()
 
 
+def streamed(text: str) -> bytes:
+    """The text in pieces, as a chat stream."""
+    deltas = [{"role": "assistant"}, *({"content": text[at : at + 3]} for at in range(0, len(text), 3))]
+    return events(*deltas)
+
+
+def events(*deltas: dict[str, Any]) -> bytes:
+    frame = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+    chunks = [{**frame, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas]
+    return b"".join(f"data: {json.dumps(chunk)}\n\n".encode() for chunk in chunks) + b"data: [DONE]\n\n"
+
+
 def call(name: str, arguments: Any) -> dict[str, Any]:
     return {"tool_calls": [{"id": "c", "type": "function", "function": {"name": name, "arguments": arguments}}]}
 
@@ -38,13 +50,13 @@ def test_a_schema_holds_for_bodies_and_for_streams(text: str, reason: str | None
     for request in ({"response_format": STRICT}, {"text": {"format": {"type": "json_schema", "schema": SCHEMA}}}):
         valid = needed(request)
         assert is_structured(request)
-        assert valid(text.encode(), True) == reason
+        assert valid(streamed(text), True) == reason
         assert valid(chat(text), False) == reason
 
 
 def test_json_object_asks_for_an_object_alone() -> None:
     valid = needed({"response_format": {"type": "json_object"}})
-    assert [valid(text, True) for text in (b"{}", b"[]", b"nope")] == [None, INVALID_JSON, INVALID_JSON]
+    assert [valid(streamed(text), True) for text in ("{}", "[]", "nope")] == [None, INVALID_JSON, INVALID_JSON]
 
 
 @pytest.mark.parametrize(
@@ -53,7 +65,7 @@ def test_json_object_asks_for_an_object_alone() -> None:
 )
 def test_what_is_no_schema_or_is_elsewhere_lets_nothing_leave(schema: Any) -> None:
     valid = needed({"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}})
-    assert valid(b"{}", True) == INVALID_SCHEMA
+    assert valid(streamed("{}"), True) == INVALID_SCHEMA
 
 
 def test_a_responses_body_is_read_too() -> None:
@@ -93,4 +105,19 @@ def test_a_tool_without_parameters_takes_an_object() -> None:
 def test_a_pattern_that_backtracks_for_ever_ends() -> None:
     schema = {"type": "string", "pattern": "^(a|a)*(?=b)c$"}
     valid = needed({"response_format": {"type": "json_schema", "json_schema": {"schema": schema}}})
-    assert valid(json.dumps("a" * 40).encode(), True) == INVALID_SCHEMA
+    assert valid(chat(json.dumps("a" * 40)), False) == INVALID_SCHEMA
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "reason"),
+    [("look_up", '{"id":7}', None), ("look_up", '{"x":1}', INVALID_TOOL_CALL), ("other", "{}", INVALID_TOOL_CALL)],
+)
+def test_tool_calls_of_a_stream_are_put_together_first(name: str, arguments: str, reason: str | None) -> None:
+    request = {"tools": [{"type": "function", "function": TOOL}], "stream": True}
+    assert is_structured(request)
+    first = {"index": 0, "id": "c", "type": "function", "function": {"name": name, "arguments": arguments[:4]}}
+    rest = {"index": 0, "function": {"arguments": arguments[4:]}}
+    stream = events({"role": "assistant", "tool_calls": [first]}, {"tool_calls": [rest]})
+    assert needed(request)(stream, True) == reason
+    assert needed(request)(b"data: nonsense\n\n", True) == INVALID_JSON
+    assert needed(request)(streamed("no tool is needed"), True) is None

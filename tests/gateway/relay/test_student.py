@@ -187,7 +187,7 @@ def test_a_buffered_stream_is_validated_whole_and_replayed(ok: bool) -> None:
 
     pieces = stream([ROLE, WORD, REST, DONE])
     answer, server, _ = ask(answering(pieces), streamed=True, valid=valid, buffered=True)
-    assert seen == [(b"word", True)]
+    assert seen == [(ROLE + WORD + REST + DONE, True)]
     assert answer.body == (ROLE + WORD + REST + DONE if ok else b"".join(TAUGHT))
     assert server.spool.exchanges[0].arm == ("student" if ok else "fallback")
 
