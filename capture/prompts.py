@@ -126,6 +126,13 @@ def last_user_text(request: Json) -> str:
     return "\n".join(reversed(run))
 
 
+def first_user_text(request: Json) -> str:
+    """The first user turn as it was written; for a bare prompt, all of it."""
+    if isinstance(request.get("input"), str):
+        return str(request["input"])
+    return next((text_of(item.get("content")) for item in turns(request) if item.get("role") == "user"), "")
+
+
 def conversation_key(exchange: Exchange, request: Json) -> str:
     """What the holdout and clusters go by: 16 hexadecimal digits of the conversation, else of the variable text.
 

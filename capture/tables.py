@@ -187,6 +187,7 @@ candidates = Table(  # tasks that nobody has named yet: see capture/discovery.py
     Column("core", Json, nullable=False),  # features of the template: see capture/templates.py
     Column("words", Integer, nullable=False),  # that the template fixes
     Column("template", Text, nullable=False),  # its fixed words; … for each filling
+    Column("system", Boolean, nullable=False),  # there is a system prompt
     Column("tools", Json, nullable=False),  # names
     Column("schema_name", String),
     Column("exchanges", Integer, nullable=False),

@@ -12,10 +12,12 @@ from typing import Any
 import structlog
 
 from capture.db import Store, open_store
+from capture.discovery import digest
 from capture.errors import StoreAwayError
 from capture.exchange import Answer, Exchange
 from capture.migrations import upgrade
 from capture.redact import Redactor, load_secret
+from capture.retention import sweep
 from capture.scoring import score_new
 from capture.settings import Settings, TaskSettings
 from capture.ship import Shipper
@@ -46,6 +48,8 @@ SCORE_EVERY_S = 0.5
 TICK_EVERY_S = 1.0
 BEAT_EVERY_S = 5.0
 FORGET_EVERY_S = 60.0
+RETAIN_EVERY_S = 60.0
+DISCOVER_EVERY_S = 10.0
 END_WITHIN_S = 8.0
 STORE_RETRY_S = 2.0
 
@@ -105,6 +109,8 @@ def run(settings: Settings, stopping: threading.Event, clock: Callable[[], float
             Loop("workflows", workflows.start_queued, TICK_EVERY_S),
             Loop("turns", Turning(store, settings, tasks, clock).tick, TICK_EVERY_S),
             Loop("replicas", lambda: _beat(replica, workflows, stopping), BEAT_EVERY_S),
+            Loop("discover", lambda: digest(store, clock), DISCOVER_EVERY_S),
+            Loop("retain", lambda: sweep(store, tasks(), settings.capture.retention, clock), RETAIN_EVERY_S),
             Loop("forget", lambda: forget_erased(store), FORGET_EVERY_S),
             Loop("sleep", lambda: let_sleep(store, settings.students.idle_s, clock), FORGET_EVERY_S),
         ],

@@ -1,10 +1,14 @@
 """`stillhouse tasks`: what is distilled."""
 
+import time
 import tomllib
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import typer
 
+from capture.discovery import Candidate, digest, list_candidates
 from capture.errors import RefusedError
 from capture.tasks import load_tasks, sync_tasks
 from capture.traffic import volumes
@@ -35,6 +39,25 @@ def list_(context: typer.Context, json: Json = False) -> None:
         )
     heads = {"task": "task", "kind": "kind", "teacher": "teacher", "exchanges": "exchanges", "cost_usd": "spend $"}
     show(rows, {**heads, "source": "from"}, json)
+
+
+@app.command("candidates")
+def candidates(context: typer.Context, limit: int = 20, json: Json = False) -> None:
+    """Unmatched traffic that could become tasks: grouped by prompt template, tools and schema, dearest first."""
+    run = invocation(context)
+    sync_tasks(run.store, run.settings)
+    while digest(run.store, time.time):
+        pass
+    rows = [_candidate(one) for one in list_candidates(run.store, load_tasks(run.store), limit)]
+    heads = {"template": "template", "tools": "tools", "exchanges": "exchanges", "per_day": "a day"}
+    costs = {"cost_usd": "spend $", "saving_usd_month": "student saves $ a month", "rule": "match"}
+    show(rows, {**heads, **costs}, json)
+
+
+def _candidate(one: Candidate) -> dict[str, Any]:
+    rule = one.match.model_dump(exclude_defaults=True) if one.match else None
+    told = f"{rule}" if rule else "by x-stillhouse-task only"
+    return {**asdict(one), "tools": ", ".join(one.tools) or None, "match": rule, "rule": told}
 
 
 @app.command("show")

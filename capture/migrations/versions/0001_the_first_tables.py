@@ -28,6 +28,7 @@ def upgrade() -> None:
         sa.Column("core", JSON_, nullable=False),
         sa.Column("words", sa.Integer(), nullable=False),
         sa.Column("template", sa.Text(), nullable=False),
+        sa.Column("system", sa.Boolean(), nullable=False),
         sa.Column("tools", JSON_, nullable=False),
         sa.Column("schema_name", sa.String(), nullable=True),
         sa.Column("exchanges", sa.Integer(), nullable=False),
