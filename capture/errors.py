@@ -8,6 +8,7 @@ StillhouseError
 └── OperationError        exit 1: the world said no; trying again later may work
     ├── StoreAwayError    the database cannot be reached or is locked
     ├── UpstreamAwayError an upstream does not answer, or answers with an error
+    │   └── JudgeAwayError a judge cannot be asked now: no answer, no key, a cap that is reached
     ├── DiskError         no room, or a file that cannot be written
     └── IntegrityError    a hash differs from the one that was promised
 """
@@ -44,6 +45,10 @@ class StoreAwayError(OperationError):
 
 
 class UpstreamAwayError(OperationError):
+    pass
+
+
+class JudgeAwayError(UpstreamAwayError):
     pass
 
 

@@ -369,7 +369,7 @@ class TaskSettings(_Frozen):
 
 
 class PythonGraderSettings(_Frozen):
-    """Whether graders of type `python` run at all, and within which limits. They run code that a task's settings hold."""
+    """Whether graders of type `python` may run, which run code that a task's settings hold, and within which limits."""
 
     allowed: bool = False
     cpu_s: int = Field(10, ge=1)

@@ -24,6 +24,7 @@ class Grader(Protocol):
 
 
 def version_of(settings: GraderSettings, code: int) -> str:
-    """16 hexadecimal digits over the settings and the version of the code that obeys them."""
-    canonical = json.dumps([code, settings.model_dump(mode="json")], sort_keys=True, separators=(",", ":"))
+    """16 hexadecimal digits over the settings that were chosen and the version of the code that obeys them."""
+    chosen = settings.model_dump(mode="json", exclude_defaults=True)
+    canonical = json.dumps([code, chosen], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]

@@ -8,7 +8,9 @@ from capture.exchange import Answer
 from capture.graders.grader import version_of
 from capture.graders.sample import Sample, message_of, normal, text_of
 from capture.graders.similarity import ngrams, words
+from capture.prompts import last_user_text
 from capture.settings import GraderSettings
+from capture.strata import language_of
 
 CODE = 1
 
@@ -45,6 +47,14 @@ def repeats(sample: Sample) -> bool:
     return runs.total() > _REPEATED_WORDS and 1 - len(runs) / runs.total() > _REPEATED_SHARE
 
 
+def in_a_language(sample: Sample, allowed: tuple[str, ...]) -> float | None:
+    """Whether the answer is in one of these languages, or in the question's; None where either cannot be told."""
+    said = language_of(text_of(sample.output))
+    asked = language_of(last_user_text(sample.request))
+    wanted = allowed or ((asked,) if asked else ())
+    return float(said in wanted) if said and wanted else None
+
+
 FAULTS: dict[str, Callable[[Sample], bool]] = {
     "refusal": refuses,
     "truncation": breaks_off,
@@ -55,7 +65,7 @@ FAULTS: dict[str, Callable[[Sample], bool]] = {
 
 @dataclass(frozen=True)
 class Heuristic:
-    """1 where the output has not the fault that the type names, 0 where it has."""
+    """1 where the output has not the fault that the type names, 0 where it has; of `language`: is in a wrong one."""
 
     name: str
     settings: GraderSettings
@@ -66,4 +76,6 @@ class Heuristic:
         return version_of(self.settings, CODE)
 
     def score(self, sample: Sample) -> float | None:
+        if self.settings.type == "language":
+            return in_a_language(sample, self.settings.languages)
         return float(not FAULTS[self.settings.type](sample))

@@ -1,13 +1,14 @@
 """All graders of one task, each given what it compares with."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
 from capture.exchange import Answer
 from capture.graders.grader import Grader
-from capture.graders.registry import default_graders, make_grader
+from capture.graders.means import Means
+from capture.graders.registry import NO_MEANS, default_graders, make_grader
 from capture.graders.sample import Json, Sample, is_message, json_of
 from capture.settings import TaskSettings
 
@@ -19,6 +20,14 @@ class TaskGraders:
     graders: Mapping[str, Grader]
     against: Mapping[str, str]
     label: str | None
+    judges: frozenset[str] = frozenset()
+    """Those that ask a model."""
+
+    def parted(self) -> tuple["TaskGraders", "TaskGraders"]:
+        """The graders that ask no model, and those that do."""
+        asking = {name: one for name, one in self.graders.items() if name in self.judges}
+        plain = {name: one for name, one in self.graders.items() if name not in self.judges}
+        return replace(self, graders=plain), replace(self, graders=asking)
 
     def score(
         self,
@@ -46,11 +55,12 @@ class TaskGraders:
         return scores
 
 
-def graders_of(task: TaskSettings) -> TaskGraders:
+def graders_of(task: TaskSettings, means: Means = NO_MEANS) -> TaskGraders:
     """Raises ConfigError for a grader that cannot work as configured."""
     settings = default_graders(task)
-    graders = {name: make_grader(name, one) for name, one in settings.items()}
-    return TaskGraders(graders, {name: one.against for name, one in settings.items()}, task.label)
+    graders = {name: make_grader(name, one, means) for name, one in settings.items()}
+    judges = frozenset(name for name, one in settings.items() if one.is_judge)
+    return TaskGraders(graders, {name: one.against for name, one in settings.items()}, task.label, judges)
 
 
 def reference_of(truth: Json, label: str | None) -> Json:

@@ -84,6 +84,29 @@ def rouge_l(output: str, reference: str) -> float:
     return 2 * row[-1] / (len(left) + len(right))
 
 
+def meteor(output: str, reference: str) -> float:
+    """METEOR with exact matches alone, without stems and synonyms (Banerjee & Lavie 2005).
+
+    The mean of precision and recall, recall nine times as heavy, less up to a half for words in another order.
+    """
+    left, right = words(output), words(reference)
+    if not left or not right:
+        return float(left == right)
+    places: dict[str, list[int]] = {}
+    for place, word in enumerate(right):
+        places.setdefault(word, []).append(place)
+    aligned = [places[word].pop(0) if places.get(word) else None for word in left]
+    matched = sum(place is not None for place in aligned)
+    if not matched:
+        return 0.0
+    pairs = zip([None, *aligned], aligned, strict=False)
+    chunks = sum(place is not None and (before is None or place != before + 1) for before, place in pairs)
+    precision, recall = matched / len(left), matched / len(right)
+    mean = 10 * precision * recall / (recall + 9 * precision)
+    penalty = 0.0 if chunks == 1 and matched == len(left) == len(right) else 0.5 * (chunks / matched) ** 3
+    return mean * (1 - penalty)
+
+
 def _matched(left: Sequence[str], right: Sequence[str], size: int) -> tuple[int, int, int]:
     made, wanted = ngrams(left, size), ngrams(right, size)
     return (made & wanted).total(), made.total(), wanted.total()
@@ -94,6 +117,7 @@ METRICS: dict[str, Callable[[str, str], float]] = {
     "cosine": cosine,
     "bleu": bleu,
     "gleu": gleu,
+    "meteor": meteor,
     "rouge_l": rouge_l,
     **{f"rouge_{size}": partial(rouge_n, size) for size in range(1, 6)},
 }

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from capture.graders.grader import version_of
 from capture.graders.sample import Sample
-from capture.graders.text_similarity import measured
+from capture.graders.text_similarity import Compared, compared_of
 from capture.settings import GraderSettings
 
 CODE = 1
@@ -24,11 +24,19 @@ class StringCheck:
 
     name: str
     settings: GraderSettings
-    needs_reference: bool = True
+    compared: Compared
 
     @property
     def version(self) -> str:
         return version_of(self.settings, CODE)
 
+    @property
+    def needs_reference(self) -> bool:
+        return self.compared.needs_reference
+
     def score(self, sample: Sample) -> float | None:
-        return measured(sample, self.settings, OPERATIONS[self.settings.operation])
+        return self.compared.measured(sample, OPERATIONS[self.settings.operation])
+
+
+def make_string_check(name: str, settings: GraderSettings) -> StringCheck:
+    return StringCheck(name, settings, compared_of(name, settings))

@@ -199,3 +199,106 @@ def test_json_fields_is_a_share_and_1_for_the_same(output: Any, reference: Any) 
     assert value is None or 0 <= value <= 1
     if isinstance(reference, dict) and reference:
         assert fields(json.dumps(reference), reference) == 1
+
+
+def by_templates(output: Any, reference: Any, request: dict[str, Any] | None = None, **settings: Any) -> float | None:
+    grader = make_grader("g", GraderSettings(type="string_check", **settings))
+    return grader.score(Sample(output=output, reference=reference, request=request or {}))
+
+
+def test_templates_say_what_is_compared() -> None:
+    asked = {"messages": [{"role": "user", "content": "Where is order 7?"}]}
+    given: dict[str, Any] = {"input": "{{sample.output_json.id}}"}
+    assert by_templates('{"id": 7}', "7", asked, **given, reference="{{ item.reference }}") == 1
+    assert by_templates('{"id": 7}', None, asked, **given, reference="{{item.reference}}") is None
+    assert by_templates('{"id": 7}', None, asked, **given, reference="7") == 1
+    assert by_templates("no JSON", "7", asked, **given) == 0
+    assert by_templates("x", None, asked, operation="like", input="{{item.input}}", reference="7?") == 1
+    with pytest.raises(ConfigError, match="nothing is called"):
+        by_templates("x", "y", input="{{item.label}}")
+    with pytest.raises(ConfigError, match="its input is one text"):
+        by_templates("x", "y", input=[{"role": "user", "content": "x"}])
+
+
+def test_openais_names_and_thresholds() -> None:
+    given: dict[str, Any] = {"type": "text_similarity", "evaluation_metric": "cosine", "name": "likeness"}
+    assert score("a b", "a c", **given) == pytest.approx(0.5)
+    assert score("a b", "a c", **given, pass_threshold=0.4) == 1
+    assert score("a b", "a c", **given, pass_threshold=0.6) == 0
+    settings = GraderSettings.model_validate(given)
+    assert GraderSettings.model_validate(settings.model_dump()) == settings
+
+
+def test_meteor() -> None:
+    assert METRICS["meteor"]("the cat sat", "the cat sat") == 1
+    assert METRICS["meteor"]("dog", "cat") == 0
+    assert METRICS["meteor"]("sat the cat", "the cat sat") == pytest.approx(1 - 0.5 * (2 / 3) ** 3)
+    assert METRICS["meteor"]("the cat", "the cat sat") == pytest.approx(10 * 2 / 3 / (2 / 3 + 9) * (1 - 0.5 / 8))
+
+
+def test_language() -> None:
+    german = {"messages": [{"role": "user", "content": "Wo ist die Rechnung und warum ist sie nicht da?"}]}
+    assert score("Die Rechnung ist auf dem Weg und kommt mit der Post.", request=german, type="language") == 1
+    assert score("The invoice is on the way and it is with you soon.", request=german, type="language") == 0
+    assert score("The invoice is on the way to you.", request=german, type="language", languages=["en"]) == 1
+    assert score("42", request=german, type="language") is None
+
+
+PARTS = {"same": {"type": "string_check"}, "like": {"type": "text_similarity"}}
+
+
+def test_multi_calculates() -> None:
+    given: dict[str, Any] = {"type": "multi", "graders": PARTS}
+    assert score("a", "a", **given, calculate_output="0.5 * same + like ^ 2 / 2") == 1
+    assert score("ab", "ac", **given, calculate_output="max(same, like)") == 0.5
+    assert score("ab", "ac", **given, calculate_output="10 * like - 1") == 1
+    assert score("ab", "ac", **given, calculate_output="like / same") is None
+    assert score("ab", None, **given, calculate_output="like") is None
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        "same.real",
+        "__import__('os')",
+        "same if like else 1",
+        "[same]",
+        "'a' * 9",
+        "same and like",
+        "same // 2",
+        "max(same)",
+        "sqrt(same, like)",
+        "max(*same)",
+        "lambda: same",
+        "other",
+        "1 + 1",
+        "same +",
+        "(" * 900,
+        "same" + "+1" * 600,
+    ],
+)
+def test_a_formula_is_arithmetic_over_its_parts_alone(formula: str) -> None:
+    with pytest.raises(ConfigError, match="grader 'g': calculate_output"):
+        score("a", "a", type="multi", graders=PARTS, calculate_output=formula)
+
+
+@pytest.mark.parametrize(
+    "formula", ["9 ^ 99 * same", "sqrt(same - 2)", "exp(9999) * same", "log(same - 1)", "(-2) ^ 0.5 * same"]
+)
+def test_a_formula_without_a_value_gives_no_score(formula: str) -> None:
+    assert score("a", "a", type="multi", graders=PARTS, calculate_output=formula) is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"type": "python"}, "needs source"),
+        ({"type": "multi"}, "needs graders, calculate_output"),
+        ({"type": "score_model", "model": "m"}, "needs upstream, input"),
+        ({"type": "empty", "range": [1, 0]}, "range must rise"),
+        ({"type": "empty", "labels": ["a"], "passing_labels": ["b"]}, "names 'b'"),
+    ],
+)
+def test_half_a_grader_is_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        GraderSettings.model_validate(settings)
