@@ -6,8 +6,9 @@ import streamlit as st
 
 from console import charts, verbs
 from console.reads import rollouts as reads
+from console.views import evidence as evidence_part
 from console.views import page, starting_rollout
-from console.views.words import NONE, milliseconds, moment, money, percent, plain, score, when
+from console.views.words import milliseconds, moment, money, percent, plain, score, when
 from students import ledger, registry
 from students import rollouts as room
 from students.policy import Policy
@@ -105,7 +106,7 @@ def opened(rollout_id: str) -> None:
     policy = reads.policy(rollout)
     evidence = reads.evidence_of(rollout, page.now())
     _ladder(rollout, policy, evidence)
-    _evidence(rollout, policy, evidence)
+    evidence_part.shown(rollout, policy, evidence)
     _history(rollout)
     _losses(rollout, policy)
 
@@ -164,45 +165,6 @@ def _needs(policy: Policy, evidence: Evidence) -> list[tuple[bool, str]]:
             (evidence.fallback_rate <= most, f"{percent(evidence.fallback_rate)} fallbacks, {percent(most)} allowed")
         )
     return needs
-
-
-def _evidence(rollout: room.Rollout, policy: Policy, evidence: Evidence) -> None:
-    st.header("Evidence", anchor=False)
-    readings = [gate for gate in evidence.gates if gate.reading and gate.reading.count]
-    if not readings:
-        counts = page.ask(reads.pair_counts, rollout.id)
-        waiting = counts.get("waiting", 0)
-        text = f"{waiting:,} pairs wait for their truth." if waiting else "No pair has been made yet."
-        page.empty("Nothing scored yet", f"{text} Each pair is one request answered by student and teacher.", "balance")
-        return
-    for gate in readings:
-        line = page.ask(reads.trail, rollout.id, gate.grader)
-        if line:
-            chart = charts.confidence(line, gate.grader, policy.margin, policy.alpha)
-            st.altair_chart(chart, key=f"trail-{gate.grader}", alt=f"Confidence sequence of {gate.grader}")
-    _guardrails(evidence)
-
-
-def _guardrails(evidence: Evidence) -> None:
-    if not evidence.guardrails:
-        return
-    st.markdown("**Guardrails**: a proven harm rolls back at once, whatever the gates say.")
-    rails = evidence.guardrails
-    st.dataframe(
-        {
-            "Metric": [rail.metric for rail in rails],
-            "Where": [rail.slice or "everywhere" for rail in rails],
-            "Pairs": [rail.reading.count for rail in rails],
-            "Difference": [points(rail.reading.mean) for rail in rails],
-            "At least": [points(rail.reading.low) if rail.reading.low > -1 else NONE for rail in rails],
-            "At most": [points(rail.reading.high) if rail.reading.high < 1 else NONE for rail in rails],
-            "Harm beyond": [f"{rail.smallest * 100:.3g} points" for rail in rails],
-            "α": [f"{rail.alpha:.2g}" for rail in rails],
-            "Harm": ["proven" if rail.reading.proven else "not shown" for rail in rails],
-        },
-        hide_index=True,
-        alt="Guardrails of this rollout",
-    )
 
 
 def _history(rollout: room.Rollout) -> None:
