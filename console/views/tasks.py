@@ -8,7 +8,7 @@ import streamlit as st
 from capture.settings import GraderSettings, TaskSettings
 from console.reads import tasks as reads
 from console.reads import trials
-from console.views import editing_task, page, prompt_versions
+from console.views import candidates, editing_task, page, prompt_versions
 from console.views.words import NONE, interval, percent, when
 from students.intervals import clopper_pearson
 
@@ -26,10 +26,11 @@ def show() -> None:
     names = [task.name for task in found]
     if names:
         wanted = page.query("task")
-        at = names.index(wanted if wanted in names else page.ask(reads.busiest) or names[0])
+        at = names.index(wanted) if wanted in names else names.index(page.ask(reads.busiest) or names[0])
         name = st.selectbox("Task", names, index=at, key="task-name")
         _task(next(task for task in found if task.name == name))
     editing_task.make(names)
+    candidates.shown()
 
 
 def _task(task: reads.TaskRow) -> None:
