@@ -14,8 +14,9 @@ from capture import full_text, segments
 from capture.counters import DROPPED, Key
 from capture.db import upsert
 from capture.reconcile import DAMAGED_STRETCHES, READ, is_folded
+from capture.removal import BODY_BYTES
 from capture.rows import Prepared
-from capture.tables import bodies, counters, exchanges, prompt_versions, spool_ledger, tombstones
+from capture.tables import bodies, counters, exchanges, prompt_versions, sampled, spool_ledger, tombstones
 from capture.tables import segments as offsets
 
 STORED = "stored"
@@ -56,6 +57,7 @@ class Batch:
     prepared: list[Prepared] = field(default_factory=list)
     tally: Counter[Key] = field(default_factory=Counter)
     read: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    owners: Counter[tuple[int, str]] = field(default_factory=Counter)  # (day, owner) -> exchanges, for caps
 
     def note_read(self, part: Part, task: str | None) -> None:
         self.read[part.folder, task or "", READ] += 1
@@ -86,10 +88,13 @@ def write(connection: Connection, batch: Batch, now: float, *, careful: bool = F
     upsert(connection, prompt_versions, _versions(fresh), ["task", "fingerprint"], add=["exchanges"], keep=kept)
     for one in fresh:
         tally[one.exchange.task or "", STORED] += 1
+        tally[one.exchange.task or "", BODY_BYTES] += len(one.body["request"]) + len(one.body["answer"])
         tally[one.exchange.task or "", NOT_JSON] += not one.is_json
     add_counters(connection, tally)
     lines = [{"folder": f, "task": t, "name": n, "value": v} for (f, t, n), v in sorted(batch.read.items()) if v]
     upsert(connection, spool_ledger, lines, ["folder", "task", "name"], add=["value"])
+    owners = [{"day": day, "owner": owner, "seen": seen} for (day, owner), seen in sorted(batch.owners.items())]
+    upsert(connection, sampled, owners, ["day", "owner"], add=["seen"])
     return fresh
 
 

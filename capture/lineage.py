@@ -7,10 +7,10 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, select, update
 
-from capture import full_text
 from capture.db import Store, upsert
 from capture.errors import NotFoundError, RefusedError
-from capture.tables import counters, dataset_rows, datasets, exchanges, feedback, tombstones
+from capture.removal import BODY_BYTES, EXPIRED, remove
+from capture.tables import counters, dataset_rows, datasets, exchanges, outlived, tombstones
 
 BATCH = 500
 
@@ -40,9 +40,12 @@ class ErasureReport:
 
 
 def known(store: Store, user: str) -> bool:
-    """Whether any exchange of this user is stored; `user` as the store knows it."""
+    """Whether any exchange of this user is stored, or a dataset has rows of one; `user` as the store knows it."""
     with store.read() as connection:
-        return connection.scalar(select(exchanges.c.id).where(exchanges.c.user == user).limit(1)) is not None
+        return any(
+            connection.scalar(select(table.c.user).where(table.c.user == user).limit(1))
+            for table in (exchanges, outlived)
+        )
 
 
 def touched(store: Store, exchange_id: str) -> list[Touched]:
@@ -73,10 +76,10 @@ def erase(
     erased, rows, named = 0, 0, set[str]()
     for ids in _batches(store, exchange_ids, user):
         with store.write() as connection:
-            counts = _emptied(connection, ids)
+            counts, in_datasets = _emptied(connection, ids)
             for one in purge:
                 one(connection, ids)
-            erased += _deleted(connection, ids, who, clock())
+            erased += _deleted(connection, ids, in_datasets, (who, clock()))
         named |= counts.keys()
         rows += counts.total()
     if not erased and not rows:
@@ -89,18 +92,21 @@ def _batches(store: Store, exchange_ids: Sequence[str], user: str | None) -> lis
     if user is not None:
         with store.read() as connection:
             ids += connection.scalars(select(exchanges.c.id).where(exchanges.c.user == user).order_by(exchanges.c.id))
+            gone = select(outlived.c.exchange_id).where(outlived.c.user == user)
+            ids += connection.scalars(gone.order_by(outlived.c.exchange_id))
     return [ids[start : start + BATCH] for start in range(0, len(ids), BATCH)]
 
 
-def _emptied(connection: Connection, ids: Sequence[str]) -> Counter[str]:
-    """Empties these exchanges' dataset rows, marks the cards, and returns how many rows each dataset lost."""
+def _emptied(connection: Connection, ids: Sequence[str]) -> tuple[Counter[str], set[str]]:
+    """Empties these exchanges' dataset rows, marks the cards; returns how many rows each dataset lost, and whose."""
     chosen = dataset_rows.c.exchange_id.in_(ids)
-    found = connection.execute(select(dataset_rows.c.dataset_id, dataset_rows.c.row).where(chosen))
-    counts = Counter(row.dataset_id for row in found if row.row)
+    columns = (dataset_rows.c.dataset_id, dataset_rows.c.exchange_id, dataset_rows.c.row)
+    found = [row for row in connection.execute(select(*columns).where(chosen)) if row.row]
+    counts = Counter(row.dataset_id for row in found)
     connection.execute(update(dataset_rows).where(chosen).values(row=b""))
     for dataset_id, count in sorted(counts.items()):
         _mark(connection, dataset_id, count, set(ids))
-    return counts
+    return counts, {row.exchange_id for row in found}
 
 
 def _mark(connection: Connection, dataset_id: str, count: int, ids: set[str]) -> None:
@@ -111,22 +117,28 @@ def _mark(connection: Connection, dataset_id: str, count: int, ids: set[str]) ->
     connection.execute(update(datasets).where(one).values(card=card))
 
 
-def _deleted(connection: Connection, ids: Sequence[str], who: str, now: float) -> int:
-    """Deletes the exchanges and what was said of them; each leaves a tombstone and moves from stored to erased."""
-    chosen = select(exchanges.c.id, exchanges.c.task, exchanges.c.completion_id).where(exchanges.c.id.in_(ids))
-    found = connection.execute(chosen).all()
-    completions = [row.completion_id for row in found if row.completion_id]
-    rows = [{"exchange_id": row.id, "task": row.task, "who": who, "erased_at": now} for row in found]
+def _deleted(connection: Connection, ids: Sequence[str], in_datasets: set[str], by: tuple[str, float]) -> int:
+    """Deletes the exchanges and what was said of them; each leaves a tombstone and moves from stored to erased.
+
+    One that had expired, or came by import, leaves a tombstone for its rows in datasets. `by`: who, and when.
+    """
+    removed = remove(connection, ids)
+    mine = outlived.c.exchange_id.in_(ids)
+    gone = connection.execute(select(outlived.c.exchange_id.label("id"), outlived.c.task).where(mine)).all()
+    connection.execute(delete(outlived).where(mine))
+    named = {row.id: row.task for row in [*removed.rows, *gone]}
+    named |= dict.fromkeys(in_datasets - named.keys())
+    who, now = by
+    rows = [{"exchange_id": one, "task": named[one], "who": who, "erased_at": now} for one in sorted(named)]
     upsert(connection, tombstones, rows, ["exchange_id"])
-    connection.execute(delete(feedback).where(feedback.c.exchange_id.in_([*ids, *completions])))
-    full_text.remove(connection, ids)
-    connection.execute(delete(exchanges).where(exchanges.c.id.in_(ids)))
-    tasks = Counter(row.task or "" for row in found)
-    moved = [(task, "stored", -count) for task, count in tasks.items()]
-    moved += [(task, "erased", count) for task, count in tasks.items()]
+    expired = Counter(row.task or "" for row in gone)
+    moved = [(task, "stored", -count) for task, count in (removed.exchanges + expired).items()]
+    moved += [(task, "erased", count) for task, count in (removed.exchanges + expired).items()]
+    moved += [(task, EXPIRED, -count) for task, count in expired.items()]
+    moved += [(task, BODY_BYTES, -count) for task, count in removed.body_bytes.items()]
     lines = [{"task": task, "name": name, "value": value} for task, name, value in sorted(moved)]
     upsert(connection, counters, lines, ["task", "name"], add=["value"])
-    return len(found)
+    return len(removed.rows) + len(gone)
 
 
 def _in_order(store: Store, ids: set[str]) -> tuple[str, ...]:

@@ -37,6 +37,7 @@ class Balance:
     sampled_out: int = 0
     opted_out: int = 0
     erased: int = 0
+    expired: int = 0  # of those stored: removed since, by age or size
     dropped: Mapping[str, int] = field(default_factory=dict)  # by cause
 
     @property
@@ -140,5 +141,6 @@ def _balance(task: str, known: Mapping[Key, int]) -> Balance:
         sampled_out=mine.get("sampled_out", 0),
         opted_out=mine.get(OPTED_OUT, 0),
         erased=mine.get("erased", 0),
+        expired=mine.get("expired", 0),
         dropped={name.removeprefix(DROPPED): value for name, value in mine.items() if name.startswith(DROPPED)},
     )

@@ -48,10 +48,23 @@ class Rules:
     prices: Mapping[str, PriceSettings]
 
 
-def prepare(exchange: Exchange, probability: float, rules: Rules) -> Prepared:
-    """Everything about one kept exchange, ready to be written."""
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An exchange's bodies, decoded and put together, raw."""
+
+    request: Json
+    is_json: bool
+    answer: Answer
+
+
+def opened(exchange: Exchange) -> Opened:
     request, is_json = request_or_raw(exchange)
-    answer = assemble(exchange)
+    return Opened(request, is_json, assemble(exchange))
+
+
+def prepare(exchange: Exchange, found: Opened, probability: float, rules: Rules) -> Prepared:
+    """Everything about one kept exchange, ready to be written."""
+    request, answer = found.request, found.answer
     redacted = rules.redactor.redact(request, answer, exchange.id)
     row = _row(exchange, request, rules, probability)
     row.update(_answered(exchange, redacted.request, redacted.answer, rules))
@@ -63,7 +76,7 @@ def prepare(exchange: Exchange, probability: float, rules: Rules) -> Prepared:
     }
     template = storable(prompts.system_prompt(redacted.request))
     words = _words(redacted.request, redacted.answer)
-    return Prepared(exchange, request, answer, row, body, template, words, is_json)
+    return Prepared(exchange, request, answer, row, body, template, words, found.is_json)
 
 
 def _row(exchange: Exchange, request: Json, rules: Rules, probability: float) -> dict[str, Any]:

@@ -30,11 +30,13 @@ from capture.batch import (
 )
 from capture.counters import read_page
 from capture.db import Store
+from capture.errors import StoreAwayError
 from capture.exchange import Answer, Exchange, decode
 from capture.reconcile import fold
 from capture.redact import Redactor, load_secret
-from capture.rows import Prepared, Rules, prepare
+from capture.rows import Prepared, Rules, opened, prepare
 from capture.sampling import keep
+from capture.selecting import Selector
 from capture.settings import DatasetSettings, RedactionSettings, SamplingSettings, Settings, TaskSettings
 from capture.tables import segments as offsets
 
@@ -68,6 +70,7 @@ class Shipper:
         self._on_stored = on_stored
         self._clock = clock
         self._secret = load_secret(settings.data)
+        self._selector = Selector(store)
         self._turn = -1
         self._made: dict[str, tuple[TaskSettings | None, Rules]] = {}
 
@@ -79,6 +82,7 @@ class Shipper:
         batch = Batch(self._gather(limit))
         records = sum(len(part.chunk.records) for part in batch.parts)
         if batch.parts:
+            self._selector.begin()
             self._prepare(batch)
             try:
                 fresh = self._write(batch)
@@ -146,18 +150,27 @@ class Shipper:
     def _prepare_one(self, batch: Batch, exchange: Exchange) -> None:
         name = exchange.task or ""
         task = self.tasks.get(name)
-        kept, probability = keep(exchange.task, task.sampling if task else SamplingSettings(), exchange.id)
-        if exchange.store:  # a stored completion was promised to its client
-            kept, probability = True, 1.0
-        if not kept:
-            batch.count(name, SAMPLED_OUT)
-            return
         rules = self._rules(name, task)  # wrong settings stop the shipper: they must lose nothing
         try:
-            batch.prepared.append(prepare(exchange, probability, rules))
+            prepared = self._kept(batch, exchange, task.sampling if task else SamplingSettings(), rules)
+        except StoreAwayError:
+            raise
         except Exception as error:  # noqa: BLE001 - one exchange must not stop those behind it
             _log.error("exchange_unreadable", exchange=exchange.id, error=_place(error))
             batch.count(name, UNREADABLE)
+            return
+        if prepared is None:
+            batch.count(name, SAMPLED_OUT)
+        else:
+            batch.prepared.append(prepared)
+
+    def _kept(self, batch: Batch, exchange: Exchange, sampling: SamplingSettings, rules: Rules) -> Prepared | None:
+        found, wanted = None, 1.0 if exchange.store else None  # a stored completion was promised to its client
+        if wanted is None and (sampling.strata or sampling.per_key or sampling.per_user):
+            found = opened(exchange)
+            wanted = self._selector.probability(batch.owners, exchange, found, sampling, rules)
+        kept, probability = keep(exchange.task, sampling, exchange.id, wanted)
+        return prepare(exchange, found or opened(exchange), probability, rules) if kept else None
 
     def _rules(self, name: str, task: TaskSettings | None) -> Rules:
         """A task's rules, made anew when its settings have changed."""

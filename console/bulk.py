@@ -10,6 +10,7 @@ from capture import lineage, reviews, traffic
 from capture.errors import DiskError, NotFoundError, RefusedError
 from capture.traffic import TrafficFilter
 from console.access import Desk, Role
+from students.erasure import purge
 
 BATCH = 200
 MOST = 10_000
@@ -40,7 +41,7 @@ def erase_all(desk: Desk, wanted: TrafficFilter, expected: int) -> lineage.Erasu
     if wanted == TrafficFilter():
         raise RefusedError("a filter that lets everything through erases nothing; narrow it first")
     ids = _ids(desk, wanted, expected)
-    report = lineage.erase(desk.store, ids, None, desk.actor.name, desk.clock)
+    report = lineage.erase(desk.store, ids, None, desk.actor.name, desk.clock, [purge])
     desk.record("traffic.erase_all", f"{report.erased}", filter=_said(wanted), datasets=list(report.datasets))
     return report
 

@@ -20,6 +20,7 @@ from capture.settings import RedactionSettings, TaskSettings, TrainingSettings
 from console.access import Desk, Role
 from console.evaluating import evaluate as evaluate
 from students import registry, rollouts
+from students.erasure import purge
 from students.jobs import LOCAL
 from students.tables import fine_tunes
 
@@ -209,7 +210,7 @@ def erase(desk: Desk, exchange_ids: Sequence[str] = (), user: str | None = None)
     names = [None] if user is None else [name for name in _names(desk, user) if lineage.known(desk.store, name)]
     if not names:
         raise NotFoundError("no exchange of that user is stored: there is nothing to erase")
-    reports = [lineage.erase(desk.store, exchange_ids, name, desk.actor.name, desk.clock) for name in names]
+    reports = [lineage.erase(desk.store, exchange_ids, name, desk.actor.name, desk.clock, [purge]) for name in names]
     touched = tuple(dict.fromkeys(dataset for report in reports for dataset in report.datasets))
     whole = lineage.ErasureReport(
         sum(report.erased for report in reports), touched, sum(report.rows for report in reports)

@@ -28,7 +28,7 @@ from capture.prompts import fingerprint, hashed, variable_text
 from capture.rows import label_of
 from capture.sampling import is_holdout
 from capture.settings import TaskSettings
-from capture.tables import dataset_rows, datasets
+from capture.tables import dataset_rows, datasets, tombstones
 
 BATCH = 500
 
@@ -42,9 +42,10 @@ def import_rows(
     """Makes the task's next dataset of a file's rows, at once and whole, and returns its card.
 
     `openai-sft`: lines are put on a side as exchanges are when captured. `jsonl`, `parquet`, `huggingface`: as `export`
-    wrote them, and the rows come out as they went in. Rows for training that belong to a holdout of the task's are left
-    out, as are lines that are no rows; both are counted. Whether the terms of whoever answered allow training, the
-    importer must know. Raises RefusedError for another form and for too few rows, DiskError for an unreadable file.
+    wrote them, and the rows come out as they went in. Rows for training that belong to a holdout of the task's, or are
+    near-duplicates of one of its rows, are left out, as are rows that were erased and lines that are none; all are
+    counted. Whether the terms of whoever answered allow training, the importer must know. Raises RefusedError for
+    another form and for too few rows, DiskError for an unreadable file.
     """
     if form not in FORMS:
         raise RefusedError(f"there is no import form {form!r}; there are {', '.join(FORMS)}")
@@ -52,13 +53,17 @@ def import_rows(
     try:
         with store.write() as connection:
             dataset_id = _make(connection, task, clock())
-            intake = _Intake(connection, Lines(dataset_id), seal)
+            intake = _Intake(connection, Lines(dataset_id), seal, _erased(connection))
             for split in SPLITS:
                 intake.take(split, FORMS[form](path, settings))
             _close(intake, settings.dataset.minimum_rows, clock())
     except (OSError, UnicodeDecodeError, pyarrow.ArrowException) as error:
         raise DiskError(f"{path} cannot be read: {error}") from error
     return load_card(store, dataset_id)
+
+
+def _erased(connection: Connection) -> frozenset[str]:
+    return frozenset(connection.scalars(select(tombstones.c.exchange_id)))
 
 
 def _make(connection: Connection, task: str, now: float) -> str:
@@ -82,6 +87,7 @@ class _Intake:
     connection: Connection
     lines: Lines
     seal: Seal
+    erased: frozenset[str] = frozenset()
     known: set[str] = field(default_factory=set)
     drops: Counter[str] = field(default_factory=Counter)
     considered: Counter[str] = field(default_factory=Counter)
@@ -102,7 +108,7 @@ class _Intake:
 
     def _is_new(self, split: Split, row: Row) -> bool:
         self.considered[split] += 1
-        reason = "duplicate" if row.exchange_id in self.known else None
+        reason = "erased" if row.exchange_id in self.erased else "duplicate" if row.exchange_id in self.known else None
         if split == "train":
             reason = reason or self.seal.reason_against_row(row)
         if reason:

@@ -79,6 +79,7 @@ def _balances(found: dict[str, Balance], proof: bool) -> None:
             "Opted out": [balance.opted_out for balance in balances],
             "Dropped": [sum(balance.dropped.values()) for balance in balances],
             "Erased": [balance.erased for balance in balances],
+            "Expired, of stored": [balance.expired for balance in balances],
             "Difference": [balance.difference if proof else "not counted" for balance in balances],
         },
         hide_index=True,

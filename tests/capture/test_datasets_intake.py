@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from capture import datasets
+from capture import datasets, lineage
 from capture.datasets import Filters
 from capture.db import Store
 from capture.errors import DiskError, RefusedError
@@ -139,3 +139,12 @@ def test_what_is_refused_leaves_nothing(store: Store, tmp_path: Path) -> None:
     with pytest.raises(DiskError, match="cannot be read"):
         take(store, "parquet", tmp_path / "no.parquet")
     assert datasets.list_datasets(store) == []
+
+
+def test_an_erased_row_does_not_come_back(store: Store, tmp_path: Path) -> None:
+    erased, kept = add_exchange(store), add_exchange(store)
+    datasets.export(store, build(store).id, "jsonl", tmp_path / "rows.jsonl", SETTINGS)
+    lineage.erase(store, [erased], None, "ann", lambda: 1.0)
+    card = take(store, "jsonl", tmp_path / "rows.jsonl", task="another")
+    assert [row.exchange_id for row in datasets.rows(store, card.id)] == [kept]
+    assert card.drops == {"erased": 1}
