@@ -149,3 +149,34 @@ def test_the_async_client(gateway: GatewayServer) -> None:
 async def _streamed(client: AsyncOpenAI) -> str:
     chunks = await client.chat.completions.create(model="gpt-4.1", messages=ASKED, stream=True)
     return "".join([chunk.choices[0].delta.content or "" async for chunk in chunks])
+
+
+def test_the_async_streaming_helpers(gateway: GatewayServer) -> None:
+    async def talk() -> tuple[str | None, str]:
+        async with AsyncOpenAI(base_url=gateway.url, api_key="sk-client", max_retries=0) as client:
+            async with client.chat.completions.stream(model="gpt-4.1", messages=ASKED) as events:
+                chat = await events.get_final_completion()
+            async with client.responses.stream(model="gpt-4.1", input="hello") as events:
+                answered = await events.get_final_response()
+        return chat.choices[0].message.content, answered.output_text
+
+    assert asyncio.run(talk()) == ("hey", "hi")
+    assert [assemble(exchange).text for exchange in gateway.exchanges] == ["hey", "hi"]
+
+
+def test_raw_and_streamed_responses(client: OpenAI) -> None:
+    raw = client.chat.completions.with_raw_response.create(model="gpt-4.1", messages=ASKED)
+    assert raw.headers["x-stillhouse-arm"] == "teacher"
+    assert raw.parse().choices[0].message.content == "hey"
+    with client.chat.completions.with_streaming_response.create(model="gpt-4.1", messages=ASKED) as streamed:
+        assert b'"hey"' in b"".join(streamed.iter_bytes())
+
+
+def test_a_conversation_with_a_tool_call(client: OpenAI, gateway: GatewayServer) -> None:
+    called = client.chat.completions.create(model="gpt-4.1", messages=ASKED, tools=[TOOL]).choices[0].message
+    result: Any = {"role": "tool", "tool_call_id": "call_1", "content": "found"}
+    said = client.chat.completions.create(model="gpt-4.1", messages=[*ASKED, called, result])  # type: ignore[list-item]
+    assert said.choices[0].message.content == "hey"
+    kept = json.loads(gateway.exchanges[1].request)["messages"]
+    assert [message["role"] for message in kept] == ["user", "assistant", "tool"]
+    assert kept[1]["tool_calls"] == [CALL]
