@@ -16,9 +16,11 @@ from typing import Any
 
 import msgspec
 
-from capture.assemble import answer_from
+from capture.assemble import answer_from, json_object
 from capture.errors import ConfigError, DiskError
 from capture.exchange import Answer
+from capture.fields import Fields
+from capture.fields import Path as FieldPath
 from capture.recognisers import FINDERS, Find, Span
 from capture.settings import RedactionSettings
 from capture.surrogates import surrogate
@@ -61,13 +63,14 @@ class Redactor:
         named = [_custom(name, pattern) for name, pattern in settings.patterns.items()]
         known = [find for kind, find in FINDERS.items() if kind in settings.kinds]
         self._finders: tuple[Find, ...] = (*named, *known) if settings.enabled else ()
+        self._fields = Fields(settings) if settings.enabled else None
         self._cached_spans = lru_cache(maxsize=_CACHED_TEXTS)(self._found)  # system prompts come again and again
 
     def redact(self, request: Json, answer: Answer, exchange_id: str) -> Redacted:
         """The exchange's bodies without what was recognised; the arguments are left as they are."""
-        if not self._finders:
+        if not self._finders and not self._fields:
             return Redacted(request, answer, 0)
-        work = _Work(self._spans, self._secret, exchange_id)
+        work = _Work(self._spans, self._secret, exchange_id, self._fields)
         bodies: list[Any] = [work.walked(body) for body in (request, answer.raw, answer.error)]
         if work.stand_ins:
             work.sort()
@@ -76,9 +79,9 @@ class Redactor:
 
     def redact_value(self, exchange_id: str, value: Any) -> Any:
         """Any JSON value (feedback, a review) redacted as that exchange was, so that the two still match."""
-        if not self._finders:
+        if not self._finders and not self._fields:
             return value
-        work = _Work(self._spans, self._secret, exchange_id)
+        work = _Work(self._spans, self._secret, exchange_id, self._fields)
         return work.walked(value)
 
     def masked(self, text: str) -> str:
@@ -116,31 +119,65 @@ class Redactor:
 class _Work:
     """One exchange under redaction: what was found in it, and what stands in its place."""
 
-    def __init__(self, spans: Callable[[str], tuple[Span, ...]], secret: bytes, exchange_id: str) -> None:
+    def __init__(
+        self, spans: Callable[[str], tuple[Span, ...]], secret: bytes, exchange_id: str, fields: Fields | None
+    ) -> None:
         self.count = 0
         self.stand_ins: dict[str, str] = {}
         self._repeated: list[str] = []
         self._spans = spans
         self._secret = secret
         self._exchange_id = exchange_id
+        self._fields = fields
 
-    def walked(self, value: Any, *, free: bool = False, label: str = "") -> Any:
+    def walked(self, value: Any, *, free: bool = False, label: str = "", path: FieldPath = ()) -> Any:
         """A copy of a JSON value with its strings redacted; the frame's own words are kept.
 
         `free`: inside something that the app made up, where keys say what a value is, and may hold one themselves.
+        `path`: where it stands, for fields that are denied or allowed.
         """
+        denied = self._fields.is_denied(path) if self._fields else None
+        if denied is not None:
+            return self._denied(value) if denied else value
         if isinstance(value, str):
-            return self._text(value, label)
+            return self._within(value, label, path) if self._fields else self._text(value, label)
         if isinstance(value, list):
-            return [self.walked(item, free=free, label=label) for item in value]
+            return [self.walked(one, free=free, label=label, path=(*path, str(at))) for at, one in enumerate(value)]
         if not isinstance(value, dict):
             return value
         if free:
-            return {self._text(key): self.walked(item, free=True, label=key) for key, item in value.items()}
-        return {
-            key: item if key in _FRAME and isinstance(item, str) else self.walked(item, free=key in _FREE)
-            for key, item in value.items()
-        }
+            return {
+                self._text(key): self.walked(one, free=True, label=key, path=(*path, key)) for key, one in value.items()
+            }
+        return {key: self._framed(key, one, (*path, key)) for key, one in value.items()}
+
+    def _framed(self, key: str, value: Any, path: FieldPath) -> Any:
+        asked = self._fields is not None and self._fields.is_denied(path) is not None
+        if key in _FRAME and isinstance(value, str) and not asked:
+            return value
+        return self.walked(value, free=key in _FREE, path=path)
+
+    def _denied(self, value: Any) -> Any:
+        """Every leaf replaced: texts and numbers by ones of the same form; truth values and null say nothing alone."""
+        if isinstance(value, dict):
+            return {key: self._denied(one) for key, one in value.items()}
+        if isinstance(value, list):
+            return [self._denied(one) for one in value]
+        if value is None or isinstance(value, bool) or value == "":
+            return value
+        self.count += 1
+        if isinstance(value, str):
+            return self._stand_in("field", value)
+        made = surrogate("field", str(abs(value)), self._secret, self._exchange_id)
+        return type(value)(float(made)) if made.replace(".", "", 1).isdigit() else 0
+
+    def _within(self, text: str, label: str, path: FieldPath) -> str:
+        """JSON that is a whole text has fields too."""
+        inner = json_object(text) if text.lstrip().startswith("{") else None
+        if inner is None:
+            return self._text(text, label)
+        replaced = self.walked(inner, free=True, path=path)
+        return text if replaced == inner else msgspec.json.encode(replaced).decode()
 
     def sort(self) -> None:
         """Ends the search: what `swept` looks for, the longest first."""

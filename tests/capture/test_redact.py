@@ -230,3 +230,33 @@ def test_the_key_is_made_once_and_private(tmp_path: Path) -> None:
     (folder / SECRET_FILE).write_bytes(b"short")
     with pytest.raises(DiskError, match="not 32 bytes"):
         load_secret(folder)
+
+
+def test_denied_fields_are_replaced_whole_and_allowed_ones_stay() -> None:
+    rules = RedactionSettings(deny=("Employee", "/metadata/*", "/messages/*/name"), allow=("order", "/metadata/mail"))
+    request = chat_request('{"employee": {"no": 4711, "grade": "E7x"}, "order": "jane@corp.io", "to": "joe@corp.io"}')
+    request["metadata"] = {"branch": "Springfield", "mail": "desk@corp.io", "ok": True}
+    request["messages"][1]["name"] = "Bartholomew"
+    answer = answer_from(completion('{"EMPLOYEE": "Bartholomew", "score": 7}'))
+    redacted = Redactor(rules, SECRET).redact(request, answer, "e1")
+    inner = msgspec.json.decode(redacted.request["messages"][1]["content"])
+    assert inner["order"] == "jane@corp.io"
+    assert inner["to"] != "joe@corp.io"
+    assert inner["employee"]["no"] != 4711
+    assert isinstance(inner["employee"]["no"], int)
+    assert re.fullmatch(r"[A-Z]\d[a-z]", inner["employee"]["grade"])
+    assert redacted.request["metadata"]["branch"] != "Springfield"
+    assert redacted.request["metadata"]["ok"] is True
+    assert redacted.request["messages"][1]["role"] == "user"
+    said = msgspec.json.decode(redacted.answer.text)
+    assert said["EMPLOYEE"] == redacted.request["messages"][1]["name"] != "Bartholomew"
+    assert said["score"] == 7
+    assert redacted.count >= 6
+
+
+def test_fields_alone_without_any_kind() -> None:
+    redactor = Redactor(RedactionSettings(kinds=(), deny=("/metadata/who",)), SECRET)
+    redacted = redactor.redact(chat_request("joe@corp.io", metadata={"who": "Joe"}), answer_from({}), "e1")
+    assert redacted.request["metadata"]["who"] != "Joe"
+    assert redacted.request["messages"][1]["content"] == "joe@corp.io"
+    assert redacted.count == 1
