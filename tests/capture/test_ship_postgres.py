@@ -58,7 +58,7 @@ def test_the_whole_way_with_odd_characters_and_damage(rig: Rig) -> None:
     assert found.row.label == "xy"
     assert found.request["messages"][1]["content"] == "a\0b Größe"
     wanted: Any
-    for wanted, many in (({"metadata": {"app": "mail"}}, 1), ({"text": "GRÖSSE"}, 0), ({"text": "größe"}, 1), ({}, 3)):
+    for wanted, many in (({"metadata": {"app": "mail"}}, 1), ({"text": "GRÖSSE"}, 1), ({"text": "größe"}, 1), ({}, 3)):
         assert len(list_exchanges(rig.store, TrafficFilter(**wanted))) == many
         assert count_exchanges(rig.store, TrafficFilter(**wanted)) == many
     assert [(volume.task, volume.exchanges) for volume in volumes(rig.store)] == [("triage", 2), (None, 1)]
