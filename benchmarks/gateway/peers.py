@@ -136,7 +136,8 @@ def _portkey(ground: Ground) -> Launch:
 def _litellm(ground: Ground) -> Launch:
     command = python_environment(ground.cache, "litellm") / "litellm"
     to = {"model": f"openai/{MODEL}", "api_base": f"http://127.0.0.1:{ground.upstream}/v1", "api_key": KEY}
-    config = {"model_list": [{"model_name": MODEL, "litellm_params": to}]}
+    unlocked = {"dangerously_permit_weak_or_unset_master_key": True}  # keys would cost it more, and need a database
+    config = {"model_list": [{"model_name": MODEL, "litellm_params": to}], "general_settings": unlocked}
     here = ["--host", "127.0.0.1", "--port", str(ground.port), "--num_workers", "1", "--telemetry", "False"]
     return Launch(
         [str(command), "--config", str(ground.write("litellm.json", json.dumps(config))), *here],

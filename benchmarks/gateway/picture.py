@@ -17,6 +17,8 @@ _WIDTH, _LEFT, _RIGHT, _ROW = 760, 130, 90, 26
 
 def cpu_bars(results: Results, ours: str) -> str:
     """Two groups of bars: µs a request, µs a stream."""
+    if not results.peers:
+        return _picture("", 40, "No peer was measured")
     groups = (("unary_us", "CPU a request, µs"), ("stream_us", "CPU a stream of 50 events, µs"))
     parts, top = [], 0
     for name, title in groups:
