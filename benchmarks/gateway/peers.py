@@ -22,6 +22,7 @@ defaults
     timeout server 120s
     option http-keep-alive
     http-reuse always
+    option http-no-delay
 frontend bench
     bind 127.0.0.1:{port}
     default_backend upstream
