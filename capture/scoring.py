@@ -6,6 +6,7 @@ A teacher is never scored 1 by definition: its answers are graded against truth 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import msgspec
 import structlog
@@ -14,13 +15,18 @@ from sqlalchemy import Connection, bindparam, delete, literal_column, select, up
 from capture import feedback
 from capture.bodies import unpack_answer, unpack_request
 from capture.db import Store, upsert
-from capture.errors import ConfigError
+from capture.errors import ConfigError, JudgeAwayError
 from capture.exchange import Answer
 from capture.graders import TaskGraders, graders_of
+from capture.graders.means import Judges, Means
+from capture.graders.registry import NO_MEANS
 from capture.graders.sample import Json
 from capture.loading import is_large, stream_bodies
 from capture.settings import TaskSettings
-from capture.tables import exchanges, graded, scores
+from capture.tables import exchanges, graded, judging, scores
+
+JUDGE_AGAIN_S, JUDGE_AGAIN_AT_MOST_S = 30.0, 3600.0
+"""How long an exchange waits whose judge is away, at first and at most."""
 
 _log = structlog.get_logger(__name__)
 
@@ -44,13 +50,19 @@ class _Score:
     value: float
 
 
-def score_new(store: Store, tasks: Mapping[str, TaskSettings], clock: Callable[[], float], limit: int = 500) -> int:
+def score_new(
+    store: Store,
+    tasks: Mapping[str, TaskSettings],
+    clock: Callable[[], float],
+    limit: int = 500,
+    means: Means = NO_MEANS,
+) -> int:
     """Scores up to `limit` exchanges that call for it and returns how many it dealt with; 0: all are.
 
     The cost does not grow with the history. A task whose graders changed since the last call is scored anew as a whole;
     one whose graders cannot work as configured is logged and gets no scores until they are mended.
     """
-    usable = _usable(tasks)
+    usable = _usable(tasks, means)
     _notice(store, {name: _digest(tasks[name], usable.get(name)) for name in tasks})
     feedback.settle(store)
     with store.read() as connection:
@@ -64,7 +76,102 @@ def score_new(store: Store, tasks: Mapping[str, TaskSettings], clock: Callable[[
     now = clock()
     with store.write() as connection:
         _keep(connection, wanted, scored, now)
+        _call_judges(connection, wanted, usable, scored)
     return len(wanted)
+
+
+def _call_judges(
+    connection: Connection, wanted: Sequence[_Wanted], usable: Mapping[str, TaskGraders], scored: Sequence[_Score]
+) -> None:
+    """Puts those on the judges' list that they have yet to speak on."""
+    known = {(score.exchange_id, score.grader) for score in scored}
+    rows = [
+        {"exchange_id": one.id, "task": one.task, "tries": 0, "not_before": 0.0, "obstacle": None}
+        for one in wanted
+        if one.answered and one.task
+        if any((one.id, judge) not in known for judge in _judges_in(usable, one.task))
+    ]
+    present = select(exchanges.c.id).where(exchanges.c.id.in_([row["exchange_id"] for row in rows]))
+    there = set(connection.scalars(present)) if rows else set()
+    upsert(connection, judging, [row for row in rows if row["exchange_id"] in there], ["exchange_id"])
+
+
+def judge_next(
+    store: Store,
+    tasks: Mapping[str, TaskSettings],
+    judges_of: Callable[[str, TaskSettings], Judges],
+    clock: Callable[[], float],
+    limit: int = 50,
+) -> int:
+    """Has up to `limit` waiting exchanges judged and returns how many were tried; 0: none is due.
+
+    What a judge cannot be asked about now waits, longer each time; the reason is kept with it.
+    """
+    now = clock()
+    due = select(judging).where(judging.c.not_before <= now).order_by(judging.c.not_before, judging.c.exchange_id)
+    with store.read() as connection:
+        waiting = connection.execute(due.limit(limit)).all()
+    for name in sorted({row.task for row in waiting}):
+        own = [row for row in waiting if row.task == name]
+        graders = _judging(name, tasks, judges_of)
+        away: str | None = None
+        for row in own:
+            away = away or _judge(store, row, graders, now)
+            if away is not None:
+                _put_off(store, row, now, away)
+    return len(waiting)
+
+
+def _judging(
+    name: str, tasks: Mapping[str, TaskSettings], judges_of: Callable[[str, TaskSettings], Judges]
+) -> TaskGraders | None:
+    if name not in tasks:
+        return None
+    try:
+        return graders_of(tasks[name], Means(judges=judges_of(name, tasks[name]))).parted()[1]
+    except ConfigError as error:
+        _log.error("a task cannot be judged", task=name, error=str(error))
+        return None
+
+
+def _judge(store: Store, row: Any, graders: TaskGraders | None, now: float) -> str | None:
+    """Judges one exchange and takes it off the list; why not, where its judge is away."""
+    found: list[_Score] = []
+    if graders is not None:
+        with store.read() as connection:
+            truths = feedback.truths(connection, [row.exchange_id])
+            bodies = list(stream_bodies(connection, [row.exchange_id]))
+        for identity, request, answer in bodies:
+            if is_large(request) or is_large(answer):
+                continue
+            given = (unpack_request(request), unpack_answer(answer), truths.get(identity))
+            try:
+                values = graders.score(given[1], truth=given[2], request=given[0])
+            except JudgeAwayError as error:
+                return str(error)
+            shown = _hash(given)
+            found += [_Score(identity, name, graders.graders[name].version, shown, one) for name, one in values.items()]
+    with store.write() as connection:
+        present = connection.scalar(select(exchanges.c.id).where(exchanges.c.id == row.exchange_id))
+        rows = [asdict(score) | {"scored_at": now} for score in found if present]
+        upsert(connection, scores, rows, ["exchange_id", "grader"])
+        connection.execute(delete(judging).where(judging.c.exchange_id == row.exchange_id))
+    return None
+
+
+def _put_off(store: Store, row: Any, now: float, why: str) -> None:
+    wait_s = min(JUDGE_AGAIN_S * 2**row.tries, JUDGE_AGAIN_AT_MOST_S)
+    chosen = update(judging).where(judging.c.exchange_id == row.exchange_id)
+    with store.write() as connection:
+        connection.execute(chosen.values(tries=min(row.tries + 1, 20), not_before=now + wait_s, obstacle=why[:300]))
+
+
+def _hash(given: tuple[Json, Answer, Json]) -> str:
+    return hashlib.sha256(msgspec.json.encode(given, order="sorted")).hexdigest()[:16]
+
+
+def _judges_in(usable: Mapping[str, TaskGraders], task: str) -> frozenset[str]:
+    return usable[task].judges if task in usable else frozenset()
 
 
 def rescore(store: Store, task: str) -> int:
@@ -81,11 +188,11 @@ def _wanted(connection: Connection, limit: int) -> list[_Wanted]:
     return [_Wanted(row.id, row.task, row.complete and row.status == 200, row.score_wanted) for row in found]
 
 
-def _usable(tasks: Mapping[str, TaskSettings]) -> dict[str, TaskGraders]:
+def _usable(tasks: Mapping[str, TaskSettings], means: Means) -> dict[str, TaskGraders]:
     found = {}
     for name, task in tasks.items():
         try:
-            found[name] = graders_of(task)
+            found[name] = graders_of(task, means)
         except ConfigError as error:
             _log.error("a task cannot be graded", task=name, error=str(error))
     return found
@@ -127,12 +234,12 @@ def _graded(
 ) -> list[_Score]:
     """One exchange's scores. Those of the same grader version over the same input are taken as they were."""
     request, answer, truth = given
-    input_hash = hashlib.sha256(msgspec.json.encode(given, order="sorted")).hexdigest()[:16]
+    input_hash = _hash(given)
     versions = {name: grader.version for name, grader in graders.graders.items()}
     still = {name: known.get((exchange_id, name, version, input_hash)) for name, version in versions.items()}
     held = {name: value for name, value in still.items() if value is not None}
     try:
-        values = graders.score(answer, truth=truth, request=request, known=held)
+        values = graders.parted()[0].score(answer, truth=truth, request=request, known=held)
     except Exception:  # noqa: BLE001 - one exchange that a grader cannot take must not stop the others
         _log.exception("an exchange could not be scored", exchange=exchange_id)
         values = held

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 from sqlalchemy import insert, update
 
-from capture import datasets, keys, lineage, reviews
+from capture import datasets, keys, licences, lineage, reviews
 from capture import tasks as task_store
 from capture.errors import NotFoundError, RefusedError
 from capture.ids import new_id
@@ -150,7 +150,8 @@ def start_rollout(desk: Desk, start: rollouts.Start) -> rollouts.Rollout:
     """Starts a student's rollout at shadow, by `start.policy` or its task's; `start.who` is the desk's actor."""
     desk.demand(Role.OPERATOR, "starting a rollout")
     asked = replace(start, who=desk.actor.name)
-    rollout = rollouts.start(desk.store, asked, task_of(desk, start.task), desk.clock)
+    task = task_of(desk, start.task)
+    rollout = rollouts.start(desk.store, asked, task, desk.clock, licences.licensed(desk.store, start.task, task))
     desk.record("rollouts.start", rollout.id, student=rollout.student_id, dry_run=start.dry_run, reason=start.reason)
     return rollout
 

@@ -1,7 +1,7 @@
 """Owns the bounds of background calls: the task's spend a day, and the provider's rate limit."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from sqlalchemy import func, select
@@ -28,24 +28,26 @@ class Caps:
         self._resting: dict[str, float] = {}
         self._lock = threading.Lock()
 
-    def obstacle(self, task: str, upstream: str, cap_usd: float | None) -> str | None:
-        """Why no call may be made now, as a sentence's part; None when it may."""
+    def obstacle(
+        self, task: str, upstream: str, cap_usd: float | None, purposes: Sequence[str] = BACKGROUND
+    ) -> str | None:
+        """Why no call may be made now, as a sentence's part; None when it may. The cap is on calls for `purposes`."""
         with self._lock:
             until = self._resting.get(upstream, 0.0)
         if self._clock() < until:
             return f"less than {LEAST_REMAINING:.0%} of the rate limit of upstream {upstream} is left"
         if cap_usd is None:
             return None
-        spent, unknown = self._spent_today(task)
+        spent, unknown = self._spent_today(task, purposes)
         if unknown:
             return f"the spend cap cannot be kept: {unknown} calls today have no known price (set [prices])"
         return f"today's spend cap of {cap_usd:.2f} USD is reached" if spent >= cap_usd else None
 
-    def _spent_today(self, task: str) -> tuple[float, int]:
+    def _spent_today(self, task: str, purposes: Sequence[str]) -> tuple[float, int]:
         """(USD, calls without a known price) of the task's background calls since midnight UTC."""
         midnight = datetime.fromtimestamp(self._clock(), UTC).replace(hour=0, minute=0, second=0, microsecond=0)
         query = select(func.sum(spend.c.cost_usd), func.count(), func.count(spend.c.cost_usd)).where(
-            spend.c.task == task, spend.c.at >= midnight.timestamp(), spend.c.purpose.in_(BACKGROUND)
+            spend.c.task == task, spend.c.at >= midnight.timestamp(), spend.c.purpose.in_(purposes)
         )
         with self._store.read() as connection:
             total, calls, priced = connection.execute(query).one()

@@ -15,14 +15,18 @@ from capture.db import Store, open_store
 from capture.discovery import digest
 from capture.errors import StoreAwayError
 from capture.exchange import Answer, Exchange
+from capture.graders.means import Means
+from capture.graders.python_process import PythonProcesses
+from capture.judges import TaskJudges
 from capture.migrations import upgrade
 from capture.redact import Redactor, load_secret
 from capture.retention import sweep
-from capture.scoring import score_new
+from capture.scoring import judge_next, score_new
 from capture.settings import Settings, TaskSettings
 from capture.ship import Shipper
 from capture.tasks import load_tasks, sync_tasks
 from students import bases
+from students.caps import Caps
 from students.clients import Client
 from students.controller import LEASE, tick
 from students.entry import enter
@@ -96,13 +100,21 @@ def run(settings: Settings, stopping: threading.Event, clock: Callable[[], float
         pairer.offer(exchange, request, answer, task)
 
     shipper = Shipper(store, settings, tasks(), on_stored, clock)
+    python = PythonProcesses(settings.python_graders) if settings.python_graders.allowed else None
+    means = Means(python=python)
+    caps = Caps(store, settings, clock)
+
+    def judges_of(name: str, task: TaskSettings) -> TaskJudges:
+        return TaskJudges(store, settings, (name, task), caps, clock)
+
     replica = Replica(store, clock)
     workflows = Workflows(shop, replica.name)
     holder = replica.holder
     loops = Loops(
         [
             Loop("ship", lambda: _ship(shipper, tasks), SHIP_EVERY_S),
-            Loop("score", lambda: score_new(store, tasks(), clock), SCORE_EVERY_S),
+            Loop("score", lambda: score_new(store, tasks(), clock, means=means), SCORE_EVERY_S),
+            Loop("judge", lambda: judge_next(store, tasks(), judges_of, clock), TICK_EVERY_S),
             Loop("pair", lambda: _pair(pairer, tasks), TICK_EVERY_S),
             Loop("truths", _sweeping(store, tasks), SCORE_EVERY_S),
             Loop("rollouts", lambda: _tick(store, clock, holder, (pairer, observer, tasks)), TICK_EVERY_S),
@@ -123,6 +135,8 @@ def run(settings: Settings, stopping: threading.Event, clock: Callable[[], float
     stopping.wait()
     late = loops.join(END_WITHIN_S)
     trainer.close()
+    if python is not None:
+        python.close()
     pairer.stop()
     workflows.close()
     release(store, LEASE, holder)
