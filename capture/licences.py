@@ -18,9 +18,9 @@ PASSES = 0.5
 
 @dataclass(frozen=True)
 class Licence:
-    """A judge against people: it agreed on `good_agreed` of `good` outputs that they accepted, and so of the others.
+    """A judge against people: of `good` outputs that they accepted it agreed on `good_agreed`; `bad` are the others.
 
-    """A judge against people: of `good` outputs that they accepted it agreed on `good_agreed`; of others, likewise.
+    `low`, `high`: the exact interval of the share agreed on. `obstacle`: why the judge may decide nothing; None: it may.
     """
 
     grader: str
