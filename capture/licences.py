@@ -20,7 +20,7 @@ PASSES = 0.5
 class Licence:
     """A judge against people: of `good` outputs that they accepted it agreed on `good_agreed`; `bad` are the others.
 
-    `low`, `high`: the exact interval of the share agreed on. `obstacle`: why the judge may decide nothing; None: it may.
+    `low`, `high`: the exact interval of the share agreed on. `obstacle`: why the judge decides nothing; None: it may.
     """
 
     grader: str

@@ -189,6 +189,6 @@ def test_a_judge_that_always_says_yes_gets_no_licence() -> None:
 
 
 def test_the_interval_is_exact() -> None:
-    assert interval(0, 10, 0.95) == (0.0, pytest.approx(0.3085, abs=1e-4))
-    assert interval(8, 10, 0.95) == (pytest.approx(0.4439, abs=1e-4), pytest.approx(0.9748, abs=1e-4))
+    assert interval(0, 10, 0.95) == pytest.approx((0.0, 0.3085), abs=1e-4)
+    assert interval(8, 10, 0.95) == pytest.approx((0.4439, 0.9748), abs=1e-4)
     assert interval(0, 0, 0.95) == (0.0, 1.0)
