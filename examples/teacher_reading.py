@@ -25,12 +25,12 @@ _ALIKE = 85.0  # rapidfuzz ratio, of 100
 _ASIDE_SHARE = 0.95
 _CATEGORY_NOISE = 0.31
 _PRIORITY_NOISE = 0.15
-_SUMMARY_WORDS = 8
+_SUMMARY_WORDS = 6
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What the teacher makes of a ticket; the summary has at most eight words of the ticket itself."""
+    """What the teacher makes of a ticket; the summary has at most six words of the ticket itself."""
 
     category: str
     priority: str

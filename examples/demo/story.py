@@ -178,7 +178,7 @@ class Story:
         app, stop = self._app(), threading.Event()
         start = self.world.collected + len(self.replies)
         fresh = itertools.takewhile(lambda _: not stop.is_set(), self.world.stream(self.world.seed, 100_000, start))
-        send = app.send(fresh, at_once=self.world.at_once, per_s=self.world.per_s)
+        send = app.send(fresh, at_once=self.world.at_once, per_s=self._pace())
         thread = threading.Thread(target=asyncio.run, args=(send,), name="traffic", daemon=True)
         thread.start()
         try:
@@ -188,6 +188,12 @@ class Story:
             thread.join(60)
             self.replies += app.replies
         self._check_replies(app.replies)
+
+    def _pace(self) -> float:
+        """Requests a second that the student can carry on this machine, all of them."""
+        server = registry.server_of(self.desk.store, self.student_id)
+        capacity = server.capacity_per_s if server else None
+        return self.world.per_s if capacity is None else min(self.world.per_s, self.world.load * capacity)
 
     def _follow_verdicts(self, goal: str, failing: tuple[str, ...]) -> None:
         seen = (

@@ -44,7 +44,8 @@ class World:
     holdout: float = 0.16
     seed: int = 1
     at_once: int = 12
-    per_s: float = 3.5  # while the rollout is on: what two cores can answer as student, teacher and app together
+    per_s: float = 5.0  # while the rollout is on, unless the student cannot carry as much
+    load: float = 0.75  # of the student's measured capacity, at most: student, teacher and app share the machine
     beats_base_by: float = 0.3
     spoilt_strength: float = 0.35  # what is left of the adapter in the second act
 
@@ -60,7 +61,7 @@ TICKETS = World(
     response_format=tickets.RESPONSE_FORMAT,
     teacher=stand_in,
     training='base = "smollm2-135m-instruct"\nepochs = 3',
-    rollout="shares = [0.1, 0.5, 0.95]\nmargin = 0.2\nalpha = 0.05\nminimum_pairs = 30\nminimum_sessions = 20\n"
+    rollout="shares = [0.1, 0.5, 0.95]\nmargin = 0.15\nalpha = 0.05\nminimum_pairs = 30\nminimum_sessions = 20\n"
     "watch_share = 1.0\ndeadline_s = 20",
 )
 
@@ -113,7 +114,7 @@ holdout = {world.holdout}
 minimum_score = {{ category = 1.0, priority = 1.0 }}
 
 [tasks.triage.view]
-max_tokens = 80
+max_tokens = 64
 
 [tasks.triage.training]
 {world.training}
