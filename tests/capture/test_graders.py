@@ -201,9 +201,9 @@ def test_json_fields_is_a_share_and_1_for_the_same(output: Any, reference: Any) 
         assert fields(json.dumps(reference), reference) == 1
 
 
-def by_templates(output: Any, reference: Any, request: dict[str, Any] | None = None, **settings: Any) -> float | None:
+def by_templates(output: Any, other: Any, request: dict[str, Any] | None = None, **settings: Any) -> float | None:
     grader = make_grader("g", GraderSettings(type="string_check", **settings))
-    return grader.score(Sample(output=output, reference=reference, request=request or {}))
+    return grader.score(Sample(output=output, reference=other, request=request or {}))
 
 
 def test_templates_say_what_is_compared() -> None:
