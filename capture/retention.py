@@ -68,13 +68,13 @@ def _expired(connection: Connection, name: str, rule: RetentionSettings, now: fl
     if ids or rule.megabytes is None:
         return ids
     taken = select(counters.c.value).where(counters.c.task == name, counters.c.name == BODY_BYTES)
-    beyond = (connection.scalar(taken) or 0) - rule.megabytes * MEGABYTE
+    beyond = (connection.scalar(taken) or 0) - round(rule.megabytes * MEGABYTE)
     if beyond <= 0:
         return []
     return _first_of(connection, list(connection.scalars(oldest)), beyond)
 
 
-def _first_of(connection: Connection, ids: Sequence[str], beyond: float) -> list[str]:
+def _first_of(connection: Connection, ids: Sequence[str], beyond: int) -> list[str]:
     """As many of these as make up for what lies beyond the room."""
     size = func.length(bodies.c.request) + func.length(bodies.c.answer)
     chosen = select(bodies.c.exchange_id, size.label("size")).where(bodies.c.exchange_id.in_(ids))
