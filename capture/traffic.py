@@ -21,7 +21,10 @@ COUNT_CAP = 10_000
 
 
 class TrafficFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which exchanges: every given part must hold. `task` "" means those of no task; times are Unix seconds."""
+    """Which exchanges: every given part must hold. `task` "" means those of no task; times are Unix seconds.
+
+    Raises ValueError for a part that would narrow nothing, though somebody meant it to.
+    """
 
     task: str | None = None
     arm: str | None = None
@@ -43,6 +46,12 @@ class TrafficFilter(msgspec.Struct, frozen=True, kw_only=True):
     grader: str | None = None  # with a score by this grader,
     score_from: float | None = None  # at least this,
     score_to: float | None = None  # and at most this
+
+    def __post_init__(self) -> None:
+        if self.grader is None and (self.score_from is not None or self.score_to is not None):
+            raise ValueError("score_from and score_to need a grader: whose score is it?")
+        if self.text is not None and not self.text.strip():
+            raise ValueError("text is empty: it would let everything through")
 
 
 class ExchangeRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -142,6 +151,19 @@ def list_exchanges(
         return [_row(row) for row in connection.execute(query)]
 
 
+def ids_of(store: Store, wanted: TrafficFilter, before_id: str | None = None, limit: int = 50) -> list[str]:
+    """As `list_exchanges`, of their ids alone."""
+    with store.read() as connection:
+        query = _filtered(connection, select(exchanges.c.id), wanted, before_id).limit(limit)
+        return list(connection.scalars(query))
+
+
+def end_of(store: Store, wanted: TrafficFilter) -> float | None:
+    """A time just after the newest exchange that matches had begun; None where none does."""
+    newest = ids_of(store, wanted, limit=1)
+    return (int(newest[0][:12], 16) + 1.5) / 1000 if newest else None
+
+
 def count_exchanges(store: Store, wanted: TrafficFilter) -> int:
     """How many match, at most `COUNT_CAP` + 1: beyond the cap, say so."""
     with store.read() as connection:
@@ -206,7 +228,7 @@ def _filtered(
 ) -> Select[Any]:
     """`query` over exchanges, narrowed, newest first."""
     query = query.where(*_conditions(wanted))
-    if wanted.text is not None and wanted.text.strip():
+    if wanted.text is not None:
         return full_text.matching(connection, query, exchanges.c.id, _search(wanted, before_id))
     query = query.order_by(exchanges.c.id.desc())
     return query if before_id is None else query.where(exchanges.c.id < before_id)

@@ -8,10 +8,11 @@ from typing import Any
 
 from sqlalchemy import insert
 
+from capture import tasks
 from capture.db import Store
-from capture.errors import RefusedError
+from capture.errors import NotFoundError, RefusedError
 from capture.ids import new_id
-from capture.settings import Settings
+from capture.settings import Settings, TaskSettings
 from capture.tables import audit
 
 
@@ -48,6 +49,13 @@ class Desk:
     @property
     def role_name(self) -> str:
         return self.actor.role.name.lower()
+
+    def task(self, name: str) -> TaskSettings:
+        """The settings of a task, from the file or the console. Raises NotFoundError."""
+        known = tasks.load_tasks(self.store)
+        if name not in known:
+            raise NotFoundError(f"no task {name!r}; there are: {', '.join(sorted(known)) or 'none yet'}")
+        return known[name]
 
     def record(self, action: str, subject: str, **detail: Any) -> None:
         """One row of the audit trail."""

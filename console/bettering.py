@@ -29,9 +29,7 @@ def relabel(desk: Desk, dataset: str, at: tuple[str, str], samples: int = 1, sys
     return dataset_id
 
 
-def build_from_misses(
-    desk: Desk, task: str, student: str | None, max_rows: int, filters: datasets.Filters | None = None
-) -> str:
+def build_from_misses(desk: Desk, task: str, student: str | None, max_rows: int) -> str:
     """Queues a build that takes what a student (by default the task's newest) failed on before all other rows."""
     desk.demand(Role.OPERATOR, "building a dataset")
     learnt = [one for one in registry.list_students(desk.store, task) if one.kind != "base"]
@@ -41,7 +39,7 @@ def build_from_misses(
     missed = misses(desk.store, found.id)
     if not missed:
         raise RefusedError(f"{found.name} has failed on nothing that is known: evaluate it, or let it shadow")
-    own = msgspec.structs.replace(filters or datasets.Filters(), first=missed, misses_of=found.id, max_rows=max_rows)
+    own = datasets.Filters(first=missed, misses_of=found.id, max_rows=max_rows)
     dataset_id = datasets.queue_build(desk.store, task, own, desk.clock)
     desk.record("datasets.build", dataset_id, task=task, misses_of=found.id, misses=len(missed))
     return dataset_id

@@ -1,8 +1,12 @@
-"""Verbs over all exchanges that a filter finds: told first how many, done in batches, one line in the audit."""
+"""Verbs over all exchanges that a filter finds: told first how many, done in batches, one line in the audit.
 
-from collections.abc import Iterator
+New exchanges go on coming while somebody reads how many there are: what is counted and what is acted on both end at one
+time (`at`, in Unix seconds: `traffic.end_of`), so that they are the same.
+"""
+
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TextIO
 
 import msgspec
 
@@ -10,6 +14,7 @@ from capture import lineage, reviews, traffic
 from capture.errors import DiskError, NotFoundError, RefusedError
 from capture.traffic import TrafficFilter
 from console.access import Desk, Role
+from console.verbs import together
 from students.erasure import purge
 
 BATCH = 200
@@ -19,31 +24,45 @@ MOST = 10_000
 Verdict = Literal["accept", "reject"]
 
 
-def review_all(desk: Desk, wanted: TrafficFilter, verdict: Verdict, expected: int) -> int:
+def until(wanted: TrafficFilter, at: float | None) -> TrafficFilter:
+    """The filter over what had begun by then; an end of its own that lies earlier stays."""
+    ends = [time for time in (wanted.until, at) if time is not None]
+    return msgspec.structs.replace(wanted, until=min(ends, default=None))
+
+
+def review_all(desk: Desk, wanted: TrafficFilter, verdict: Verdict, expected: int, at: float | None = None) -> int:
     """Accepts or rejects every exchange that matches and has no such review yet; returns how many.
 
-    `expected`: how many the person was shown. Raises RefusedError where more match by now, so that nobody judges what
-    he never saw, and for more than MOST.
+    `expected`: how many the person was shown, of what had begun by `at`. Raises RefusedError where more match by now,
+    so that nobody judges what he never saw, and for more than MOST.
     """
     desk.demand(Role.REVIEWER, "reviewing")
     if verdict not in ("accept", "reject"):
         raise RefusedError(f"many exchanges at once are accepted or rejected, not {verdict!r}")
-    ids = _ids(desk, wanted, expected)
-    batches = (ids[start : start + BATCH] for start in range(0, len(ids), BATCH))
-    done = sum(reviews.review_many(desk.store, batch, verdict, desk.actor.name, desk.clock) for batch in batches)
-    desk.record("reviews.add_all", verdict, filter=_said(wanted), reviewed=done)
+    ids, done = _ids(desk, wanted, expected, at), 0
+    try:
+        for batch in _batches(ids):
+            done += reviews.review_many(desk.store, batch, verdict, desk.actor.name, desk.clock)
+    finally:
+        desk.record("reviews.add_all", verdict, filter=_said(wanted), matched=len(ids), reviewed=done)
     return done
 
 
-def erase_all(desk: Desk, wanted: TrafficFilter, expected: int) -> lineage.ErasureReport:
+def erase_all(desk: Desk, wanted: TrafficFilter, expected: int, at: float | None = None) -> lineage.ErasureReport:
     """Deletes every exchange that matches, with its copies in datasets. Refuses as `review_all` does."""
     desk.demand(Role.OPERATOR, "erasing")
     if wanted == TrafficFilter():
         raise RefusedError("a filter that lets everything through erases nothing; narrow it first")
-    ids = _ids(desk, wanted, expected)
-    report = lineage.erase(desk.store, ids, None, desk.actor.name, desk.clock, [purge])
-    desk.record("traffic.erase_all", f"{report.erased}", filter=_said(wanted), datasets=list(report.datasets))
-    return report
+    ids = _ids(desk, wanted, expected, at)
+    reports: list[lineage.ErasureReport] = []
+    try:
+        for batch in _batches(ids):
+            reports += _erased(desk, batch)
+    finally:
+        whole = together(reports)
+        said = {"filter": _said(wanted), "matched": len(ids), "datasets": list(whole.datasets)}
+        desk.record("traffic.erase_all", f"{whole.erased}", **said)
+    return whole
 
 
 def export_all(desk: Desk, wanted: TrafficFilter, file: Path) -> int:
@@ -52,40 +71,58 @@ def export_all(desk: Desk, wanted: TrafficFilter, file: Path) -> int:
     JSON and no table: a spreadsheet would act on a captured text that begins like a formula. Raises DiskError.
     """
     desk.demand(Role.OPERATOR, "exporting traffic")
-    count = 0
     try:
         with file.open("x", encoding="utf-8") as target:
-            for line in lines(desk, wanted):
-                target.write(line + "\n")
-                count += 1
+            return _written(desk, wanted, target)
     except OSError as error:
         raise DiskError(f"{file}: {error.strerror}") from error
-    desk.record("traffic.export", file.name, filter=_said(wanted), rows=count)
+
+
+def _written(desk: Desk, wanted: TrafficFilter, target: TextIO) -> int:
+    count = 0
+    try:
+        for line in lines(desk, wanted):
+            target.write(line + "\n")
+            count += 1
+    finally:
+        desk.record("traffic.export", Path(target.name).name, filter=_said(wanted), rows=count)
     return count
 
 
 def lines(desk: Desk, wanted: TrafficFilter) -> Iterator[str]:
     """The exchanges of a filter as JSON, newest first, read a batch at a time."""
     before = None
-    while rows := traffic.list_exchanges(desk.store, wanted, before, BATCH):
-        for row in rows:
+    while ids := traffic.ids_of(desk.store, wanted, before, BATCH):
+        for one in ids:
             try:
-                found = traffic.load_exchange(desk.store, row.id)
+                found = traffic.load_exchange(desk.store, one)
             except NotFoundError:  # erased since it was listed
                 continue
             yield msgspec.json.encode(found).decode()
-        before = rows[-1].id
+        before = ids[-1]
 
 
-def _ids(desk: Desk, wanted: TrafficFilter, expected: int) -> list[str]:
-    rows = traffic.list_exchanges(desk.store, wanted, None, MOST + 1)
-    if not rows:
+def _batches(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (ids[start : start + BATCH] for start in range(0, len(ids), BATCH))
+
+
+def _erased(desk: Desk, ids: Sequence[str]) -> list[lineage.ErasureReport]:
+    """Nothing where somebody else has erased them all meanwhile."""
+    try:
+        return [lineage.erase(desk.store, ids, None, desk.actor.name, desk.clock, [purge])]
+    except NotFoundError:
+        return []
+
+
+def _ids(desk: Desk, wanted: TrafficFilter, expected: int, at: float | None) -> list[str]:
+    ids = traffic.ids_of(desk.store, until(wanted, at), None, MOST + 1)
+    if not ids:
         raise NotFoundError("no exchange passes this filter any more")
-    if len(rows) > MOST:
+    if len(ids) > MOST:
         raise RefusedError(f"more than {MOST:,} exchanges match; narrow the filter, for example by time")
-    if len(rows) > expected:
-        raise RefusedError(f"{len(rows):,} exchanges match by now, {expected:,} were shown; look again")
-    return [row.id for row in rows]
+    if len(ids) > expected:
+        raise RefusedError(f"{len(ids):,} exchanges match by now, {expected:,} were shown; look again")
+    return ids
 
 
 def _said(wanted: TrafficFilter) -> dict[str, object]:

@@ -1,7 +1,5 @@
 """Verbs of the loop that iterates: begin a turn by hand, let a waiting one go on, stop one."""
 
-from capture import tasks as task_store
-from capture.errors import NotFoundError
 from console.access import Desk, Role
 from students import turns
 from students.turning import Turning
@@ -10,11 +8,9 @@ from students.turning import Turning
 def begin_turn(desk: Desk, task: str) -> turns.Turn:
     """Begins a turn now, however many new rows there are. Raises RefusedError while another is under way."""
     desk.demand(Role.OPERATOR, "beginning a turn of the loop")
-    tasks = task_store.load_tasks(desk.store)
-    if task not in tasks:
-        raise NotFoundError(f"no task {task!r}; there are: {', '.join(sorted(tasks)) or 'none yet'}")
-    fresh = Turning(desk.store, desk.settings, lambda: tasks, desk.clock).fresh(task, tasks[task])
-    turn = turns.begin(desk.store, task, tasks[task].loop, fresh, (desk.actor.name, desk.clock))
+    settings = desk.task(task)
+    fresh = Turning(desk.store, desk.settings, lambda: {task: settings}, desk.clock).fresh(task, settings)
+    turn = turns.begin(desk.store, task, settings.loop, fresh, (desk.actor.name, desk.clock))
     desk.record("loop.begin", turn.id, task=task, rows=fresh.rows)
     return turn
 

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 
 from capture import datasets
-from capture import tasks as task_store
-from capture.errors import NotFoundError, RefusedError
+from capture.errors import RefusedError
 from console.access import Desk, Role
 from students import bases, registry
 from students.vllm import Placed, vllm_command
@@ -20,10 +19,7 @@ def register_student(
     """
     desk.demand(Role.OPERATOR, "registering a student")
     upstream, model = at
-    tasks = task_store.load_tasks(desk.store)
-    if task not in tasks:
-        raise NotFoundError(f"no task {task!r}; there are: {', '.join(sorted(tasks)) or 'none yet'}")
-    view, learnt = tasks[task].view, None
+    view, learnt = desk.task(task).view, None
     if like is not None:
         twin = registry.load_student(desk.store, like)
         if twin.task != task:
@@ -70,8 +66,5 @@ def _learnt(desk: Desk, task: str, dataset: str) -> registry.Learnt:
     card = datasets.load_card(desk.store, datasets.resolve(desk.store, dataset))
     if card.task != task:
         raise RefusedError(f"dataset {card.name} is not of task {task}")
-    prompts, tools = set(), False
-    for row in datasets.rows(desk.store, card.id, "train"):
-        prompts |= {row.fingerprint} if row.fingerprint else set()
-        tools = tools or bool(row.request.get("tools"))
-    return registry.Learnt(card.id, sorted(prompts), tools)
+    prompts = sorted(filter(None, card.prompt_versions.get("train", {})))
+    return registry.Learnt(card.id, prompts, card.tools > 0)

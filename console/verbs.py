@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from sqlalchemy import insert, update
+from sqlalchemy import update
 
-from capture import datasets, keys, licences, lineage, reviews
+from capture import datasets, keys, lineage, reviews
 from capture import tasks as task_store
 from capture.errors import NotFoundError, RefusedError
 from capture.ids import new_id
@@ -22,30 +22,27 @@ from console.evaluating import evaluate as evaluate
 from students import registry, rollouts
 from students.erasure import purge
 from students.jobs import LOCAL
+from students.queueing import FineTune, queue_fine_tune
 from students.tables import fine_tunes
-
-
-def task_of(desk: Desk, name: str) -> TaskSettings:
-    """The settings of a task, from the file or the console."""
-    tasks = task_store.load_tasks(desk.store)
-    if name not in tasks:
-        known = ", ".join(sorted(tasks)) or "none yet"
-        raise NotFoundError(f"no task {name!r}; there are: {known}")
-    return tasks[name]
 
 
 def save_task(desk: Desk, name: str, settings: dict[str, Any]) -> None:
     """Makes or changes a task of the console's own; those in stillhouse.toml are read-only here."""
     desk.demand(Role.OPERATOR, "changing a task")
-    try:
-        task = TaskSettings.model_validate(settings)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise RefusedError(f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from error
+    task = checked_task(settings)
     if task.teacher.upstream not in desk.settings.upstreams:
         raise RefusedError(f"teacher.upstream {task.teacher.upstream!r} is not an upstream of stillhouse.toml")
     task_store.save_task(desk.store, name, task)
     desk.record("tasks.save", name, settings=settings)
+
+
+def checked_task(settings: dict[str, Any]) -> TaskSettings:
+    """Settings as somebody wrote them. Raises RefusedError that names the key which cannot stay so."""
+    try:
+        return TaskSettings.model_validate(settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise RefusedError(f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from error
 
 
 def review(desk: Desk, exchange_id: str, verdict: reviews.Verdict, output: str | None = None) -> None:
@@ -58,7 +55,7 @@ def review(desk: Desk, exchange_id: str, verdict: reviews.Verdict, output: str |
 def build_dataset(desk: Desk, task: str, filters: datasets.Filters | None = None) -> str:
     """Queues a build; the worker does it. Returns the dataset's id."""
     desk.demand(Role.OPERATOR, "building a dataset")
-    task_of(desk, task)
+    desk.task(task)
     dataset_id = datasets.queue_build(desk.store, task, filters or datasets.Filters(), desk.clock)
     desk.record("datasets.build", dataset_id, task=task)
     return dataset_id
@@ -84,7 +81,7 @@ def train(
     card = datasets.load_card(desk.store, datasets.resolve(desk.store, dataset))
     if card.state != "ready":
         raise RefusedError(f"dataset {dataset} is {card.state}; it must be ready before anything is trained on it")
-    task = task_of(desk, card.task)
+    task = desk.task(card.task)
     upstream = desk.settings.upstreams.get(task.teacher.upstream)
     if upstream is None or not upstream.training_allowed:
         raise RefusedError(f"upstreams.{task.teacher.upstream} has training_allowed = false; its answers may not train")
@@ -94,22 +91,18 @@ def train(
         settings = TrainingSettings.model_validate(wanted)
     except ValidationError as error:
         raise RefusedError(f"training.{error.errors()[0]['loc'][0]}: {error.errors()[0]['msg']}") from error
-    row = {
-        "id": new_id("ftjob-"),
-        "task": card.task,
-        "dataset_id": card.id,
-        "base": settings.base,
-        "trainer": at or LOCAL,
-        "settings": settings.model_dump(mode="json"),
-        "state": "queued",
-        "cancel_asked": False,
-        "progress": {},
-        "created_at": desk.clock(),
-    }
+    fine_tune = FineTune(
+        id=new_id("ftjob-"),
+        task=card.task,
+        dataset_id=card.id,
+        base=settings.base,
+        trainer=at or LOCAL,
+        settings=settings,
+    )
     with desk.store.write() as connection:
-        connection.execute(insert(fine_tunes).values(row))
-    desk.record("students.train", str(row["id"]), dataset=card.id, base=settings.base, trainer=row["trainer"])
-    return str(row["id"])
+        queue_fine_tune(connection, fine_tune, desk.clock())
+    desk.record("students.train", fine_tune.id, dataset=card.id, base=settings.base, trainer=fine_tune.trainer)
+    return fine_tune.id
 
 
 def _check_trainer(desk: Desk, at: str | None, base: str | None) -> None:
@@ -150,8 +143,8 @@ def start_rollout(desk: Desk, start: rollouts.Start) -> rollouts.Rollout:
     """Starts a student's rollout at shadow, by `start.policy` or its task's; `start.who` is the desk's actor."""
     desk.demand(Role.OPERATOR, "starting a rollout")
     asked = replace(start, who=desk.actor.name)
-    task = task_of(desk, start.task)
-    rollout = rollouts.start(desk.store, asked, task, desk.clock, licences.licensed(desk.store, start.task, task))
+    task = desk.task(start.task)
+    rollout = rollouts.start(desk.store, asked, task, desk.clock)
     desk.record("rollouts.start", rollout.id, student=rollout.student_id, dry_run=start.dry_run, reason=start.reason)
     return rollout
 
@@ -212,12 +205,17 @@ def erase(desk: Desk, exchange_ids: Sequence[str] = (), user: str | None = None)
     if not names:
         raise NotFoundError("no exchange of that user is stored: there is nothing to erase")
     reports = [lineage.erase(desk.store, exchange_ids, name, desk.actor.name, desk.clock, [purge]) for name in names]
-    touched = tuple(dict.fromkeys(dataset for report in reports for dataset in report.datasets))
-    whole = lineage.ErasureReport(
-        sum(report.erased for report in reports), touched, sum(report.rows for report in reports)
-    )
-    desk.record("traffic.erase", names[0] or ",".join(exchange_ids), datasets=list(touched))
+    whole = together(reports)
+    desk.record("traffic.erase", names[0] or ",".join(exchange_ids), datasets=list(whole.datasets))
     return whole
+
+
+def together(reports: Sequence[lineage.ErasureReport]) -> lineage.ErasureReport:
+    """What several erasures did; the datasets oldest first, as their ids have it."""
+    touched = {dataset for report in reports for dataset in report.datasets}
+    return lineage.ErasureReport(
+        sum(report.erased for report in reports), tuple(sorted(touched)), sum(report.rows for report in reports)
+    )
 
 
 def _names(desk: Desk, user: str) -> list[str]:

@@ -6,9 +6,8 @@ from typing import Annotated
 import typer
 
 from capture import datasets
-from capture.errors import RefusedError
 from console import bettering
-from console.cli.context import desk, invocation
+from console.cli.context import desk, invocation, model_at, text_of
 from console.cli.waiting import Wait, follow
 
 
@@ -21,11 +20,8 @@ def relabel(
     wait: Wait = True,
 ) -> None:
     """A new version with the same rows, answered anew by a stronger teacher."""
-    upstream, slash, model = by.partition("/")
-    if not slash:
-        raise RefusedError(f"{by!r} must look like UPSTREAM/MODEL")
-    prompt = None if system is None else system.read_text(encoding="utf-8")
-    _follow(context, bettering.relabel(desk(context), dataset, (upstream, model), samples, prompt), wait)
+    at, prompt = model_at(by), text_of(system)
+    _follow(context, bettering.relabel(desk(context), dataset, at, samples, prompt), wait)
 
 
 def from_misses(

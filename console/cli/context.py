@@ -14,6 +14,7 @@ from rich.table import Table
 
 from capture import settings as configuration
 from capture.db import Store, open_store
+from capture.errors import UsageError
 from capture.migrations import upgrade
 from capture.settings import Settings
 from console.access import Actor, Desk, Role
@@ -64,6 +65,24 @@ def invocation(context: typer.Context) -> Invocation:
 
 def desk(context: typer.Context) -> Desk:
     return invocation(context).desk
+
+
+def model_at(text: str) -> tuple[str, str]:
+    """(upstream, model) of UPSTREAM/MODEL. Raises UsageError for anything else."""
+    upstream, _, model = text.partition("/")
+    if not upstream or not model:
+        raise UsageError(f"{text!r} must look like UPSTREAM/MODEL")
+    return upstream, model
+
+
+def text_of(file: Path | None) -> str | None:
+    """What a file that an option names says. Raises UsageError where it cannot be read."""
+    try:
+        return None if file is None else file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{file}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{file} is no text in UTF-8") from error
 
 
 def show(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str], as_json: bool) -> None:

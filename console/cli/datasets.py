@@ -1,5 +1,6 @@
 """`stillhouse datasets`: versioned selections of exchanges."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -7,6 +8,7 @@ import msgspec
 import typer
 
 from capture import datasets
+from capture.errors import UsageError
 from console import verbs
 from console.cli.context import Json, desk, invocation, show
 from console.cli.waiting import Wait, follow
@@ -14,18 +16,18 @@ from console.cli.waiting import Wait, follow
 app = typer.Typer(
     help="Datasets: immutable, hashed, with a sealed holdout. Named by id or TASK@VERSION.", no_args_is_help=True
 )
+Lowest = Annotated[list[str] | None, typer.Option(help="GRADER=LOWEST, may be given several times.")]
 
 
 @app.command("build")
 def build(
     context: typer.Context,
     task: str,
-    minimum_score: Annotated[list[str] | None, typer.Option(help="GRADER=LOWEST, may be given several times.")] = None,
+    minimum_score: Lowest = None,
     wait: Wait = True,
 ) -> None:
     """Build the next version of a task's dataset."""
-    scores = {name: float(value) for name, _, value in (item.partition("=") for item in minimum_score or ())}
-    filters = datasets.Filters(minimum_score=scores) if scores else None
+    filters = datasets.Filters(minimum_score=_lowest(minimum_score))
     dataset_id = verbs.build_dataset(desk(context), task, filters)
     typer.echo(dataset_id)
     if wait:
@@ -36,13 +38,12 @@ def build(
 def preview(
     context: typer.Context,
     task: str,
-    minimum_score: Annotated[list[str] | None, typer.Option(help="GRADER=LOWEST, may be given several times.")] = None,
+    minimum_score: Lowest = None,
 ) -> None:
     """What a build would take and leave out, told from the newest exchanges, as JSON."""
     run = desk(context)
-    scores = {name: float(value) for name, _, value in (item.partition("=") for item in minimum_score or ())}
-    filters = datasets.Filters(minimum_score=scores or None)
-    found = datasets.preview(run.store, task, verbs.task_of(run, task), filters, run.settings.upstreams)
+    filters = datasets.Filters(minimum_score=_lowest(minimum_score))
+    found = datasets.preview(run.store, task, run.task(task), filters, run.settings.upstreams)
     typer.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
 
 
@@ -79,6 +80,18 @@ def export(
     """Write a dataset's training rows to a file or folder."""
     count = verbs.export_dataset(desk(context), dataset, form, path)
     typer.echo(f"{count} rows in {path}")
+
+
+def _lowest(given: Sequence[str] | None) -> dict[str, float] | None:
+    """GRADER=LOWEST as a mapping; None: what the task says. Raises UsageError for what is no number."""
+    scores: dict[str, float] = {}
+    for part in given or ():
+        name, _, number = part.rpartition("=")
+        try:
+            scores[name] = float(number)
+        except ValueError as error:
+            raise UsageError(f"--minimum-score {part!r}: write GRADER=LOWEST with a number from 0 to 1") from error
+    return scores or None
 
 
 def _state(context: typer.Context, dataset_id: str) -> tuple[str, str, Any]:

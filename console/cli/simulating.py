@@ -10,9 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from capture.errors import RefusedError
+from capture.errors import RefusedError, UsageError
 from capture.settings import RolloutSettings
-from console import verbs
 from console.cli.context import Json, desk, invocation
 from students import figures, plots, recorded_traffic, rollouts, simulate
 from students.made_traffic import GRADER, Plan, Slice
@@ -22,6 +21,13 @@ from students.sentences import percent, points
 from students.simulate import Rate, Report, Spread
 
 Points = Annotated[float, typer.Option(help="A rate, as a fraction of 1.")]
+PLAYED_ANEW = frozenset(
+    {
+        *("margin", "alpha", "shares", "smallest", "minimum_pairs", "tick_every", "runs", "seed"),
+        *("recorded", "speed", "folder", "json"),
+    }
+)
+"""What there is to choose where the traffic is a recorded one; all else plants something in made traffic."""
 
 
 def command(
@@ -63,9 +69,11 @@ def command(
         _figures(runs, json)
         return
     if recorded is not None:
-        _recorded(context, recorded, changes, Plan(tick_every=tick_every, runs=runs, seed=seed), (speed, folder, json))
+        _only_played_anew(context)
+        plan = Plan(tick_every=tick_every, runs=runs, seed=seed)
+        _recorded(context, recorded, (changes, smallest), plan, (speed, folder, json))
         return
-    settings = verbs.task_of(desk(context), task).rollout if task else RolloutSettings()
+    settings = desk(context).task(task).rollout if task else RolloutSettings()
     outage_at, outage_sessions = (None, 0) if outage is None else _numbers("--outage", outage, int, 2)
     plan = Plan(
         policy=_policy(settings, changes, smallest),
@@ -101,22 +109,40 @@ def _policy(settings: RolloutSettings, changes: dict[str, Any], smallest: float 
     return policy if smallest is None else replace(policy, guardrails=(Guardrail(GRADER, smallest),))
 
 
+def _only_played_anew(context: typer.Context) -> None:
+    """Raises UsageError for an option that recorded traffic would pass over in silence."""
+    for option in context.command.params:
+        source = context.get_parameter_source(option.name or "")
+        if option.name not in PLAYED_ANEW and source is not None and source.name == "COMMANDLINE":
+            raise UsageError(f"{option.opts[0]} is about made traffic; with --recorded the traffic is what it was")
+
+
 def _recorded(
     context: typer.Context,
     rollout_id: str,
-    changes: dict[str, Any],
+    asked: tuple[dict[str, Any], float | None],
     plan: Plan,
     told: tuple[float | None, Path | None, bool],
 ) -> None:
     store = invocation(context).store
     rollout = rollouts.load_rollout(store, rollout_id)
+    changes, smallest = asked
     given = {name: value for name, value in changes.items() if value is not None}
     policy = policy_of(rollout.policy.model_copy(update=given), rollout.policy.gates)
+    if smallest is not None:
+        policy = _guarded(policy, policy.gates[0], smallest)
     found = recorded_traffic.recorded_pairs(store, rollout_id)
     speed, folder, json = told
     if speed is not None:
         _watch(simulate.looks_recorded(found, policy, plan.tick_every), speed)
     _tell(simulate.run_recorded(found, policy, plan), folder, json)
+
+
+def _guarded(policy: Policy, grader: str, smallest: float) -> Policy:
+    """The policy with another smallest harm for one grader; the order of guardrails, and so their α, stays."""
+    rails = {rail.metric: rail for rail in policy.guardrails}
+    rails[grader] = replace(rails.get(grader, Guardrail(grader)), smallest=smallest)
+    return replace(policy, guardrails=tuple(rails.values()))
 
 
 def _slice(text: str) -> Slice:

@@ -1,6 +1,5 @@
 """`stillhouse tasks`: what is distilled."""
 
-import time
 import tomllib
 from dataclasses import asdict
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 import typer
 
-from capture.discovery import Candidate, digest, list_candidates
+from capture.discovery import Candidate, list_candidates
 from capture.errors import RefusedError
 from capture.tasks import load_tasks, sync_tasks
 from capture.traffic import volumes
@@ -43,11 +42,9 @@ def list_(context: typer.Context, json: Json = False) -> None:
 
 @app.command("candidates")
 def candidates(context: typer.Context, limit: int = 20, json: Json = False) -> None:
-    """Unmatched traffic that could become tasks: grouped by prompt template, tools and schema, dearest first."""
+    """Unmatched traffic that could become tasks, as the worker grouped it by prompt and tools; dearest first."""
     run = invocation(context)
     sync_tasks(run.store, run.settings)
-    while digest(run.store, time.time):
-        pass
     rows = [_candidate(one) for one in list_candidates(run.store, load_tasks(run.store), limit)]
     heads = {"template": "template", "tools": "tools", "exchanges": "exchanges", "per_day": "a day"}
     costs = {"cost_usd": "spend $", "saving_usd_month": "student saves $ a month", "rule": "match"}
@@ -63,7 +60,7 @@ def _candidate(one: Candidate) -> dict[str, Any]:
 @app.command("show")
 def show_(context: typer.Context, task: str) -> None:
     """A task's settings, as JSON."""
-    typer.echo(verbs.task_of(desk(context), task).model_dump_json(indent=2))
+    typer.echo(desk(context).task(task).model_dump_json(indent=2))
 
 
 @app.command("apply")

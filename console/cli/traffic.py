@@ -75,8 +75,8 @@ def review_all(
 ) -> None:
     """Accept or reject every exchange that matches."""
     run, wanted = desk(context), filter_of(task, arm, where)
-    total = _sure(run.store, wanted, f"{verdict} all", yes)
-    typer.echo(f"{verdict}: {bulk.review_all(run, wanted, verdict, total)} exchanges")
+    total, at = _sure(run.store, wanted, f"{verdict} all", yes)
+    typer.echo(f"{verdict}: {bulk.review_all(run, wanted, verdict, total, at)} exchanges")
 
 
 @app.command("erase-all")
@@ -85,16 +85,17 @@ def erase_all(
 ) -> None:
     """Delete every exchange that matches, with its copies in datasets."""
     run, wanted = desk(context), filter_of(task, arm, where)
-    total = _sure(run.store, wanted, "erase all", yes)
-    typer.echo(bulk.erase_all(run, wanted, total))
+    total, at = _sure(run.store, wanted, "erase all", yes)
+    typer.echo(bulk.erase_all(run, wanted, total, at))
 
 
-def _sure(store: Store, wanted: traffic.TrafficFilter, what: str, yes: bool) -> int:
-    """How many match; asks whether they are meant, unless --yes says so."""
-    total = traffic.count_exchanges(store, wanted)
+def _sure(store: Store, wanted: traffic.TrafficFilter, what: str, yes: bool) -> tuple[int, float | None]:
+    """How many match, and up to when; asks whether they are meant, unless --yes says so."""
+    at = traffic.end_of(store, wanted)
+    total = traffic.count_exchanges(store, bulk.until(wanted, at))
     if not yes and not typer.confirm(f"{what} {total:,} exchanges?"):
         raise typer.Exit(1)
-    return total
+    return total, at
 
 
 def filter_of(task: str | None, arm: str | None, where: list[str] | None) -> traffic.TrafficFilter:

@@ -1,13 +1,11 @@
-"""Owns what a fine-tune would take: tokens by the dataset's card, time by the last ones, money by the price list."""
+"""Owns what a fine-tune on this machine would take: tokens by the dataset's card, time by the pace of the last ones."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import select
 
 from capture.datasets import Card
 from capture.db import Store
-from capture.settings import PriceSettings
 from students.tables import fine_tunes
 
 USUAL_TOKENS_PER_S = 280.0
@@ -16,11 +14,10 @@ USUAL_TOKENS_PER_S = 280.0
 
 @dataclass(frozen=True)
 class Estimate:
-    """`seconds`, `cost_usd` None: unknown. `measured`: the speed is that of an earlier fine-tune of this base."""
+    """`tokens`, `seconds` None: unknown. `measured`: the speed is that of an earlier fine-tune of this base."""
 
     tokens: int | None
     seconds: float | None
-    cost_usd: float | None
     measured: bool
 
 
@@ -35,14 +32,10 @@ def pace(store: Store, base: str) -> float | None:
     return None
 
 
-def estimate(
-    card: Card, epochs: float, tokens_per_s: float | None, base: str, prices: Mapping[str, PriceSettings]
-) -> Estimate:
-    """A local training costs nothing but time; one of a base with a training price is paid by the token."""
+def estimate(card: Card, epochs: float, tokens_per_s: float | None) -> Estimate:
+    """`tokens_per_s`: as measured; None: the usual pace."""
     counted = card.tokens.get("train")
-    tokens = None if counted is None else round((counted.input + counted.output) * epochs)
-    price = prices[base].training if base in prices else None
-    if tokens is None:
-        return Estimate(None, None, None if price else 0.0, tokens_per_s is not None)
-    cost = 0.0 if price is None else tokens * price / 1e6
-    return Estimate(tokens, tokens / (tokens_per_s or USUAL_TOKENS_PER_S), cost, tokens_per_s is not None)
+    if counted is None:
+        return Estimate(None, None, tokens_per_s is not None)
+    tokens = round((counted.input + counted.output) * epochs)
+    return Estimate(tokens, tokens / (tokens_per_s or USUAL_TOKENS_PER_S), tokens_per_s is not None)

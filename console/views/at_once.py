@@ -1,13 +1,13 @@
 """Acts on everything that a filter finds: the count first, a confirmation, then the verb."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
 
-from capture.traffic import COUNT_CAP, TrafficFilter
+from capture.traffic import COUNT_CAP, TrafficFilter, count_exchanges, end_of
 from console import bulk
-from console.access import Role
-from console.views import page
+from console.views import narrowing, page
 from console.views.words import capped
 
 WORDS = {"accept": "Accept", "reject": "Reject", "erase": "Erase"}
@@ -16,29 +16,52 @@ EFFECTS = {
     "reject": "No dataset takes them any more.",
     "erase": "They are deleted for good, with what was said of them and their rows in datasets.",
 }
+SHOWN = "at-once-shown"
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """What a person is asked about while a verb is chosen: exchanges that come meanwhile are not among it."""
+
+    chosen: narrowing.Chosen
+    wanted: TrafficFilter
+    at: float | None
 
 
 def offer(wanted: TrafficFilter, total: int) -> None:
     """`total`: how many match, as counted; beyond the cap, a narrower filter is asked for."""
-    if not total or page.desk().actor.role < Role.REVIEWER:
+    if not total or page.below_reviewer():
         return
     with st.popover(f"Act on all {capped(total)}", icon=":material/checklist:", key="at-once"):
         if total > COUNT_CAP:
             st.markdown(f"More than {COUNT_CAP:,} exchanges match. Narrow the filter to act on all of them at once.")
             return
-        verbs = list(WORDS) if page.desk().actor.role >= Role.OPERATOR else ["accept", "reject"]
+        verbs = ["accept", "reject"] if page.below_operator() else list(WORDS)
         verb: Any = st.segmented_control("What", verbs, format_func=lambda one: WORDS[one], key="at-once-verb")
         if verb:
-            _confirm(verb, wanted, total)
+            _confirm(verb, _shown(wanted))
+        else:
+            st.session_state.pop(SHOWN, None)
 
 
-def _confirm(verb: Any, wanted: TrafficFilter, total: int) -> None:
+def _shown(wanted: TrafficFilter) -> _Shown:
+    """The same from run to run, for the filter in force."""
+    chosen = narrowing.chosen(wanted)
+    shown: _Shown | None = st.session_state.get(SHOWN)
+    if shown is None or shown.chosen != chosen:
+        shown = st.session_state[SHOWN] = _Shown(chosen, wanted, end_of(page.desk().store, wanted))
+    return shown
+
+
+def _confirm(verb: Any, shown: _Shown) -> None:
+    total = page.ask(count_exchanges, bulk.until(shown.wanted, shown.at))
     st.markdown(f"**{total:,} exchanges** pass the filter. {EFFECTS[verb]}")
     sure = st.checkbox(f"Yes, all {total:,}", key=f"at-once-sure-{verb}-{total}")
     if not st.button(f"{WORDS[verb]} {total:,}", type="primary", disabled=not sure, key="at-once-go"):
         return
     with st.spinner(f"{WORDS[verb]} {total:,} exchanges …"), page.acting(f"{WORDS[verb]}: {total:,} exchanges, done"):
+        del st.session_state[SHOWN]
         if verb == "erase":
-            bulk.erase_all(page.desk(), wanted, total)
+            bulk.erase_all(page.desk(), shown.wanted, total, shown.at)
         else:
-            bulk.review_all(page.desk(), wanted, verb, total)
+            bulk.review_all(page.desk(), shown.wanted, verb, total, shown.at)

@@ -16,20 +16,24 @@ from console.views.words import capped, percent
 
 
 def form(names: list[str]) -> None:
+    box = st.expander("Build a dataset", icon=":material/add:", key="build-dataset", on_change="rerun")
+    if box.open:
+        with box:
+            _fields(names)
+
+
+def _fields(names: list[str]) -> None:
     wanted = page.query("task")
-    with st.expander("Build a dataset", icon=":material/add:"):
-        at = names.index(wanted) if wanted in names else 0
-        task = st.selectbox("Task", names, index=at, key="build-task")
-        settings = verbs.task_of(page.desk(), task)
-        filters = _filters(list(task_reads.graders_of(settings)))
-        with page.guarded():
-            chosen = filters()
-            _previewed(task, settings, chosen)
-            if st.button(
-                "Build", type="primary", icon=":material/dataset:", key="build", disabled=page.below_operator()
-            ):
-                with page.acting("The build is queued; the worker takes it from here"):
-                    verbs.build_dataset(page.desk(), task, chosen)
+    at = names.index(wanted) if wanted in names else 0
+    task = st.selectbox("Task", names, index=at, key="build-task")
+    settings = page.desk().task(task)
+    filters = _filters(list(task_reads.graders_of(settings)))
+    with page.guarded():
+        chosen = filters()
+        _previewed(task, settings, chosen)
+        if st.button("Build", type="primary", icon=":material/dataset:", key="build", disabled=page.below_operator()):
+            with page.acting("The build is queued; the worker takes it from here"):
+                verbs.build_dataset(page.desk(), task, chosen)
 
 
 def _previewed(task: str, settings: TaskSettings, filters: datasets.Filters) -> None:

@@ -4,9 +4,7 @@ import json
 from typing import Any
 
 import streamlit as st
-from pydantic import ValidationError
 
-from capture.errors import UsageError
 from capture.settings import TaskSettings
 from console import verbs
 from console.reads import tasks as reads
@@ -22,14 +20,21 @@ NEW = {
 
 
 def change(task: reads.TaskRow) -> None:
-    with st.expander("Change it", icon=":material/edit:", key="change-task"):
+    box = st.expander("Change it", icon=":material/edit:", key="change-task", on_change="rerun")
+    if not box.open:
+        return
+    with box:
         _editor(task.name, json.dumps(task.settings.model_dump(mode="json", exclude_defaults=True), indent=2))
 
 
 def make(names: list[str]) -> None:
     """A new task, from what is typed or from what the address proposes (a candidate's rule)."""
     proposed = page.query("rule")
-    with st.expander("Make a task", icon=":material/add:", expanded=not names or proposed is not None, key="make-task"):
+    unfolded = not names or proposed is not None
+    box = st.expander("Make a task", icon=":material/add:", expanded=unfolded, key="make-task", on_change="rerun")
+    if not box.open:
+        return
+    with box:
         name = st.text_input("Name", page.query("name") or "", key="new-task-name", max_chars=60, placeholder="triage")
         upstream = next(iter(page.settings().upstreams), "openai")
         shown: dict[str, Any] = {**NEW, "teacher": {**NEW["teacher"], "upstream": upstream}}  # type: ignore[dict-item]
@@ -42,7 +47,7 @@ def _editor(name: str, text: str, key: str = "") -> None:
     typed = st.text_area(label, text, height=260, key=f"task-settings-{key or name}")
     with page.guarded():
         wanted = reads.parsed(typed)
-        settings = _checked(wanted)
+        settings = verbs.checked_task(wanted)
         _matched(name, settings)
         if st.toggle("Try the graders on real exchanges", key=f"try-{key or name}"):
             _tried(name, settings)
@@ -50,14 +55,6 @@ def _editor(name: str, text: str, key: str = "") -> None:
         if st.button("Save", type="primary", key=f"save-{key or name}", disabled=off):
             with page.acting(f"Task {name} is saved; gateways take it up within seconds"):
                 verbs.save_task(page.desk(), name, wanted)
-
-
-def _checked(wanted: dict[str, Any]) -> TaskSettings:
-    try:
-        return TaskSettings.model_validate(wanted)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise UsageError(f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from error
 
 
 def _matched(name: str, settings: TaskSettings) -> None:

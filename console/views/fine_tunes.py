@@ -17,9 +17,12 @@ STATES = {"queued": "gray", "running": "blue", "succeeded": "green", "failed": "
 
 def starting(task: str | None) -> None:
     """The form that starts a fine-tune from a ready dataset."""
-    ready = [card for card in page.ask(datasets.list_datasets, task) if card.state == "ready"]
-    wanted = page.query("dataset")
-    with st.expander("Start a fine-tune", icon=":material/add:", expanded=wanted is not None):
+    wanted, icon = page.query("dataset"), ":material/add:"
+    box = st.expander("Start a fine-tune", expanded=wanted is not None, icon=icon, key="fine-tune", on_change="rerun")
+    if not box.open:
+        return
+    with box:
+        ready = [card for card in page.ask(datasets.list_datasets, task) if card.state == "ready"]
         if not ready:
             st.markdown("A fine-tune needs a ready dataset.")
             st.page_link("views/datasets.py", label="Build one", icon=":material/dataset:")
@@ -32,7 +35,7 @@ def starting(task: str | None) -> None:
 
 
 def _form(task: str, dataset: str) -> None:
-    training = verbs.task_of(page.desk(), task).training
+    training = page.desk().task(task).training
     names = sorted({*bases.BASES, training.base})
     left, middle, right = st.columns(3)
     base = left.selectbox("Base model", names, index=names.index(training.base), key="train-base")
@@ -54,13 +57,12 @@ def _estimated(dataset: str, base: str, epochs: float) -> None:
     """What it would take, told anew at every change."""
     card = page.ask(datasets.load_card, dataset)
     pace = page.ask(estimates.pace, base)
-    found = estimates.estimate(card, epochs, pace, base, page.settings().prices)
+    found = estimates.estimate(card, epochs, pace)
     rows = card.rows.get("train", 0)
     speed = "by the pace of the last one" if found.measured else "on two cores; nothing was measured here yet"
     tokens = "an unknown number of tokens" if found.tokens is None else f"about {found.tokens:,} tokens"
     took = "an unknown time" if found.seconds is None else f"about {span(found.seconds)} ({speed})"
-    cost = "nothing to pay: it runs on this machine" if found.cost_usd == 0 else f"about {money(found.cost_usd)}"
-    st.info(f"{rows:,} rows, {tokens}: {took}, {plain(cost)}.", icon=":material/timer:")
+    st.info(f"{rows:,} rows, {tokens}: {took}. It runs on this machine.", icon=":material/timer:")
 
 
 @page.live(5)

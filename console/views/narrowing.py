@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import streamlit as st
 
 from capture.traffic import TrafficFilter
@@ -40,6 +41,8 @@ ANY_GRADER = "Any score"
 ASKED = {"task": "traffic-task", "version": "traffic-version", "text": "traffic-text", "model": "traffic-model"}
 """Parts of the address that set a field when they change."""
 
+Chosen = tuple[str, TrafficFilter]
+
 
 def fields() -> TrafficFilter:
     tasks = [EVERY_TASK, *page.task_names(), NO_TASK]
@@ -61,6 +64,11 @@ def fields() -> TrafficFilter:
         text=text.strip() or None,
         **more,
     )
+
+
+def chosen(wanted: TrafficFilter) -> Chosen:
+    """What of a filter a person has set: the same while the start of "the last day" moves by itself."""
+    return st.session_state["traffic-time"], msgspec.structs.replace(wanted, since=None)
 
 
 def _more(task: str | None) -> dict[str, Any]:

@@ -21,7 +21,7 @@ def form(task: str | None) -> None:
         at = ids.index(wanted) if wanted in ids else 0
         student_id = st.selectbox("Student", ids, index=at, format_func=lambda one: names[one], key="start-student")
         student = next(one for one in able if one.id == student_id)
-        policy = verbs.task_of(page.desk(), student.task).rollout
+        policy = page.desk().task(student.task).rollout
         _fields(student, policy)
 
 

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import msgspec
 import streamlit as st
 
 from capture.traffic import ExchangeRow, TrafficFilter, count_exchanges, list_exchanges
@@ -36,9 +35,9 @@ def _calm(wanted: TrafficFilter, cursors: list[str]) -> None:
 def _cursors(wanted: TrafficFilter) -> list[str]:
     """The first ids of the pages before this one; none again when the filter has changed."""
     state = st.session_state
-    unmoving = msgspec.structs.replace(wanted, since=None)  # the start of "the last day" moves by itself
-    if state.get(FILTERED) != unmoving:
-        state[FILTERED], state[CURSORS] = unmoving, []
+    chosen = narrowing.chosen(wanted)
+    if state.get(FILTERED) != chosen:
+        state[FILTERED], state[CURSORS] = chosen, []
     cursors: list[str] = state[CURSORS]
     return cursors
 

@@ -10,7 +10,16 @@ from capture import traffic
 from capture.db import Store
 from capture.errors import NotFoundError
 from capture.tables import feedback, reviews, scores
-from capture.traffic import TrafficFilter, Volume, count_exchanges, list_exchanges, load_exchange, resolve_id, volumes
+from capture.traffic import (
+    TrafficFilter,
+    Volume,
+    count_exchanges,
+    ids_of,
+    list_exchanges,
+    load_exchange,
+    resolve_id,
+    volumes,
+)
 from tests.factories.store import add_exchange, new_store
 
 
@@ -171,3 +180,16 @@ def test_filters_by_what_was_said(store: Store) -> None:
     ):
         assert found(store, **wanted) == expected, wanted
         assert count_exchanges(store, TrafficFilter(**wanted)) == len(expected)
+
+
+@pytest.mark.parametrize("wanted", [{"score_from": 0.5}, {"score_to": 0.2}, {"text": ""}, {"text": " \n"}])
+def test_a_part_that_would_narrow_nothing_is_no_filter(wanted: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"need a grader|text is empty"):
+        TrafficFilter(**wanted)
+
+
+def test_ids_alone(store: Store) -> None:
+    ids = [add_exchange(store, label="billing") for _ in range(3)]
+    add_exchange(store, label="bug")
+    assert ids_of(store, TrafficFilter(label="billing")) == ids[::-1]
+    assert ids_of(store, TrafficFilter(label="billing"), ids[2], 1) == [ids[1]]

@@ -16,6 +16,9 @@ LONG_S = 60
 
 Open = Callable[..., AppTest]
 
+FORMS = ("build-dataset", "fine-tune", "make-task", "change-task")
+"""Boxes whose content is read and drawn only while they are open."""
+
 
 @pytest.fixture
 def at_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[World, Store]]:
@@ -54,14 +57,16 @@ def _forget() -> None:
 
 @pytest.fixture
 def look() -> Open:
-    """Opens a page by its name and the parts of its address."""
+    """Opens a page by its name and the parts of its address, its forms unfolded unless told otherwise."""
 
-    def opened(name: str, **query: str) -> AppTest:
+    def opened(name: str, unfolded: bool = True, **query: str) -> AppTest:
         at = AppTest.from_file(str(APP), default_timeout=LONG_S).run()
         if name != "home":
             at.switch_page(f"views/{name}.py")
         for key, value in query.items():
             at.query_params[key] = value
+        for form in FORMS if unfolded else ():
+            at.session_state[form] = True
         return at.run()
 
     return opened

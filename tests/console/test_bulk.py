@@ -4,12 +4,15 @@ import json
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select, text
+from sqlalchemy.exc import IntegrityError
 
 from capture import reviews
 from capture.db import Store
 from capture.errors import DiskError, NotFoundError, RefusedError
 from capture.settings import Settings
-from capture.traffic import TrafficFilter, count_exchanges
+from capture.tables import audit
+from capture.traffic import TrafficFilter, count_exchanges, end_of, ids_of
 from console import bulk
 from console.access import Actor, Desk, Role
 from tests.factories.store import add_exchange, new_store
@@ -68,3 +71,54 @@ def test_an_export_is_json_whatever_was_captured(store: Store, tmp_path: Path) -
     assert json.loads(line)["request"]["messages"][1]["content"] == formula
     with pytest.raises(DiskError, match="exists"):
         bulk.export_all(desk(store, tmp_path), BILLING, file)
+
+
+def exchange_of(store: Store, ms: int) -> str:
+    return add_exchange(store, id=f"{ms:012x}{'0' * 20}")
+
+
+def last_line(store: Store) -> tuple[str, dict[str, object]]:
+    with store.read() as connection:
+        row = connection.execute(select(audit).order_by(audit.c.id.desc()).limit(1)).one()
+    return row.subject, row.detail
+
+
+def test_what_comes_after_the_count_is_left_alone(store: Store, tmp_path: Path) -> None:
+    for ms in (5, 6, 7):
+        exchange_of(store, ms)
+    at = end_of(store, BILLING)
+    total = count_exchanges(store, bulk.until(BILLING, at))
+    late = exchange_of(store, 8)
+    assert bulk.review_all(desk(store, tmp_path), BILLING, "accept", total, at) == total == 3
+    assert bulk.erase_all(desk(store, tmp_path), BILLING, total, at).erased == 3
+    assert ids_of(store, TrafficFilter()) == [late]
+    assert ids_of(store, TrafficFilter(review="none")) == [late]
+
+
+def test_an_end_of_the_filter_itself_stays() -> None:
+    early = TrafficFilter(until=3.0)
+    assert bulk.until(early, 9.0) == bulk.until(TrafficFilter(until=9.0), 3.0) == bulk.until(early, None) == early
+
+
+def _acted(act: str, at: Desk) -> None:
+    if act == "review":
+        bulk.review_all(at, BILLING, "accept", 5)
+    else:
+        bulk.erase_all(at, BILLING, 5)
+
+
+@pytest.mark.parametrize("act", ["review", "erase"])
+def test_an_act_that_breaks_off_leaves_what_was_done_in_the_audit(
+    act: str, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk, "BATCH", 2)
+    first, *_ = [exchange_of(store, ms) for ms in range(1, 6)]  # acted on last: the newest come first
+    event, at = ("INSERT ON reviews", "NEW.exchange_id") if act == "review" else ("DELETE ON exchanges", "OLD.id")
+    stop = f"CREATE TRIGGER stop BEFORE {event} WHEN {at} = '{first}' BEGIN SELECT RAISE(ABORT, 'no room'); END"
+    with store.write() as connection:
+        connection.execute(text(stop))
+    with pytest.raises(IntegrityError):
+        _acted(act, desk(store, tmp_path))
+    subject, detail = last_line(store)
+    assert detail["matched"] == 5
+    assert (detail.get("reviewed"), subject) == ((4, "accept") if act == "review" else (None, "4"))

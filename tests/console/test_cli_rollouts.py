@@ -98,6 +98,14 @@ def test_recorded_traffic_and_its_evidence(at_full: tuple[World, Store], capsys:
     assert run(["rollouts", "status", chosen, "--evidence"]) == 0
     assert "A drift detector watches" in capsys.readouterr().out
     assert run(["rollouts", "simulate", "--recorded", "nobody"]) == 2
+    capsys.readouterr()
+    assert run(["rollouts", "simulate", "--recorded", chosen, "--student-wrong", "0.3"]) == 2
+    assert "--student-wrong is about made traffic" in capsys.readouterr().err
+    for smallest in ("0.4", "0"):
+        assert run(["rollouts", "simulate", "--recorded", chosen, "--runs", "5", "--smallest", smallest, "--json"]) == 0
+    wide, strict = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert [rail["smallest"] for rail in wide["policy"]["guardrails"] if rail["metric"] == "category"] == [0.4]
+    assert strict["policy"]["guardrails"] != wide["policy"]["guardrails"]
 
 
 def test_the_ledger_by_task_and_in_total(at_full: tuple[World, Store], capsys: pytest.CaptureFixture[str]) -> None:
