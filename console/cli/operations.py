@@ -23,7 +23,10 @@ def counters(
     """What became of every exchange that was seen, by task."""
     run = invocation(context)
     found = reconcile(run.store, run.settings.spool_folder, counted=count)
-    rows = [{"task": task, **asdict(balance), "difference": balance.difference} for task, balance in found.items()]
+    rows = [
+        {"task": task, **asdict(balance), "difference": balance.difference if count else None}
+        for task, balance in found.items()
+    ]
     names = ("task", "seen", "stored", "pending", "sampled_out", "opted_out", "erased", "dropped", "difference")
     show(rows, {name: name.replace("_", " ") for name in names}, json)
 

@@ -33,6 +33,10 @@ def shown() -> None:
         hide_index=True,
         alt="Upstreams and how they fare",
     )
+    st.caption(
+        f"Of the newest {reads.RECENT:,} exchanges. One that failed before another answered in its place is not "
+        "counted here: the exchange is the other's."
+    )
     if circuits is None:
         port = settings.gateway.metrics_port
         st.caption(f"Circuits are unknown: no gateway answers on this machine's metrics port {port}.")

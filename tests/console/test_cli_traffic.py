@@ -29,6 +29,17 @@ def test_filters_and_acts_on_them(at_full: tuple[World, Store], capsys: pytest.C
     assert count_exchanges(store, wanted) == 0
 
 
+@pytest.mark.parametrize("where", ["text=", "text= ", "score_to=0.2", "score_from=0.5"])
+def test_a_part_that_narrows_nothing_erases_nothing(
+    where: str, at_full: tuple[World, Store], capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, store = at_full
+    before = count_exchanges(store, TrafficFilter())
+    assert run(["traffic", "erase-all", "--where", where, "--yes"]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert count_exchanges(store, TrafficFilter()) == before > 0
+
+
 @pytest.mark.parametrize("where", ["nonsense", "colour=red", "review=perhaps", "since=noon"])
 def test_a_filter_that_there_is_not(
     where: str, at_full: tuple[World, Store], capsys: pytest.CaptureFixture[str]
@@ -50,7 +61,10 @@ def test_keys_with_limits(at_full: tuple[World, Store], capsys: pytest.CaptureFi
 
 def test_operations(at_full: tuple[World, Store], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["operations", "counters", "--json"]) == 0
-    assert next(row for row in said(capsys) if row["task"] == "triage")["stored"] == 181
+    quick = next(row for row in said(capsys) if row["task"] == "triage")
+    assert (quick["stored"], quick["difference"]) == (181, None)
+    assert run(["operations", "counters", "--count", "--json"]) == 0
+    assert isinstance(next(row for row in said(capsys) if row["task"] == "triage")["difference"], int)
     for verb in ("upstreams", "audit", "settings"):
         assert run(["operations", verb, "--json"]) == 0
         assert said(capsys)

@@ -1,13 +1,32 @@
+"""What pages read: figures that add up, and nobody blamed for what another did."""
+
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
 
+import pytest
 from sqlalchemy import insert
 
+from capture.datasets import load_card
 from capture.db import Store
-from capture.settings import Settings
+from capture.errors import NotFoundError
+from capture.settings import Settings, load
 from capture.tables import counters, tasks
-from console.reads import datasets, evaluations, exchanges, fine_tunes, home, operations, rollouts
+from console import registering
+from console.access import Actor, Desk, Role
+from console.reads import (
+    datasets,
+    estimates,
+    evaluations,
+    exchanges,
+    fine_tunes,
+    home,
+    operations,
+    rollouts,
+    upstreams,
+)
 from console.reads import tasks as task_reads
 from students.rollouts import list_verdicts, load_rollout
 from tests.factories.full_store import World
@@ -167,3 +186,65 @@ def test_passwords_are_hidden(tmp_path: Path) -> None:
     shown = json.dumps(operations.hidden(settings))
     assert "secret" not in shown
     assert "me:•••@db/stillhouse" in json.loads(json.dumps(operations.hidden(settings)))["database_url"]
+
+
+def test_an_upstream_is_not_blamed_for_what_others_did(tmp_path: Path) -> None:
+    store = new_store(tmp_path)
+    for status, complete, cause in (
+        (200, True, None),
+        (404, True, None),
+        (200, False, "client_left"),
+        (200, False, "gateway_overloaded"),
+        (503, False, "upstream_busy"),
+        (503, False, "gateway_stopped"),
+        (429, True, None),
+        (500, True, None),
+        (502, False, "upstream_unreachable"),
+        (200, False, "upstream_stalled"),
+    ):
+        add_exchange(store, upstream="teacher", status=status, complete=complete, cause=cause, started_at=NOON)
+    found = upstreams.health(store, NOON + 1)["teacher"]
+    assert (found.requests, found.failed) == (10, 4)
+
+
+def test_circuits_are_read_from_this_machines_gateway(tmp_path: Path) -> None:
+    said = b'# TYPE stillhouse_circuit_state gauge\nstillhouse_circuit_state{upstream="openai"} 2\n'
+
+    class Metrics(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.path == "/metrics" else 404)
+            self.end_headers()
+            self.wfile.write(said)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Metrics) as server:
+        threading.Thread(target=server.serve_forever).start()
+        settings = Settings(data=tmp_path, gateway={"metrics_port": server.server_port})
+        assert upstreams.circuits(settings) == {"openai": "open"}
+        server.shutdown()
+    assert upstreams.circuits(settings) is None
+
+
+def test_a_fine_tune_here_takes_time_and_no_money(at_full: tuple[World, Store]) -> None:
+    world, store = at_full
+    card = load_card(store, world.dataset)
+    tokens = card.tokens["train"]
+    found = estimates.estimate(card, 2.0, 100.0)
+    assert found.tokens == 2 * (tokens.input + tokens.output)
+    assert found.seconds == found.tokens / 100
+    assert found.measured
+    assert not estimates.estimate(card, 2.0, None).measured
+
+
+def test_a_registered_student_learnt_what_the_card_says(at_full: tuple[World, Store], tmp_path: Path) -> None:
+    world, store = at_full
+    desk = Desk(store, load(tmp_path / "stillhouse.toml", {}, data=tmp_path), Actor("mara", Role.OPERATOR))
+    found = registering.register_student(desk, "triage", ("stand-in", "small"), dataset=world.dataset)
+    learnt = [row for _, row in datasets.train_rows(store, world.dataset, limit=10_000).rows]
+    assert found.fingerprints == {row.fingerprint for row in learnt if row.fingerprint}
+    assert found.fingerprints
+    assert found.tools is any(row.request.get("tools") for row in learnt)
+    with pytest.raises(NotFoundError, match="there are: digest, triage"):
+        desk.task("other")
