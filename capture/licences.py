@@ -1,16 +1,16 @@
 """Whether a judge may decide anything: how often it agrees with people's reviews, measured with an exact interval."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import select, tuple_
 
-from capture import reviews
 from capture.db import Store
 from capture.graders import graders_of
+from capture.intervals import clopper_pearson
 from capture.settings import JudgeSettings, TaskSettings
-from capture.tables import exchanges, scores
+from capture.tables import exchanges, reviews, scores
 
 PASSES = 0.5
 """A judge calls an output good from this score on."""
@@ -42,18 +42,32 @@ class Licence:
 def licences(store: Store, name: str, task: TaskSettings) -> dict[str, Licence]:
     """The licence of each of the task's judges, by the scores that its version of now gave to reviewed exchanges."""
     found = graders_of(task)
-    versions = {judge: found.graders[judge].version for judge in sorted(found.judges)}
-    told: dict[str, list[tuple[bool, bool]]] = {judge: [] for judge in versions}
-    with store.read() as connection:
-        columns = select(scores.c.exchange_id, scores.c.grader, scores.c.version, scores.c.value)
-        chosen = columns.join(exchanges, exchanges.c.id == scores.c.exchange_id)
-        rows = connection.execute(chosen.where(exchanges.c.task == name, scores.c.grader.in_(versions))).all()
-        latest = reviews.latest(connection, sorted({row.exchange_id for row in rows}))
-    for row in rows:
-        if row.exchange_id in latest and row.version == versions[row.grader]:
-            told[row.grader].append((latest[row.exchange_id].verdict == "accept", row.value >= PASSES))
-    reading = {judge for judge in versions if found.graders[judge].needs_reference}
+    told = reviewed(store, name, {judge: found.versions[judge] for judge in sorted(found.judges)})
+    reading = {judge for judge in told if found.graders[judge].needs_reference}
     return {judge: licence_of(judge, pairs, task.judges, reads=judge in reading) for judge, pairs in told.items()}
+
+
+def reviewed(
+    store: Store, name: str, versions: Mapping[str, str], newest: int | None = None
+) -> dict[str, list[tuple[bool, bool]]]:
+    """(people said good, the grader said good) of each exchange that has both, by grader; `versions`: those of now.
+
+    People say it by an exchange's last review, a grader from `PASSES` on. `newest`: only so many reviews; None: all.
+    """
+    told: dict[str, list[tuple[bool, bool]]] = {grader: [] for grader in versions}
+    columns = (reviews.c.id, reviews.c.exchange_id, reviews.c.verdict, reviews.c.reviewed_at)
+    of_task = select(*columns).join(exchanges, exchanges.c.id == reviews.c.exchange_id).where(exchanges.c.task == name)
+    chosen = of_task.order_by(reviews.c.id.desc()).limit(newest).subquery()
+    among = scores.c.exchange_id.in_(select(chosen.c.exchange_id))
+    of_now = tuple_(scores.c.grader, scores.c.version).in_(sorted(versions.items()))
+    given = select(scores).where(of_now, among)
+    with store.read() as connection:
+        said = connection.execute(select(chosen).order_by(chosen.c.reviewed_at, chosen.c.id))
+        good = {row.exchange_id: row.verdict == "accept" for row in said}
+        for row in connection.execute(given):
+            if row.exchange_id in good:  # its review may have come since
+                told[row.grader].append((good[row.exchange_id], row.value >= PASSES))
+    return told
 
 
 def licence_of(grader: str, told: list[tuple[bool, bool]], settings: JudgeSettings, *, reads: bool = False) -> Licence:
@@ -61,7 +75,7 @@ def licence_of(grader: str, told: list[tuple[bool, bool]], settings: JudgeSettin
     good = [judge for person, judge in told if person]
     bad = [not judge for person, judge in told if not person]
     agreed = sum(good) + sum(bad)
-    low, high = interval(agreed, len(told), settings.confidence)
+    low, high = clopper_pearson(agreed, len(told), settings.confidence)
     obstacle = _obstacle((good, bad), low, settings)
     if reads:
         obstacle = "it is shown a reference, which reviews make: they cannot vouch for it"
@@ -79,32 +93,6 @@ def _obstacle(sides: tuple[list[bool], list[bool]], low: float, settings: JudgeS
         if sum(side) / len(side) < settings.threshold:
             return f"of what people {name} it agrees on {sum(side)} of {len(side)}, {settings.threshold:.0%} are needed"
     return None
-
-
-def interval(successes: int, n: int, confidence: float) -> tuple[float, float]:
-    """The exact interval of a proportion (Clopper & Pearson 1934); (0, 1) of nothing."""
-    tail = (1 - confidence) / 2
-    low = 0.0 if successes == 0 else _root(lambda p: _at_least(successes, n, p) - tail)
-    high = 1.0 if successes == n else _root(lambda p: _at_least(successes + 1, n, p) - (1 - tail))
-    return low, high
-
-
-def _at_least(k: int, n: int, p: float) -> float:
-    """P(X >= k) for X binomial(n, p) with 0 < p < 1, summed in logarithms."""
-    first = math.lgamma(n + 1)
-    terms = (
-        first - math.lgamma(i + 1) - math.lgamma(n - i + 1) + i * math.log(p) + (n - i) * math.log1p(-p)
-        for i in range(k, n + 1)
-    )
-    return math.fsum(math.exp(term) for term in terms)
-
-
-def _root(rising: Callable[[float], float]) -> float:
-    low, high = 0.0, 1.0
-    for _ in range(50):
-        middle = (low + high) / 2
-        low, high = (low, middle) if rising(middle) > 0 else (middle, high)
-    return (low + high) / 2
 
 
 def licensed(store: Store, name: str, task: TaskSettings) -> list[str]:

@@ -1,7 +1,7 @@
 """Owns what a task's rule and graders would do to real traffic, before the task is saved."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +12,10 @@ from capture.bodies import unpack_answer, unpack_request
 from capture.db import Store
 from capture.exchange import Answer
 from capture.graders import TaskGraders, graders_of
+from capture.licences import Licence, licence_of, reviewed
 from capture.loading import is_large, stream_bodies
 from capture.settings import TaskSettings
-from capture.tables import exchanges, reviews, scores
+from capture.tables import exchanges
 from capture.tasks import Matcher
 from students.pairs import read_output
 from students.tables import pairs, rollouts
@@ -51,15 +52,10 @@ class Trial:
 
 @dataclass(frozen=True)
 class Agreement:
-    """A grader against people: of `count` reviewed exchanges with a score it agrees on `agreed`.
+    """A grader against people, as its licence has it, and beyond chance. `judge`: it needs that licence to gate."""
 
-    It says good from ½ on; people say good by accepting. `kappa`: agreement beyond chance, None where one side always
-    says the same.
-    """
-
-    grader: str
-    count: int
-    agreed: int
+    licence: Licence
+    judge: bool
     kappa: float | None
 
 
@@ -127,24 +123,33 @@ def _pairs(connection: Connection, task: str) -> Iterator[_Case]:
         yield _Case(identity, asked, read_output(student), teacher.text, {}, teacher=teacher)
 
 
-def agreement(store: Store, task: str) -> list[Agreement]:
-    """Each grader of the task against the newest REVIEWED reviews of people."""
-    chosen = select(reviews.c.exchange_id, reviews.c.verdict).join(exchanges, exchanges.c.id == reviews.c.exchange_id)
-    newest = chosen.where(exchanges.c.task == task).order_by(reviews.c.id.desc()).limit(REVIEWED)
-    good: dict[str, bool] = {}
-    with store.read() as connection:
-        for identity, verdict in connection.execute(newest):
-            good.setdefault(identity, verdict == "accept")
-        given = connection.execute(select(scores).where(scores.c.exchange_id.in_(list(good)))).all()
-    cells: dict[str, list[tuple[bool, bool]]] = {}
-    for row in given:
-        cells.setdefault(row.grader, []).append((good[row.exchange_id], row.value >= 0.5))
-    return [_agreement(grader, cells[grader]) for grader in sorted(cells)]
+def agreement(store: Store, name: str, task: TaskSettings) -> list[Agreement]:
+    """Each grader of the task against people: judges as their licences have it, others by the newest reviews.
+
+    Raises ConfigError.
+    """
+    found = graders_of(task)
+    versions = {grader: one.version for grader, one in found.graders.items()}
+    plain = {grader: version for grader, version in versions.items() if grader not in found.judges}
+    judges = {grader: version for grader, version in versions.items() if grader in found.judges}
+    told = reviewed(store, name, plain, REVIEWED) | reviewed(store, name, judges)
+    return [
+        Agreement(
+            licence_of(grader, told[grader], task.judges, reads=found.graders[grader].needs_reference),
+            grader in found.judges,
+            kappa(told[grader]),
+        )
+        for grader in versions
+        if told[grader]
+    ]
 
 
-def _agreement(grader: str, said: list[tuple[bool, bool]]) -> Agreement:
-    """Cohen's kappa: (observed − expected) / (1 − expected) agreement (Cohen 1960)."""
-    count, agreed = len(said), sum(person == score for person, score in said)
-    people, scored = sum(person for person, _ in said) / count, sum(score for _, score in said) / count
+def kappa(told: Sequence[tuple[bool, bool]]) -> float | None:
+    """Agreement beyond chance, (observed − expected) / (1 − expected) (Cohen 1960); None where it can be nothing else.
+
+    `told`: what each of the two sides said, case by case.
+    """
+    count, agreed = len(told), sum(person == score for person, score in told)
+    people, scored = sum(person for person, _ in told) / count, sum(score for _, score in told) / count
     expected = people * scored + (1 - people) * (1 - scored)
-    return Agreement(grader, count, agreed, None if expected == 1 else (agreed / count - expected) / (1 - expected))
+    return None if expected == 1 else (agreed / count - expected) / (1 - expected)

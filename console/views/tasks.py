@@ -10,7 +10,6 @@ from console.reads import tasks as reads
 from console.reads import trials
 from console.views import candidates, editing_task, page, prompt_versions
 from console.views.words import NONE, interval, percent, when
-from students.intervals import clopper_pearson
 
 
 def show() -> None:
@@ -50,7 +49,8 @@ def _task(task: reads.TaskRow) -> None:
         st.json(settings.model_dump(mode="json"), expanded=2)
     if not task.from_file:
         editing_task.change(task)
-    _agreement(task.name)
+    with page.guarded():
+        _agreement(task.name, settings)
     prompt_versions.shown(task.name)
 
 
@@ -92,24 +92,26 @@ def _graders(settings: TaskSettings) -> None:
     )
 
 
-def _agreement(task: str) -> None:
+def _agreement(name: str, task: TaskSettings) -> None:
     """Whether graders say what people said; a grader that does not is no judge."""
-    found = page.ask(trials.agreement, task)
+    found = page.ask(trials.agreement, name, task)
     if not found:
         return
     st.markdown("## Graders against people")
+    known = [one.licence for one in found]
     st.dataframe(
         {
-            "Grader": [one.grader for one in found],
-            "Reviewed and scored": [one.count for one in found],
-            "Agree": [percent(one.agreed / one.count) for one in found],
-            "95 % interval": [interval(*clopper_pearson(one.agreed, one.count)) for one in found],
+            "Grader": [one.grader for one in known],
+            "Reviewed and scored": [one.good + one.bad for one in known],
+            "Agree": [percent(one.agreement) for one in known],
+            f"{task.judges.confidence * 100:g} % interval": [interval(one.low, one.high) for one in known],
             "Beyond chance (κ)": [NONE if one.kappa is None else f"{one.kappa:.2f}" for one in found],
+            "May gate": ["yes" if not one.judge else one.licence.obstacle or "yes" for one in found],
         },
         hide_index=True,
         alt="Agreement of graders with people's reviews",
     )
-    st.caption("A grader says good from a score of ½ on, a person by accepting.")
+    st.caption("A grader says good from a score of ½ on, a person by accepting. A judge gates only with a licence.")
 
 
 def _own(grader: GraderSettings) -> str:
