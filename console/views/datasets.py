@@ -133,6 +133,7 @@ def _acts(card: datasets.Card) -> None:
                 file_name=name,
                 icon=":material/download:",
                 key="export",
+                disabled=page.below_operator(),
             )
         for identity, name in page.ask(reads.learners, card.id):
             query = {"student": identity}

@@ -4,7 +4,6 @@ import streamlit as st
 
 from capture import keys
 from console import verbs
-from console.access import Role
 from console.views import page
 from console.views.words import money, when
 
@@ -32,7 +31,7 @@ def shown() -> None:
             hide_index=True,
             alt="Gateway keys",
         )
-    if page.desk().actor.role < Role.OPERATOR:
+    if page.below_operator():
         return
     usable = {key.id: key for key in found if key.revoked_at is None}
     with st.container(horizontal=True):

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 import streamlit as st
 from sqlalchemy import func, select, update
 
@@ -9,6 +10,7 @@ from capture.db import Store
 from capture.tables import audit, datasets, keys, reviews
 from students.tables import evaluations, fine_tunes, rollouts, student_servers
 from tests.factories.full_store import World
+from tests.factories.store import add_exchange
 
 Full = tuple[World, Store]
 
@@ -240,3 +242,48 @@ def test_a_filter_of_a_build_says_what_it_removes(at_full: Full, look) -> None:
     at = at.number_input(key="lowest-category").set_value(1.0).run()
     after = next(element.value for element in at.markdown if "exchanges pass" in element.value)
     assert before != after
+
+
+def test_another_time_starts_at_the_first_page(at_full: Full, look) -> None:
+    at = button(look("traffic"), "Older").click().run()
+    at = at.selectbox(key="traffic-time").set_value("The last hour").run()
+    assert not at.exception
+    assert "Nothing older." not in {element.value for element in at.caption}
+    assert not any(one.label == "Newer" and not one.disabled for one in at.button)
+
+
+def test_what_comes_while_somebody_thinks_it_over_is_not_among_it(at_full: Full, look) -> None:
+    _, store = at_full
+    at = look("traffic")
+    at = at.text_input(key="traffic-label").set_value("thinking").run()
+    add_exchange(store, id=f"{7:012x}{'0' * 20}", label="thinking")
+    st.cache_data.clear()
+    at = at.run()
+    at = next(one for one in at.button_group if one.key == "at-once-verb").set_value("reject").run()
+    at = next(one for one in at.checkbox if one.key.startswith("at-once-sure")).check().run()
+    late = add_exchange(store, id=f"{8:012x}{'0' * 20}", label="thinking")
+    st.cache_data.clear()
+    at = next(one for one in at.button if one.key == "at-once-go").click().run()
+    assert not at.exception
+    assert not at.error
+    with store.read() as connection:
+        rejected = connection.scalars(select(reviews.c.exchange_id).where(reviews.c.verdict == "reject")).all()
+    assert f"{7:012x}{'0' * 20}" in rejected
+    assert late not in rejected
+
+
+def test_a_form_that_is_folded_reads_nothing(at_full: Full, look) -> None:
+    for page, key in (("datasets", "build"), ("students", "train"), ("tasks", "new-task-name")):
+        at = look(page, unfolded=False)
+        assert not at.exception
+        assert key not in {one.key for kind in (at.button, at.text_input) for one in kind}
+
+
+def test_who_may_not_export_sees_the_button_and_cannot_press_it(
+    at_full: Full, look, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, _ = at_full
+    for role, off in (("reviewer", True), ("operator", False)):
+        monkeypatch.setenv("STILLHOUSE_CONSOLE__ROLE", role)
+        (export,) = look("datasets", dataset=world.dataset).get("download_button")
+        assert export.proto.disabled is off
