@@ -47,12 +47,12 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     many training rows in a base's prompt (a rival to beat). `twice`: the teacher is asked again even where no grader
     needs it. `temporal`: only rows newer than every student's training rows. `leave_out`: rows that overlap with
     training rows are left out and counted, instead of refusing the holdout. `base_rows`: at most so many rows for
-    bases; None: the task's setting.
+    bases. `few_shot` and `base_rows` None: the task's settings.
     """
 
     with_base: bool = True
     bases: tuple[str, ...] = ()
-    few_shot: int = 0
+    few_shot: int | None = None
     base_rows: int | None = None
     greedy: bool = False
     twice: bool = False

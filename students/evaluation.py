@@ -53,7 +53,8 @@ def run(shop: Workshop, evaluation_id: str) -> Report:
     asked, judges = asked_of(evaluation), judges_of(task)
     students = _students(shop, evaluation, asked, task)
     hall = enter(shop, evaluation, asked, task, students)
-    shots = choose_shots(shop, evaluation.dataset_id, asked.few_shot)
+    few_shot = task.evaluation.few_shot if asked.few_shot is None else asked.few_shot
+    shots = choose_shots(shop, evaluation.dataset_id, few_shot)
     sat = sittings(students, asked.models, greedy=asked.greedy, shots=shots)
     most = asked.base_rows or task.evaluation.base_rows
     papers = {one.key: drawn(hall.exams, most) if one.is_base else hall.exams for one in sat}

@@ -8,9 +8,9 @@ import typer
 from sqlalchemy import select
 
 from capture.datasets import Filters
-from capture.errors import NotFoundError, RefusedError
+from capture.errors import NotFoundError
 from console import evaluating
-from console.cli.context import desk, invocation
+from console.cli.context import desk, invocation, model_at, text_of
 from console.cli.waiting import Wait, follow
 from students.asking import Asked, Contender, Referee, Replay
 from students.tables import evaluations
@@ -42,9 +42,8 @@ def run(
     wait: Wait = True,
 ) -> None:
     """Evaluate students, bases and models on a dataset's holdout."""
-    found = evaluating.defaults(desk(context), dataset)
     asked = Asked(
-        few_shot=found.few_shot if few_shot is None else few_shot,
+        few_shot=few_shot,
         base_rows=base_rows,
         greedy=greedy,
         twice=twice,
@@ -106,19 +105,12 @@ def show_(context: typer.Context, evaluation: str) -> None:
 
 
 def _models(named: list[str] | None, system: Path | None) -> tuple[Contender, ...]:
-    prompt = None if system is None else system.read_text(encoding="utf-8")
-    return tuple(Contender(*_parts(name), prompt) for name in named or ())
+    prompt = text_of(system)
+    return tuple(Contender(*model_at(name), prompt) for name in named or ())
 
 
 def _referee(named: str | None) -> Referee | None:
-    return None if named is None else Referee(*_parts(named))
-
-
-def _parts(name: str) -> tuple[str, str]:
-    upstream, slash, model = name.partition("/")
-    if not slash or not model:
-        raise RefusedError(f"{name!r} must look like UPSTREAM/MODEL")
-    return upstream, model
+    return None if named is None else Referee(*model_at(named))
 
 
 def _follow(context: typer.Context, evaluation_id: str, wait: bool) -> None:

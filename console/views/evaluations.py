@@ -6,7 +6,7 @@ from typing import Any
 import streamlit as st
 
 from capture import datasets
-from console import charts, verbs
+from console import charts, evaluating
 from console.reads import evaluations as reads
 from console.views import page
 from console.views.words import NONE, interval, milliseconds, money, plain, score, when
@@ -46,7 +46,7 @@ def starting(task: str | None) -> None:
             disabled=page.below_operator(),
         ):
             with page.acting("The evaluation is queued; the worker takes it from here"):
-                verbs.evaluate(page.desk(), dataset, chosen, base)
+                evaluating.evaluate(page.desk(), dataset, chosen, base)
 
 
 @page.live(5)

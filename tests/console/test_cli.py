@@ -1,13 +1,16 @@
 """The `stillhouse` command: where its options stand, what it prints, how it exits."""
 
 import json
+import re
 import socket
 from pathlib import Path
 
 import pytest
 
 from capture.errors import OperationError
+from capture.settings import load
 from console.cli import hoist, run
+from console.cli.setup import TEMPLATE
 from console.supervise import check_ports
 
 CONFIG = """
@@ -19,6 +22,8 @@ base_url = "http://127.0.0.1:9/v1"
 match = { model = "large" }
 teacher = { upstream = "openai", model = "large" }
 """
+
+SETTING = re.compile(r"# (\[|[a-z_]+ = )")
 
 
 @pytest.fixture
@@ -89,6 +94,21 @@ def test_init_writes_a_file_that_loads_and_never_writes_over_one(
     assert "is there already" in capsys.readouterr().err
 
 
+def test_all_that_init_proposes_below_a_task_are_settings(tmp_path: Path) -> None:
+    lines = TEMPLATE.read_text(encoding="utf-8").splitlines()
+    begin = lines.index("# [tasks.triage]")
+    proposed = [line.removeprefix("# ") if SETTING.match(line) else line for line in lines[begin:]]
+    file = tmp_path / "stillhouse.toml"
+    file.write_text("\n".join([*lines[:begin], *proposed]), encoding="utf-8")
+    settings = load(file, {}, data=tmp_path)
+    task = settings.tasks["triage"]
+    assert [one.rate for one in task.sampling.strata] == [1.0, 0.5]
+    assert (task.sampling.per_key, task.retention.days, task.judges.upstreams) == (10_000, 90, ("openai",))
+    assert task.redaction.deny == ("ssn", "/metadata/address")
+    assert settings.capture.retention.days == 30
+    assert settings.python_graders.allowed
+
+
 def test_doctor_names_what_is_missing(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["doctor", "--json", *options]) == 1
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -104,3 +124,23 @@ def test_a_taken_port_is_named_with_its_setting() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(OperationError, match=rf"127\.0\.0\.1:{port} is taken .*gateway\.port"):
             check_ports({"gateway.port": ("127.0.0.1", port)})
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["evaluations", "run", "triage@1", "--model", "openai/large", "--system", "nowhere.txt"], "nowhere.txt"),
+        (["evaluations", "run", "triage@1", "--judge", "openai"], "UPSTREAM/MODEL"),
+        (["datasets", "relabel", "triage@1", "openai/large", "--system", "nowhere.txt"], "nowhere.txt"),
+        (["datasets", "relabel", "triage@1", "openai/"], "UPSTREAM/MODEL"),
+        (["datasets", "build", "triage", "--minimum-score", "category=high"], "GRADER=LOWEST"),
+        (["datasets", "preview", "triage", "--minimum-score", "category"], "GRADER=LOWEST"),
+    ],
+)
+def test_options_that_cannot_be_read_exit_2_with_one_line(
+    words: list[str], said: str, options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*words, *options]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert len(error.splitlines()) == 1
