@@ -33,6 +33,9 @@ WANTING = ("no_evidence", "grader_missing", "minimum_not_met", "undecided")
 """Reasons for a hold that more pairs would mend."""
 
 SETTLED_S = 5.0
+HEARD_S = 60.0
+"""Feedback that has been there so much longer still was looked at for good, whatever it was about."""
+
 RETIRE_AFTER_S = 30.0
 """How long a student is still served after its rollout's end, so that streams under way can finish."""
 
@@ -58,6 +61,7 @@ class _Look:
     pairs: Sequence[Row[Any]]
     observations: Sequence[Row[Any]]
     said: Sequence[Row[Any]]
+    said_until: list[Any] | None
     capacity_per_s: float | None
     last: tuple[str, str, int] | None
 
@@ -112,26 +116,30 @@ def _look(store: Store, rollout_id: str, now: float) -> _Look | None:
         scored = (pairs.c.rollout_id == rollout_id) & (pairs.c.state == "scored")
         seen = select(observations).where(observations.c.rollout_id == rollout_id).order_by(observations.c.id)
         capacity = select(student_servers.c.capacity_per_s).where(student_servers.c.student_id == row.student_id)
+        said, said_until = _said(connection, rollout_of(row), now)
         return _Look(
             rollout=rollout_of(row),
             pairs=connection.execute(select(pairs).where(scored).order_by(pairs.c.id).limit(MOST_PAIRS)).all(),
             observations=connection.execute(seen.limit(MOST_OBSERVATIONS)).all(),
-            said=_said(connection, rollout_of(row), now),
+            said=said,
+            said_until=said_until,
             capacity_per_s=connection.execute(capacity).scalar(),
             last=_last_decision(connection, rollout_id),
         )
 
 
-def _said(connection: Connection, rollout: Rollout, now: float) -> Sequence[Row[Any]]:
+def _said(connection: Connection, rollout: Rollout, now: float) -> tuple[Sequence[Row[Any]], list[Any] | None]:
     """New scores that people gave this rollout's exchanges, where a guardrail of its policy is named like them.
 
-    By the time of their writing, a few seconds late, so that none is passed over that commits after a later one.
+    By the time of their writing, a few seconds late, so that none is passed over that commits after a later one. With
+    them, until where (time, id) all feedback has been looked at: the next look begins there.
     """
+    said_until = rollout.evidence.get("said_until")
     names = [name for name in rollout.policy.guardrails if name not in LIVE]
     if not names:
-        return ()
+        return (), said_until
     names += [""] if FEEDBACK in names else []
-    since, after = rollout.evidence.get("said_until") or (rollout.created_at, "")
+    since, after = said_until or (rollout.created_at, "")
     columns = (feedback.c.id, feedback.c.name, feedback.c.value, feedback.c.created_at, exchanges.c.assignment)
     later = (feedback.c.created_at > since) | ((feedback.c.created_at == since) & (feedback.c.id > after))
     new = later & (feedback.c.created_at <= now - SETTLED_S)
@@ -139,7 +147,18 @@ def _said(connection: Connection, rollout: Rollout, now: float) -> Sequence[Row[
     query = select(*columns).join(exchanges, exchanges.c.id == feedback.c.exchange_id)
     query = query.where(new, feedback.c.kind == "score", feedback.c.name.in_(names), of_rollout)
     ordered = query.order_by(feedback.c.created_at, feedback.c.id).limit(MOST_SCORES)
-    return list(connection.execute(ordered))
+    found: list[Row[Any]] = list(connection.execute(ordered))
+    places = [[since, after], *([row.created_at, row.id] for row in found[-1:])]
+    if len(found) < MOST_SCORES:
+        places.append([_heard(connection, now - SETTLED_S - HEARD_S), ""])
+    return found, max(places)
+
+
+def _heard(connection: Connection, until: float) -> float:
+    """The time of the last feedback of all that came until then: by what is there, so no jump of a clock skips any."""
+    created = feedback.c.created_at
+    query = select(created).where(created <= until).order_by(created.desc()).limit(1)
+    return float(connection.execute(query).scalar() or 0.0)
 
 
 def _last_decision(connection: Connection, rollout_id: str) -> tuple[str, str, int] | None:
@@ -187,7 +206,7 @@ def _counted(look: _Look, now: float) -> Standing:
         standing.add_pair(Pair(row.session, row.differences, row.slices, row.probability / _paired(rollout, row.stage)))
     for row in look.said:
         standing.add_score(row.name or FEEDBACK, row.assignment == Assignment.STUDENT, float(row.value))
-        standing.said_until = [row.created_at, row.id]
+    standing.said_until = look.said_until
     marks = "".join(row.marks for row in look.observations)
     standing.add_marks(marks, now, [Measure(*found) for row in look.observations for found in row.measures])
     return standing

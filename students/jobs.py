@@ -15,6 +15,7 @@ from capture.ids import new_id
 from capture.settings import Settings, TaskSettings, TrainingSettings
 from students.job_files import load_file
 from students.job_lines import MINIMUM_LINES
+from students.queueing import FineTune, queue_fine_tune
 from students.tables import fine_tune_events, fine_tunes, students
 
 LOCAL = "local"
@@ -132,23 +133,20 @@ def create_job(
     task = _task(asked, tasks, settings, client)
     base = tasks[task].training if task else TrainingSettings()
     asked = msgspec.structs.replace(asked, seed=base.seed if asked.seed is None else asked.seed)
-    row = {
-        "id": new_id("ftjob-"),
-        "task": task,
-        "base": asked.model,
-        "trainer": trainer,
-        "settings": _training(asked, base).model_dump(mode="json"),
-        "state": "queued",
-        "cancel_asked": False,
-        "progress": {},
-        "key_id": client.key_id,
-        "asked": msgspec.to_builtins(asked),
-        "created_at": clock(),
-    }
+    wanted = FineTune(
+        id=new_id("ftjob-"),
+        task=task,
+        dataset_id=None,
+        base=asked.model,
+        trainer=trainer,
+        settings=_training(asked, base),
+        key_id=client.key_id,
+        asked=msgspec.to_builtins(asked),
+    )
     with store.write() as connection:
-        connection.execute(insert(fine_tunes).values(row))
-        connection.execute(insert(fine_tune_events).values(_event(str(row["id"]), f"Created job {row['id']}", clock())))
-    return str(row["id"])
+        queue_fine_tune(connection, wanted, clock())
+        connection.execute(insert(fine_tune_events).values(_event(wanted.id, f"Created job {wanted.id}", clock())))
+    return wanted.id
 
 
 def _check(asked: Asked) -> None:

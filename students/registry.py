@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Row, Table, null, select, update
 from sqlalchemy.exc import IntegrityError
 
-from capture.db import Store
+from capture.db import Store, insert_once
 from capture.errors import ConfigError, NotFoundError, RefusedError
 from capture.settings import UpstreamSettings, ViewSettings
 from students.tables import fine_tunes, rollouts, student_servers, students
@@ -96,7 +96,7 @@ def register_local(store: Store, training: Training, clock: Clock) -> Student:
 
     It answers under `ft:BASE:TASK:` and eight digits, as OpenAI names its own fine-tuned models; where a client asked
     for the fine-tune, under `ft:BASE:TASK:SUFFIX:` and the digits. One that was trained at an upstream keeps the name
-    that it got there.
+    that it got there. Raises RefusedError where another student has the name.
     """
     digits = _digest(training.fine_tune_id)
     suffix = "" if training.suffix is None else f"{training.suffix}:"
@@ -273,13 +273,12 @@ def _of(table: Table, student_id: str) -> Any:
 
 
 def _insert_once(store: Store, values: Mapping[str, Any]) -> Student:
+    """Raises RefusedError where another student has the name."""
     try:
         with store.write() as connection:
-            found = connection.execute(select(students.c.id).where(students.c.id == values["id"])).one_or_none()
-            if found is None:
-                connection.execute(students.insert().values(values))
-    except IntegrityError:  # another process was first, with the same id: the row below is the one
-        pass
+            insert_once(connection, students, values, ["id"])
+    except IntegrityError as error:
+        raise RefusedError(f"another student answers under {values['name']!r}: choose another name for it") from error
     return load_student(store, values["id"])
 
 

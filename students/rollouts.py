@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, select, update
 from sqlalchemy.exc import IntegrityError
 
+from capture import licences
 from capture.db import Store
 from capture.errors import NotFoundError, RefusedError
 from capture.graders.registry import default_graders
@@ -76,15 +77,15 @@ class VerdictRow:
     who: str
 
 
-def start(store: Store, request: Start, task: TaskSettings, clock: Clock, licensed: Collection[str] = ()) -> Rollout:
+def start(store: Store, request: Start, task: TaskSettings, clock: Clock) -> Rollout:
     """Begin a rollout in shadow and ask for its student to be served.
 
-    `licensed`: the judges that agree with people's reviews often enough to gate something.
-
-    Raises RefusedError for a policy that cannot be met, a student of another task, one without an evaluation (unless
-    forced with a reason) and a task that has a rollout under way; NotFoundError for a student that is not there. An
-    incumbent at full stays: the new rollout takes its share from it, and gives it back when it is rolled back.
+    Raises RefusedError for a policy that cannot be met, a judge that would gate without a licence, a student of another
+    task, one without an evaluation (unless forced with a reason) and a task that has a rollout under way; ConfigError
+    for graders that cannot work; NotFoundError for a student that is not there. An incumbent at full stays: the new
+    rollout takes its share from it, and gives it back when it is rolled back.
     """
+    licensed = licences.licensed(store, request.task, task)
     policy = frozen_policy(request.policy or task.rollout, task, teacher_pace(store, request.task), licensed)
     student = load_student(store, request.student)
     _check_student(store, request, student)
@@ -124,7 +125,8 @@ def frozen_policy(
 ) -> RolloutSettings:
     """The policy with everything written out that would otherwise follow the task's settings later on.
 
-    Raises RefusedError for one that cannot be met.
+    `licensed`: the judges that agree with people's reviews often enough to gate something. Raises RefusedError for a
+    policy that cannot be met.
     """
     check_declared(settings.slices)
     graders = default_graders(task)

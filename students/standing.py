@@ -52,7 +52,7 @@ class Standing:
     sampling_rate: float = 1.0
     """The part of the task's traffic that is kept, and so is marked. Not kept here: it is the task's."""
     said_until: list[Any] | None = None
-    """Time (Unix seconds) and id of the last score of a person that was counted."""
+    """Time (Unix seconds) and id until which people's scores were looked for."""
 
     def enter(self, stage: int) -> None:
         """Begin a stage: pairs carry over, counts and what is compared by assignment start anew."""

@@ -4,23 +4,24 @@ The jobs themselves are durable workflows of their own rows (students/workflows.
 from the turn's, so a step that a crash cut short is repeated without making anything twice.
 """
 
+import math
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import Any
 
 import msgspec
 import structlog
-from sqlalchemy import Table, func, insert, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Table, func, select
 
-from capture.datasets import Filters, list_datasets
+from capture.datasets import Filters, list_datasets, queue_build
 from capture.db import Store
-from capture.errors import NotFoundError, RefusedError
+from capture.errors import RefusedError, UsageError
 from capture.settings import Settings, TaskSettings
 from capture.tables import datasets
 from students.acceptance import accepted, has_many
 from students.asking import Asked
 from students.bar import beats
+from students.jobs import LOCAL
+from students.queueing import Evaluation, FineTune, queue_evaluation, queue_fine_tune
 from students.report import Report
 from students.rollouts import Start, list_rollouts, start
 from students.tables import evaluations, fine_tunes, loop_turns, rollouts
@@ -30,6 +31,9 @@ log = structlog.get_logger(__name__)
 
 Tasks = Callable[[], Mapping[str, TaskSettings]]
 
+COUNT_EVERY_S = 60.0
+"""How often a task's new rows are counted at most, once there may be enough: that reads all of them."""
+
 
 class Turning:
     """The loops of all tasks. `tick` is called again and again by one thread of each worker."""
@@ -37,6 +41,7 @@ class Turning:
     def __init__(self, store: Store, settings: Settings, tasks: Tasks, clock: Clock) -> None:
         self._store, self._settings, self._tasks, self._clock = store, settings, tasks, clock
         self._steps = {"build": self._build, "train": self._train, "evaluate": self._evaluate, "rollout": self._roll}
+        self._counted_at: dict[str, float] = {}
 
     def tick(self) -> int:
         """Carry on what is under way and begin what is due; how many turns went a step further."""
@@ -56,9 +61,11 @@ class Turning:
         wanted = task.loop.after_rows
         if wanted is None or not has_many(self._store, name, last_look(self._store, name), wanted):
             return False
-        if _has_rollout(self._store, name):
+        since_s = self._clock() - self._counted_at.get(name, -math.inf)
+        if 0 <= since_s < COUNT_EVERY_S or _has_rollout(self._store, name):
             return False
         fresh = self.fresh(name, task)
+        self._counted_at[name] = fresh.until
         if fresh.rows < wanted:
             return False
         try:
@@ -77,7 +84,7 @@ class Turning:
             return self._say(turn, {"state": "waiting"}, f"waits for a person before it may {turn.step}")
         try:
             return self._steps[turn.step](turn, task)
-        except (RefusedError, NotFoundError) as error:
+        except UsageError as error:
             return end(self._store, turn, "failed", f"{turn.step}: {error}", self._clock)
 
     def _say(self, turn: Turn, changes: dict[str, Any], text: str) -> bool:
@@ -91,9 +98,7 @@ class Turning:
         dataset_id = turn.named("ds_")
         row = self._row(datasets, dataset_id)
         if row is None:
-            values = {"id": dataset_id, "task": turn.task, "version": self._next_version(turn.task), "state": "queued"}
-            filters = msgspec.to_builtins(Filters(until=turn.until))
-            self._insert(datasets, {**values, "filters": filters, "card": {}, "created_at": self._clock()})
+            queue_build(self._store, turn.task, Filters(until=turn.until), self._clock, dataset_id)
             return self._say(turn, {"dataset_id": dataset_id}, f"builds dataset {dataset_id}")
         if row.state == "failed":
             return end(self._store, turn, "ended", f"no dataset: {row.error}", self._clock)
@@ -105,19 +110,16 @@ class Turning:
         fine_tune_id = turn.named("ftjob-")
         row = self._row(fine_tunes, fine_tune_id)
         if row is None:
-            values = {
-                "id": fine_tune_id,
-                "task": turn.task,
-                "dataset_id": turn.dataset_id,
-                "base": task.training.base,
-                "trainer": "local",
-                "settings": task.training.model_dump(mode="json"),
-                "state": "queued",
-                "cancel_asked": False,
-                "progress": {},
-                "created_at": self._clock(),
-            }
-            self._insert(fine_tunes, values)
+            wanted = FineTune(
+                id=fine_tune_id,
+                task=turn.task,
+                dataset_id=turn.dataset_id,
+                base=task.training.base,
+                trainer=LOCAL,
+                settings=task.training,
+            )
+            with self._store.write() as connection:
+                queue_fine_tune(connection, wanted, self._clock())
             return self._say(turn, {"fine_tune_id": fine_tune_id}, f"trains {task.training.base}, {fine_tune_id}")
         if row.state in ("failed", "cancelled"):
             reason = row.error or "no reason was recorded"
@@ -133,18 +135,15 @@ class Turning:
         if row is None:
             incumbent = _incumbent(self._store, turn.task)
             asked = Asked(few_shot=task.evaluation.few_shot, leave_out=incumbent is not None)
-            values = {
-                "id": evaluation_id,
-                "task": turn.task,
-                "dataset_id": turn.dataset_id,
-                "students": [student for student in (turn.student_id, incumbent) if student],
-                "asked": msgspec.to_builtins(asked),
-                "state": "queued",
-                "progress": {},
-                "report": {},
-                "created_at": self._clock(),
-            }
-            self._insert(evaluations, values)
+            wanted = Evaluation(
+                id=evaluation_id,
+                task=turn.task,
+                dataset_id=turn.dataset_id,
+                students=[student for student in (turn.student_id, incumbent) if student],
+                asked=msgspec.to_builtins(asked),
+            )
+            with self._store.write() as connection:
+                queue_evaluation(connection, wanted, self._clock())
             beside = f" beside the incumbent {incumbent}" if incumbent else ""
             changes = {"evaluation_id": evaluation_id, "incumbent_id": incumbent}
             return self._say(turn, changes, f"evaluates it{beside}, {evaluation_id}")
@@ -176,16 +175,6 @@ class Turning:
     def _row(self, table: Table, row_id: str) -> Any:
         with self._store.read() as connection:
             return connection.execute(select(table).where(table.c.id == row_id)).one_or_none()
-
-    def _next_version(self, task: str) -> int:
-        with self._store.read() as connection:
-            newest = connection.execute(select(func.max(datasets.c.version)).where(datasets.c.task == task)).scalar()
-        return (newest or 0) + 1
-
-    def _insert(self, table: Table, values: Mapping[str, Any]) -> None:
-        """Another worker may have been first, or have taken the version: the next tick finds what is there."""
-        with suppress(IntegrityError), self._store.write() as connection:
-            connection.execute(insert(table).values(dict(values)))
 
 
 def judged(turn: Turn, report: Report, students: list[str]) -> tuple[bool, str]:

@@ -17,7 +17,7 @@ from capture.datasets.lines import Lines
 from capture.datasets.row import Row
 from capture.datasets.selection import Selection, label, row_parts, select_rows
 from capture.datasets.sources import Found
-from capture.db import Store
+from capture.db import Store, insert_once
 from capture.errors import NotFoundError, RefusedError, StillhouseError
 from capture.graders import default_graders
 from capture.ids import new_id
@@ -27,13 +27,18 @@ from capture.tables import dataset_rows, datasets
 _ATTEMPTS = 5
 
 
-def queue_build(store: Store, task: str, filters: Filters, clock: Callable[[], float]) -> str:
-    """Asks for the task's next dataset and returns its id. What comes later than now is not in it."""
+def queue_build(
+    store: Store, task: str, filters: Filters, clock: Callable[[], float], dataset_id: str | None = None
+) -> str:
+    """Asks for the task's next dataset and returns its id. What comes later than now is not in it.
+
+    Where one with this `dataset_id` was asked for before, nothing is done.
+    """
     now = clock()
     if filters.until is None:
         filters = msgspec.structs.replace(filters, until=now)
     row = {
-        "id": new_id("ds_"),
+        "id": dataset_id or new_id("ds_"),
         "task": task,
         "state": "queued",
         "filters": msgspec.to_builtins(filters),
@@ -44,7 +49,7 @@ def queue_build(store: Store, task: str, filters: Filters, clock: Callable[[], f
         try:
             with store.write() as connection:
                 newest = connection.scalar(select(func.max(datasets.c.version)).where(datasets.c.task == task))
-                connection.execute(insert(datasets).values(**row, version=(newest or 0) + 1))
+                insert_once(connection, datasets, {**row, "version": (newest or 0) + 1}, ["id"])
             break
         except IntegrityError:  # another process took the version
             if attempt == _ATTEMPTS - 1:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 from sqlalchemy import event, insert, select, update
@@ -269,6 +270,56 @@ def test_what_people_say_of_live_answers_rolls_back_by_assignment(store: Store, 
     last = rollouts.list_verdicts(store, rollout.id)[-1]
     assert (last.kind, last.reason) == ("roll_back", "harm")
     assert "stars" in last.sentence
+
+
+STARS = POLICY.model_copy(update={"guardrails": {"stars": GuardrailSettings(smallest=0.02)}})
+
+
+def say(store: Store, clock: Clock, exchange_id: str, kind: Literal["score", "truth"], value: Any) -> None:
+    given = Feedback(id=exchange_id, kind=kind, name="stars" if kind == "score" else "", value=value)
+    record(store, given, None, clock, lambda _id, value: value)
+
+
+def stars_of(store: Store, rollout: rollouts.Rollout) -> list[Any]:
+    return list(load_rollout(store, rollout.id).evidence["tally"]["unpaired"])
+
+
+def test_feedback_that_is_no_score_is_looked_through_once(store: Store, clock: Clock) -> None:
+    rollout = begin(store, clock, policy=STARS)
+    one = add_exchange(store, rollout=rollout.id, assignment="student")
+    clock.now += 10
+    say(store, clock, one, "truth", "card")
+    said_at = clock.now
+    clock.now += controller.SETTLED_S + controller.HEARD_S - 1
+    tick(store, clock, "a")
+    assert load_rollout(store, rollout.id).evidence["said_until"][0] < said_at  # what comes late is still found
+    clock.now += 1
+    tick(store, clock, "a")
+    assert load_rollout(store, rollout.id).evidence["said_until"] == [said_at, ""]
+    silent = stars_of(store, rollout)
+    say(store, clock, one, "score", 0.9)
+    clock.now += controller.SETTLED_S
+    tick(store, clock, "a")
+    counted = stars_of(store, rollout)
+    assert counted != silent
+    for _ in range(3):
+        clock.now += controller.HEARD_S
+        tick(store, clock, "a")
+    assert stars_of(store, rollout) == counted  # once
+
+
+def test_no_jump_of_the_clock_passes_over_what_people_say(store: Store, clock: Clock) -> None:
+    rollout = begin(store, clock, policy=STARS)
+    one = add_exchange(store, rollout=rollout.id, assignment="student")
+    say(store, clock, one, "truth", "card")
+    clock.now += 86_400
+    tick(store, clock, "a")
+    clock.now -= 86_400 - 10
+    before = stars_of(store, rollout)
+    say(store, clock, one, "score", 0.9)
+    clock.now += controller.SETTLED_S
+    tick(store, clock, "a")
+    assert stars_of(store, rollout) != before
 
 
 def test_too_many_fallbacks_hold(store: Store, clock: Clock) -> None:

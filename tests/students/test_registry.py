@@ -84,3 +84,11 @@ def test_strangers_are_not_found(store: Store) -> None:
         registry.load_student(store, "nobody")
     with pytest.raises(NotFoundError):
         registry.want(store, "nobody", clock)
+
+
+def test_two_students_of_one_name_are_refused_and_nothing_is_hidden(store: Store) -> None:
+    upstream = UpstreamSettings(base_url="http://10.0.0.1/v1")
+    registry.register_upstream(store, "triage", "c", ("a/b", {"a/b": upstream}), ViewSettings(), clock)
+    with pytest.raises(RefusedError, match="another student answers under 'a/b/c:triage'"):
+        registry.register_upstream(store, "triage", "b/c", ("a", {"a": upstream}), ViewSettings(), clock)
+    assert len(registry.list_students(store)) == 1

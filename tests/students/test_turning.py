@@ -6,13 +6,23 @@ from typing import Any
 
 import msgspec
 import pytest
-from sqlalchemy import Table, func, select, update
+from sqlalchemy import Table, func, insert, select, update
 
 import students.tables as tables
+from capture import reviews
 from capture.db import Store
 from capture.errors import RefusedError
-from capture.settings import LoopSettings, RolloutSettings, Settings, TaskSettings, ViewSettings
-from capture.tables import datasets
+from capture.graders import graders_of
+from capture.settings import (
+    GraderSettings,
+    JudgeSettings,
+    LoopSettings,
+    RolloutSettings,
+    Settings,
+    TaskSettings,
+    ViewSettings,
+)
+from capture.tables import datasets, scores
 from students import turning, turns
 from students.bar import bar_of
 from students.registry import Training, register_local
@@ -324,3 +334,85 @@ def test_a_person_stops_a_turn_and_its_fine_tune(store: Store) -> None:
     assert (scene.turn().state, scene.count(tables.loop_turns)) == ("stopped", 1)
     with pytest.raises(RefusedError, match="has ended"):
         turns.stop(store, scene.turn().id, "ann", "", scene.clock)
+
+
+JUDGE = GraderSettings(type="score_model", upstream="teacher", model="m", input="Grade {{ sample.output_text }}")
+
+
+def judged_task(scene: Scene) -> TaskSettings:
+    """Gated by a judge beside the grader against truth."""
+    changes = {
+        "graders": {**scene.task.graders, "tone": JUDGE},
+        "judges": JudgeSettings(upstreams=("teacher",)),
+        "rollout": RolloutSettings(margin=0.1, gates=(GATE, "tone")),
+    }
+    return scene.task.model_copy(update=changes)
+
+
+def license_tone(scene: Scene) -> None:
+    """15 exchanges that people accepted and 15 that they rejected; the judge said the same of each."""
+    version = graders_of(scene.task).graders["tone"].version
+    for number in range(30):
+        good = number % 2 == 0
+        one = add_exchange(scene.store)
+        reviews.review(scene.store, one, "accept" if good else "reject", None, "ann", scene.clock)
+        said = {"exchange_id": one, "grader": "tone", "version": version, "input_hash": "h", "value": float(good)}
+        with scene.store.write() as connection:
+            connection.execute(insert(scores).values(**said, scored_at=scene.now))
+
+
+@pytest.mark.parametrize("licensed", [True, False])
+def test_a_judge_gates_a_turns_rollout_where_it_has_its_licence(store: Store, licensed: bool) -> None:
+    scene = Scene(store)
+    scene.task = judged_task(scene)
+    if licensed:
+        license_tone(scene)
+    add_rows(store, 3)
+    scene.a_whole_turn(right=90)
+    assert scene.turn().state == ("rolled_out" if licensed else "failed")
+    if licensed:
+        assert list_rollouts(store)[0].policy.gates == (GATE, "tone")
+    else:
+        assert "judge tone has no licence to gate" in str(scene.turn().outcome)
+
+
+def test_a_task_whose_graders_cannot_work_ends_its_own_turn_alone(store: Store) -> None:
+    scene = Scene(store)
+    add_rows(store, 3)
+    scene.tick(2)
+    scene.build()
+    scene.tick(2)
+    scene.train()
+    scene.tick(2)
+    scene.evaluate(right=90)
+    parts = {"shape": GraderSettings(type="empty")}
+    half = GraderSettings(type="multi", graders=parts, calculate_output="shape +")
+    scene.task = scene.task.model_copy(update={"graders": {**scene.task.graders, "half": half}})
+    scene.tick(2)
+    assert scene.turn().state == "failed"
+    assert "rollout: grader 'half': calculate_output" in str(scene.turn().outcome)
+
+
+def test_new_rows_are_counted_once_a_minute_at_most(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene(store)
+    add_rows(store, 3, status=500)  # there are enough exchanges, but none that a build would take
+    counts: list[float] = []
+    real = turning.accepted
+
+    def accepted(*given: Any) -> turns.Fresh:
+        counts.append(scene.now)
+        return real(*given)
+
+    monkeypatch.setattr(turning, "accepted", accepted)
+    worker, began = scene.turning(), scene.now
+    for _ in range(90):
+        worker.tick()
+        scene.now += 1
+    assert counts == [began, began + turning.COUNT_EVERY_S]
+    scene.now = began
+    worker.tick()
+    assert len(counts) == 3  # a clock that was put back holds nothing up
+    scene.now += turning.COUNT_EVERY_S
+    add_rows(store, 3)
+    worker.tick()
+    assert scene.turn().rows == 3
