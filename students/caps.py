@@ -1,4 +1,4 @@
-"""Owns the bounds of background calls: the task's spend a day, and the provider's rate limit."""
+"""Owns the bounds of background calls: the task's spend a day, and the provider's rate limit. One a worker."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ LEAST_REMAINING = 0.2
 """Background calls stop when less than this part of the provider's rate limit is left."""
 
 REST_S = 30.0
-BACKGROUND = ("shadow", "pairing", "judge")
+BACKGROUND = ("shadow", "pairing", "judge", "relabelling")
 
 
 class Caps:
@@ -32,9 +32,7 @@ class Caps:
         self, task: str, upstream: str, cap_usd: float | None, purposes: Sequence[str] = BACKGROUND
     ) -> str | None:
         """Why no call may be made now, as a sentence's part; None when it may. The cap is on calls for `purposes`."""
-        with self._lock:
-            until = self._resting.get(upstream, 0.0)
-        if self._clock() < until:
+        if self.rest_s(upstream):
             return f"less than {LEAST_REMAINING:.0%} of the rate limit of upstream {upstream} is left"
         if cap_usd is None:
             return None
@@ -42,6 +40,11 @@ class Caps:
         if unknown:
             return f"the spend cap cannot be kept: {unknown} calls today have no known price (set [prices])"
         return f"today's spend cap of {cap_usd:.2f} USD is reached" if spent >= cap_usd else None
+
+    def rest_s(self, upstream: str) -> float:
+        """For how many seconds an upstream is to be left alone; 0 where it may be asked."""
+        with self._lock:
+            return max(0.0, self._resting.get(upstream, 0.0) - self._clock())
 
     def _spent_today(self, task: str, purposes: Sequence[str]) -> tuple[float, int]:
         """(USD, calls without a known price) of the task's background calls since midnight UTC."""

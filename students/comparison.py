@@ -4,11 +4,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
+
+from capture.errors import ConfigError
 from capture.exchange import Answer
 from capture.graders.grader import Grader
+from capture.graders.means import Means
+from capture.graders.models import ModelGrader
+from capture.graders.multi import Multi
 from capture.graders.of_task import graders_of, reference_of
+from capture.graders.python import PythonGrader
+from capture.graders.registry import NO_MEANS
 from capture.graders.sample import Sample
 from capture.settings import TaskSettings
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -56,10 +66,49 @@ class Comparison:
     differences: dict[str, float]
 
 
-def judges_of(task: TaskSettings) -> list[Judge]:
-    """A task's graders in the order of its settings. Raises ConfigError for settings that no grader can obey."""
-    found = graders_of(task)
-    return [Judge(grader, found.against[name], found.label) for name, grader in found.graders.items()]
+def judges_of(task: TaskSettings, means: Means = NO_MEANS) -> list[Judge]:
+    """Those of a task's graders that can score by these means, in the order of its settings.
+
+    One that cannot would never speak: pairs would wait for its truth for ever, and the teacher would be paid a second
+    time for it. Left out, a gate on it is a grader that is missing. Raises ConfigError for settings that no grader can
+    obey.
+    """
+    found = graders_of(task, means)
+    able = {name: grader for name, grader in found.graders.items() if _can_score(grader)}
+    return [Judge(grader, found.against[name], found.label) for name, grader in able.items()]
+
+
+def _can_score(grader: Grader) -> bool:
+    if isinstance(grader, Multi):
+        return all(_can_score(grader.parts[name]) for name in grader.formula.names)
+    if isinstance(grader, ModelGrader):
+        return grader.means.judges is not None
+    return not isinstance(grader, PythonGrader) or grader.means.python is not None
+
+
+class KnownJudges:
+    """Every task's graders, built once, and again when the task's settings have changed. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[TaskSettings, list[Judge], str | None]] = {}
+
+    def of(self, name: str, task: TaskSettings) -> list[Judge]:
+        """Raises ConfigError for settings that no grader can obey, each time; that is logged once."""
+        known = self._known.get(name)
+        if known is None or known[0] != task:
+            known = self._known[name] = _built(name, task)
+        _, judges, problem = known
+        if problem is not None:
+            raise ConfigError(problem)
+        return judges
+
+
+def _built(name: str, task: TaskSettings) -> tuple[TaskSettings, list[Judge], str | None]:
+    try:
+        return task, judges_of(task), None
+    except ConfigError as error:
+        log.error("a task's answers cannot be compared", task=name, error=str(error))
+        return task, [], str(error)
 
 
 def compare(judges: Sequence[Judge], case: Case) -> Comparison:

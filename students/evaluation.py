@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -44,7 +45,7 @@ def run(shop: Workshop, evaluation_id: str) -> Report:
     """Answer what is not answered yet and write the report; going on after a stop asks nothing twice.
 
     Raises RefusedError when the holdout overlaps a student's training rows, UpstreamAwayError when a student is not
-    served or an upstream is away, NotFoundError for what is not there.
+    served, an upstream is away or the referee is at the task's spend cap, NotFoundError for what is not there.
     """
     evaluation = _load(shop, evaluation_id)
     task = shop.load_tasks().get(evaluation.task)
@@ -61,12 +62,20 @@ def run(shop: Workshop, evaluation_id: str) -> Report:
     bouts = bouts_of(asked.referee, sat, papers)
     twice = _is_asked_twice(shop, task, judges, asked)
     total = sum(map(len, papers.values())) + sum(len(bout.exams) for bout in bouts) + len(hall.exams) * twice
-    room = Room(shop, evaluation.task, kept_under(evaluation), judges, _Progress(shop, evaluation_id, total).add)
+    room = Room(
+        shop=shop,
+        task=evaluation.task,
+        kept_under=kept_under(evaluation),
+        judges=judges,
+        graded=frozenset(student.id for student in students),
+        count=_Progress(shop, evaluation_id, total).add,
+    )
     teacher = (task.teacher.upstream, task.teacher.model)
     lanes = lanes_of(room, sat, papers)
     side_by_side([*lanes, *([partial(ask_teacher, room, hall.exams, teacher)] if twice else [])])
+    referees = replace(room, purpose="judge", cap_usd=task.rollout.spend_cap_usd)
     for bout in bouts:
-        fight(room, bout)
+        fight(referees, bout)
     return mark(Marking(shop, evaluation, asked, task, judges), hall, sat, papers)
 
 

@@ -27,12 +27,13 @@ def enter(shop: Workshop, evaluation: Any, asked: Asked, task: TaskSettings, stu
     notes: list[str] = []
     newest, known_to_somebody = 0.0, set[str]()
     for student in students:
-        known = learnt(shop, student, task.dataset.near_duplicate)
+        near = student.dataset_id != evaluation.dataset_id
+        known = learnt(shop, student, task.dataset.near_duplicate, near=near)
         if known is None:
             notes += _untold(student)
             continue
         newest = max(newest, known.newest)
-        shared = overlapping(known, exams, near=student.dataset_id != evaluation.dataset_id)
+        shared = overlapping(known, exams)
         if asked.replay is None and not asked.leave_out:
             refuse(student, len(shared))
         known_to_somebody |= shared

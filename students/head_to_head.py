@@ -3,7 +3,6 @@
 import json
 import secrets
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +11,7 @@ from sqlalchemy import select
 from capture.db import upsert
 from capture.exchange import Answer
 from capture.prices import cost_usd
-from students.answering import AT_ONCE, Papers, Room, upstream_target
+from students.answering import AT_ONCE, Papers, Room, asked, upstream_target
 from students.asking import Referee
 from students.clients import Reply, Target
 from students.exams import Exam
@@ -72,22 +71,21 @@ def fight(room: Room, bout: Bout) -> None:
         return
     target = upstream_target(room.shop, bout.referee.upstream, bout.referee.model)
     answers = _answers(room, bout.arm)
-    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="referee") as pool:
-        for start in range(0, len(missing), AT_ONCE):
-            room.shop.check()
-            batch = missing[start : start + AT_ONCE]
-            asked = pool.map(lambda exam: _both_orders(room, target, exam, answers.get(exam.id)), batch)
-            for exam, replies in zip(batch, asked, strict=True):
-                _keep(room, bout, exam, replies)
-                room.count(1)
+
+    def ask(exam: Exam) -> list[Reply]:
+        return _both_orders(room, target, exam, answers.get(exam.id))
+
+    for exam, replies in asked(room, missing, ask, target.upstream, AT_ONCE):
+        _keep(room, bout, exam, replies)
+        room.count(1)
 
 
 def questions(request: Mapping[str, Any], own: str, teacher: str, mark: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """The referee's two requests: the arm's answer first, then the teacher's first. `mark` must be unguessable."""
-    asked = json.dumps(request.get("messages", []), ensure_ascii=False)
+    posed = json.dumps(request.get("messages", []), ensure_ascii=False)
 
     def question(first: str, second: str) -> dict[str, Any]:
-        shown = f"request\n{mark}\n{asked}\n{mark}\nfirst answer\n{mark}\n{first}\n{mark}\nsecond answer\n{mark}\n"
+        shown = f"request\n{mark}\n{posed}\n{mark}\nfirst answer\n{mark}\n{first}\n{mark}\nsecond answer\n{mark}\n"
         messages = [
             {"role": "system", "content": _RULES.format(mark=mark)},
             {"role": "user", "content": f"{shown}{second}\n{mark}"},
@@ -130,10 +128,10 @@ def _answers(room: Room, arm: str) -> dict[str, str]:
 def _both_orders(room: Room, target: Target, exam: Exam, own: str | None) -> list[Reply]:
     if own is None:
         return []
-    bodies = questions(exam.request, own, written(exam.teacher), secrets.token_hex(12))
-    replies = [room.shop.client.ask(target, body, attempts=3) for body in bodies]
-    for reply in replies:
-        room.spent("judge", target, reply)
+    replies = []
+    for body in questions(exam.request, own, written(exam.teacher), secrets.token_hex(12)):
+        replies.append(room.shop.client.ask(target, body, attempts=3))
+        room.spent(target, replies[-1])
     return replies
 
 

@@ -9,6 +9,7 @@ from sqlalchemy import select
 
 from capture.datasets import load_card
 from capture.exchange import Answer
+from capture.graders.registry import default_graders
 from capture.graders.sample import Sample, text_of
 from capture.rows import label_of
 from capture.settings import TaskSettings
@@ -61,7 +62,7 @@ def mark(marking: Marking, hall: Hall, sat: Sequence[Sitting], papers: Papers) -
         rows[sitting.key] = _rows(marking, papers[sitting.key], (_kept(shop, row, sitting.key), second))
     arms = [summarise(TEACHER, marking.task.teacher.model, "teacher", rows[TEACHER])]
     arms += [_with_rivals(summarise(one.key, one.name, one.role, rows[one.key]), rows) for one in sat]
-    gates = marking.task.rollout.gates or tuple(judge.name for judge in judges[:1])
+    gates = marking.task.rollout.gates or tuple(default_graders(marking.task))[:1]
     bar = bar_of(arms, gates, marking.task.rollout.margin)
     looks = looks_at(shop.store, row)
     with_truth = sum(exam.truth is not None for exam in hall.exams)
@@ -87,6 +88,9 @@ def mark(marking: Marking, hall: Hall, sat: Sequence[Sitting], papers: Papers) -
 
 def _notes(marking: Marking, sat: Sequence[Sitting], with_truth: int, *, has_second: bool, looks: int) -> list[str]:
     notes = []
+    silent = [name for name in default_graders(marking.task) if name not in {judge.name for judge in marking.judges}]
+    if silent:
+        notes.append(f"Evaluations ask no judge and run no Python, so there are no scores by {', '.join(silent)}.")
     if any(judge.needs_truth for judge in marking.judges) and not with_truth:
         notes.append("No row has a truth, so graders against truth say nothing.")
     wanted = marking.asked.twice or any(judge.needs_second for judge in marking.judges)

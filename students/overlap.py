@@ -16,21 +16,28 @@ BATCH = 500
 
 @dataclass
 class Learnt:
-    """What is remembered of the rows that a student was trained on. `newest`: Unix seconds of the last of them."""
+    """What is remembered of the rows that a student was trained on. `newest`: Unix seconds of the last of them.
 
-    near: NearIndex
+    `near`: None where likeness is not asked for, since to sign a whole training split takes its time.
+    """
+
+    near: NearIndex | None
     ids: set[str] = field(default_factory=set)
     conversations: set[str] = field(default_factory=set)
     texts: set[str] = field(default_factory=set)
     newest: float = 0.0
 
 
-def learnt(shop: Workshop, student: Student, near_duplicate: float) -> Learnt | None:
-    """None for a student that was trained on none of our datasets. `near_duplicate`: used where its card has none."""
+def learnt(shop: Workshop, student: Student, near_duplicate: float, *, near: bool = True) -> Learnt | None:
+    """None for a student that was trained on none of our datasets. `near_duplicate`: used where its card has none.
+
+    `near` is false for the holdout of the very dataset that it was trained on: its build has compared conversations and
+    likeness already.
+    """
     if student.dataset_id is None:
         return None
     card = load_card(shop.store, student.dataset_id)
-    found = Learnt(NearIndex(card.near_duplicate or near_duplicate))
+    found = Learnt(NearIndex(card.near_duplicate or near_duplicate) if near else None)
     batch: list[str] = []
     for row in rows(shop.store, student.dataset_id, "train"):
         text = variable_text(row.request)
@@ -46,18 +53,17 @@ def learnt(shop: Workshop, student: Student, near_duplicate: float) -> Learnt | 
     return found
 
 
-def overlapping(known: Learnt, exams: Sequence[Exam], *, near: bool = True) -> set[str]:
-    """Ids of the exams that share exchange, conversation or text with the training rows, exactly or nearly.
+def overlapping(known: Learnt, exams: Sequence[Exam]) -> set[str]:
+    """Ids of the exams that share exchange or text with the training rows.
 
-    `near` is false for the holdout of the very dataset that it was trained on: its build has compared conversations and
-    likeness already.
+    Where `known.near` is there, also of those that share a conversation with them or are nearly the same.
     """
     found = set()
     for start in range(0, len(exams), BATCH):
         batch = exams[start : start + BATCH]
         texts = [variable_text(exam.row.request) for exam in batch]
         found |= {exam.id for exam, text in zip(batch, texts, strict=True) if _is_known(known, exam, text)}
-        if near:
+        if known.near is not None:
             found |= {exam.id for exam in batch if exam.row.conversation in known.conversations}
             signed = zip(batch, signatures(texts), strict=True)
             found |= {exam.id for exam, signature in signed if known.near.has_near(signature)}
@@ -73,9 +79,10 @@ def refuse(student: Student, shared: int) -> None:
         )
 
 
-def _index(near: NearIndex, texts: Sequence[str]) -> None:
-    for signature in signatures(texts) if texts else ():
-        near.add(signature)
+def _index(near: NearIndex | None, texts: Sequence[str]) -> None:
+    if near is not None and texts:
+        for signature in signatures(texts):
+            near.add(signature)
 
 
 def _is_known(known: Learnt, exam: Exam, text: str) -> bool:

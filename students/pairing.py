@@ -12,7 +12,7 @@ import structlog
 from sqlalchemy import select
 
 from capture.db import Store
-from capture.errors import UpstreamAwayError
+from capture.errors import ConfigError, RefusedError, UpstreamAwayError
 from capture.exchange import Answer, Arm, Exchange
 from capture.prompts import fingerprint, hashed
 from capture.rows import label_of
@@ -20,8 +20,8 @@ from capture.sampling import uniform
 from capture.settings import Settings, TaskSettings
 from capture.tables import exchanges
 from students.caps import Caps
-from students.clients import Client, Reply, student_target, teacher_target
-from students.comparison import Case, Judge, compare, judges_of
+from students.clients import RETRIED, Client, Reply, student_target, teacher_target
+from students.comparison import Case, Judge, KnownJudges, compare
 from students.pairs import Drafted, insert_pair, watched
 from students.presets import built_in_judges
 from students.registry import LIVE_STATES, Student, load_student, server_of
@@ -113,14 +113,15 @@ class Pairer:
     """
 
     def __init__(
-        self, store: Store, settings: Settings, client: Client, redact: Redact, clock: Callable[[], float]
+        self, store: Store, settings: Settings, client: Client, redact: Redact, clock: Callable[[], float], caps: Caps
     ) -> None:
         self._store, self._settings, self._client = store, settings, client
-        self._redact, self._clock = redact, clock
-        self._caps = Caps(store, settings, clock)
+        self._redact, self._clock, self._caps = redact, clock, caps
+        self._known_judges = KnownJudges()
         self._queue: queue.Queue[Candidate | None] = queue.Queue(QUEUE)
         self._threads: list[threading.Thread] = []
         self._live: dict[str, list[Watched]] = {}
+        self._ungraded: dict[str, str] = {}
         self._claims: dict[tuple[str, str, str], None] = {}
         self._lock = threading.Lock()
         self.counts: Counter[str] = Counter()
@@ -147,19 +148,32 @@ class Pairer:
         self._threads = []
 
     def refresh(self, tasks: Mapping[str, TaskSettings]) -> None:
-        """Look up the live rollouts; the worker calls it every second or so."""
+        """Look up the live rollouts; the worker calls it every second or so.
+
+        One whose task cannot be graded is not paired, and says so among the obstacles.
+        """
         query = select(rollouts).where(rollouts.c.state.in_(PAIRED_STATES))
         with self._store.read() as connection:
             found = [rollout_of(row) for row in connection.execute(query)]
         live: dict[str, list[Watched]] = {}
+        ungraded: dict[str, str] = {}
         for rollout in found:
             task = tasks.get(rollout.task)
-            if task is not None:
-                student = load_student(self._store, rollout.student_id)
-                judges = (*judges_of(task), *built_in_judges(task, watched(rollout.policy)))
-                live.setdefault(rollout.task, []).append(Watched(rollout, student, task, judges))
+            if task is None:
+                continue
+            try:
+                live.setdefault(rollout.task, []).append(self._watched(rollout, task))
+            except ConfigError as error:
+                ungraded[rollout.id] = f"its task cannot be graded: {error}"
         self._live = live
-        self.obstacles = {key: why for key, why in self.obstacles.items() if key in {one.id for one in found}}
+        kept = {one.id for one in found} - self._ungraded.keys()
+        self.obstacles = {key: why for key, why in self.obstacles.copy().items() if key in kept} | ungraded
+        self._ungraded = ungraded
+
+    def _watched(self, rollout: Rollout, task: TaskSettings) -> Watched:
+        """Raises ConfigError for graders that cannot work."""
+        judges = (*self._known_judges.of(rollout.task, task), *built_in_judges(task, watched(rollout.policy)))
+        return Watched(rollout, load_student(self._store, rollout.student_id), task, judges)
 
     def offer(self, exchange: Exchange, request: dict[str, Any], answer: Answer, task: str | None) -> None:
         """The shipper's `on_stored`: decide at once, ask later."""
@@ -215,6 +229,10 @@ class Pairer:
             self.obstacles[found.watched.rollout.id] = why
             self._unclaim(found)
             return "held_back"
+        try:  # before the teacher, who is paid
+            student = self._ask_student(found)
+        except (UpstreamAwayError, RefusedError) as error:
+            return self._away(found, str(error), "student_away")
         try:
             answers = [self._ask_teacher(found) for _ in range(calls)]
         except UpstreamAwayError as error:
@@ -223,10 +241,6 @@ class Pairer:
             return self._away(
                 found, f"the teacher answered with {answers[0].error or answers[-1].error}", "teacher_erred"
             )
-        try:
-            student = self._ask_student(found)
-        except UpstreamAwayError as error:
-            return self._away(found, str(error), "student_away")
         self.obstacles.pop(found.watched.rollout.id, None)
         self._keep(found, [reply.answer for reply in answers], student)
         return f"paired:{found.kind}"
@@ -266,15 +280,22 @@ class Pairer:
         return reply
 
     def _ask_student(self, found: Candidate) -> Reply:
-        """The student's answer: the one that was served, or a new one to the same request."""
+        """The student's answer: the one that was served, or a new one to the same request.
+
+        Raises UpstreamAwayError while nobody answers as the student, RefusedError without a key to ask it with.
+        """
         if found.kind == "canary":
             return Reply(found.answer, 200, found.exchange.duration_ms)
         student = found.watched.student
         target = student_target(self._settings, student, server_of(self._store, student.id))
-        reply = self._client.ask(target, student_view(found.request, student.view, tools=student.tools))
+        attempts = 2 if student.upstream else 1
+        body = student_view(found.request, student.view, tools=student.tools)
+        reply = self._client.ask(target, body, attempts=attempts)
         if student.upstream:
             self._caps.note_remaining(student.upstream, reply.remaining)
             self._caps.write(found.watched.rollout.task, "shadow", student.upstream, target.model, reply.answer)
+            if reply.status in RETRIED:
+                raise UpstreamAwayError(f"upstream {student.upstream} answers for the student with {reply.error}")
         return reply
 
     def _keep(self, found: Candidate, asked: list[Answer], student: Reply) -> None:

@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, select, update
 
 from capture.db import Store, upsert
+from capture.errors import ConfigError
 from capture.exchange import Answer
 from capture.feedback import truths
 from capture.graders.sample import is_message
@@ -15,7 +17,7 @@ from capture.ids import new_id
 from capture.loading import load_bodies
 from capture.settings import RolloutSettings, TaskSettings
 from capture.tables import tombstones
-from students.comparison import Case, Comparison, Judge, awaits_truth, compare, judges_of
+from students.comparison import Case, Comparison, Judge, KnownJudges, awaits_truth, compare
 from students.registry import LIVE_STATES
 from students.tables import pairs, rollouts
 
@@ -103,24 +105,34 @@ class Sweeper:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._behind = ""
+        self._known_judges = KnownJudges()
 
     def sweep(self, tasks: Mapping[str, TaskSettings]) -> int:
-        """Look at the next waiting pairs; how many of them were scored."""
+        """Look at the next waiting pairs; how many of them were scored. Those of a task that cannot be graded wait."""
         with self._store.read() as connection:
             rows = self._next(connection)
+            judges = self._judges({row.task for row in rows}, tasks)
             ids = [row.exchange_id for row in rows]
             known = truths(connection, ids) if ids else {}
-            ready = [row for row in rows if known.get(row.exchange_id) is not None and row.task in tasks]
+            ready = [row for row in rows if known.get(row.exchange_id) is not None and row.task in judges]
             bodies = load_bodies(connection, [row.exchange_id for row in ready]) if ready else {}
         self._behind = rows[-1].id if len(rows) == SWEEP else ""
         if not ready:
             return 0
-        changes = [_rescored(row, tasks[row.task], known[row.exchange_id], bodies) for row in ready]
+        changes = [_rescored(row, judges[row.task], known[row.exchange_id], bodies) for row in ready]
         with self._store.write() as connection:
             for identity, values in changes:
                 waiting = (pairs.c.id == identity) & (pairs.c.state == "waiting")
                 connection.execute(update(pairs).where(waiting).values(values))
         return sum(values["state"] == "scored" for _, values in changes)
+
+    def _judges(self, names: set[str], tasks: Mapping[str, TaskSettings]) -> dict[str, list[Judge]]:
+        """The graders against truth of these tasks, but for tasks that are gone and those that cannot be graded."""
+        found: dict[str, list[Judge]] = {}
+        for name in names & tasks.keys():
+            with suppress(ConfigError):  # logged where they were built
+                found[name] = [judge for judge in self._known_judges.of(name, tasks[name]) if judge.needs_truth]
+        return found
 
     def _next(self, connection: Connection) -> Sequence[Row[Any]]:
         live = rollouts.c.state.in_(LIVE_STATES)
@@ -130,10 +142,9 @@ class Sweeper:
 
 
 def _rescored(
-    row: Row[Any], task: TaskSettings, truth: Any, bodies: Mapping[str, tuple[dict[str, Any], Answer]]
+    row: Row[Any], judges: Sequence[Judge], truth: Any, bodies: Mapping[str, tuple[dict[str, Any], Answer]]
 ) -> tuple[str, dict[str, Any]]:
     """A waiting pair with its truth: the new scores go over those that needed none."""
-    judges = [judge for judge in judges_of(task) if judge.needs_truth]
     request = bodies[row.exchange_id][0] if row.exchange_id in bodies else {}
     student = None if row.student_output is None else read_output(row.student_output)
     found = compare(judges, Case(request, read_output(row.teacher_output), student, truth=truth))

@@ -20,9 +20,9 @@ from capture.graders.of_task import reference_of
 from capture.graders.sample import Sample
 from capture.rows import label_of
 from capture.settings import TaskSettings
-from students.answering import Room, asked, asking, upstream_target
+from students.answering import Room, ask_upstream
 from students.asking import Contender
-from students.clients import RETRIED, Reply
+from students.clients import Reply
 from students.comparison import Judge, judges_of
 from students.exams import Exam
 from students.pairs import read_output
@@ -37,7 +37,8 @@ MOST_MISSES = 5000
 def carry_out(shop: Workshop, dataset_id: str) -> None:
     """Build a dataset whose filters ask for relabelling. Repeatable: each answer is kept, and asked for once.
 
-    Raises RefusedError for an upstream whose terms forbid training, UpstreamAwayError while it does not answer.
+    Raises RefusedError for an upstream whose terms forbid training, UpstreamAwayError while it does not answer, and at
+    the task's spend cap of the day.
     """
     card = load_card(shop.store, dataset_id)
     wanted = msgspec.convert(card.filters, Filters).relabel
@@ -49,10 +50,13 @@ def carry_out(shop: Workshop, dataset_id: str) -> None:
         raise NotFoundError(f"task {card.task!r} is gone")
     taught = [Exam(row, Answer(message=row.target), row.truth) for row in rows(shop.store, wanted.of, "train")]
     asked_anew = [exam for exam in taught if exam.row.source != "correction"]
-    room = Room(shop, card.task, wanted.of, judges_of(task), lambda _: None)
+    cap_usd = task.rollout.spend_cap_usd
+    room = Room(shop=shop, task=card.task, kept_under=wanted.of, purpose="relabelling", cap_usd=cap_usd)
     keys = [key_of(wanted, number) for number in range(wanted.samples)]
+    body = partial(with_system, system=wanted.system)
     for key in keys:
-        _ask(room, key, asked_anew, wanted)
+        missing = room.missing(key, asked_anew)
+        ask_upstream(room, key, missing, (wanted.upstream, wanted.model), body, _whole)
     derive(shop.store, dataset_id, wanted.of, _rows(shop.store, wanted, keys, task), shop.clock)
 
 
@@ -123,15 +127,6 @@ def _worth(candidates: Sequence[Answer], at: int, row: Row, judges: Sequence[Jud
 
 def _score(judge: Judge, output: Answer, request: dict[str, Any], reference: Any) -> float | None:
     return judge.grader.score(Sample(output=output, reference=reference, request=request))
-
-
-def _ask(room: Room, key: str, exams: Sequence[Exam], wanted: Relabel) -> None:
-    target = upstream_target(room.shop, wanted.upstream, wanted.model)
-    body = partial(with_system, system=wanted.system)
-    for exam, reply in asked(room.shop, room.missing(key, exams), asking(room.shop, target, body, attempts=3)):
-        room.spent("relabelling", target, reply)
-        if reply.error is None or (reply.status >= 400 and reply.status not in RETRIED):
-            room.keep(key, exam, _whole(reply), target.model)
 
 
 def _whole(reply: Reply) -> Reply:

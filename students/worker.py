@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -26,7 +27,6 @@ from capture.settings import Settings, TaskSettings
 from capture.ship import Shipper
 from capture.tasks import load_tasks, sync_tasks
 from students import bases
-from students.caps import Caps
 from students.clients import Client
 from students.controller import LEASE, tick
 from students.entry import enter
@@ -75,75 +75,106 @@ class Tasks:
             return self._found
 
 
+@dataclass(frozen=True)
+class _Staff:
+    """Everybody that the loops of one worker work with."""
+
+    shop: Workshop
+    tasks: Tasks
+    trainer: LocalTrainer
+    observer: Observer
+    pairer: Pairer
+    shipper: Shipper
+    python: PythonProcesses | None
+    replica: Replica
+    workflows: Workflows
+
+
 def run(settings: Settings, stopping: threading.Event, clock: Callable[[], float] = time.time) -> None:
     """The whole worker, until `stopping` is set and everything has ended. A store that is away is waited for."""
     store = open_store(settings.store_url)
     if not _prepared(store, settings, stopping):
         return
-    tasks, client = Tasks(store), Client()
-    trainer = LocalTrainer()
+    staff = _staff(store, settings, stopping, clock)
+    loops = Loops(_loops(staff), stopping)
+    staff.workflows.launch()
+    staff.pairer.start()
+    loops.start()
+    log.info("worker runs", store=store.engine.dialect.name, holder=staff.replica.holder)
+    stopping.wait()
+    late = loops.join(END_WITHIN_S)
+    _close(staff)
+    log.info("worker stopped", late=late)
+
+
+def _staff(store: Store, settings: Settings, stopping: threading.Event, clock: Callable[[], float]) -> _Staff:
+    tasks, trainer, observer = Tasks(store), LocalTrainer(), Observer(settings.prices)
     shop = Workshop(
         store,
         settings,
-        client,
+        Client(),
         tasks,
         clock,
         stopping,
         models=lambda name: bases.pull(name, settings.models_folder, allow_hub=settings.students.allow_hub),
     )
     shop.trainers = {LOCAL: trainer, **_hosted(shop)}
-    observer = Observer(settings.prices)
-    pairer = Pairer(store, settings, client, redactor(settings), clock)
+    pairer = Pairer(store, settings, shop.client, redactor(settings), clock, shop.caps)
 
     def on_stored(exchange: Exchange, request: dict[str, Any], answer: Answer, task: str | None) -> None:
         observer.see(exchange, answer)
         pairer.offer(exchange, request, answer, task)
 
-    shipper = Shipper(store, settings, tasks(), on_stored, clock)
-    python = PythonProcesses(settings.python_graders) if settings.python_graders.allowed else None
-    means = Means(python=python)
-    caps = Caps(store, settings, clock)
+    replica = Replica(store, clock)
+    return _Staff(
+        shop=shop,
+        tasks=tasks,
+        trainer=trainer,
+        observer=observer,
+        pairer=pairer,
+        shipper=Shipper(store, settings, tasks(), on_stored, clock),
+        python=PythonProcesses(settings.python_graders) if settings.python_graders.allowed else None,
+        replica=replica,
+        workflows=Workflows(shop, replica.name),
+    )
+
+
+def _loops(staff: _Staff) -> list[Loop]:
+    shop, tasks, replica, workflows = staff.shop, staff.tasks, staff.replica, staff.workflows
+    store, settings, clock = shop.store, shop.settings, shop.clock
+    means, turning = Means(python=staff.python), Turning(store, settings, tasks, clock)
 
     def judges_of(name: str, task: TaskSettings) -> TaskJudges:
-        return TaskJudges(store, settings, (name, task), caps, clock)
+        return TaskJudges(store, settings, (name, task), shop.caps, clock)
 
-    replica = Replica(store, clock)
-    workflows = Workflows(shop, replica.name)
-    holder = replica.holder
-    loops = Loops(
-        [
-            Loop("ship", lambda: _ship(shipper, tasks), SHIP_EVERY_S),
-            Loop("score", lambda: score_new(store, tasks(), clock, means=means), SCORE_EVERY_S),
-            Loop("judge", lambda: judge_next(store, tasks(), judges_of, clock), TICK_EVERY_S),
-            Loop("pair", lambda: _pair(pairer, tasks), TICK_EVERY_S),
-            Loop("truths", _sweeping(store, tasks), SCORE_EVERY_S),
-            Loop("rollouts", lambda: _tick(store, clock, holder, (pairer, observer, tasks)), TICK_EVERY_S),
-            Loop("workflows", workflows.start_queued, TICK_EVERY_S),
-            Loop("turns", Turning(store, settings, tasks, clock).tick, TICK_EVERY_S),
-            Loop("replicas", lambda: _beat(replica, workflows, stopping), BEAT_EVERY_S),
-            Loop("discover", lambda: digest(store, clock), DISCOVER_EVERY_S),
-            Loop("retain", lambda: sweep(store, tasks(), settings.capture.retention, clock), RETAIN_EVERY_S),
-            Loop("forget", lambda: forget_erased(store), FORGET_EVERY_S),
-            Loop("sleep", lambda: let_sleep(store, settings.students.idle_s, clock), FORGET_EVERY_S),
-        ],
-        stopping,
-    )
-    workflows.launch()
-    pairer.start()
-    loops.start()
-    log.info("worker runs", store=store.engine.dialect.name, holder=holder)
-    stopping.wait()
-    late = loops.join(END_WITHIN_S)
-    trainer.close()
-    if python is not None:
-        python.close()
-    pairer.stop()
-    workflows.close()
-    release(store, LEASE, holder)
-    replica.leave()
-    client.close()
-    store.close()
-    log.info("worker stopped", late=late)
+    return [
+        Loop("ship", lambda: _ship(staff.shipper, tasks), SHIP_EVERY_S),
+        Loop("score", lambda: score_new(store, tasks(), clock, means=means), SCORE_EVERY_S),
+        Loop("judge", lambda: judge_next(store, tasks(), judges_of, clock), TICK_EVERY_S),
+        Loop("pair", lambda: _pair(staff.pairer, tasks), TICK_EVERY_S),
+        Loop("truths", _sweeping(store, tasks), SCORE_EVERY_S),
+        Loop("rollouts", lambda: _tick(staff), TICK_EVERY_S),
+        Loop("workflows", workflows.start_queued, TICK_EVERY_S),
+        Loop("turns", turning.tick, TICK_EVERY_S),
+        Loop("replicas", lambda: _beat(replica, workflows, shop.stopping), BEAT_EVERY_S),
+        Loop("discover", lambda: digest(store, clock), DISCOVER_EVERY_S),
+        Loop("retain", lambda: sweep(store, tasks(), settings.capture.retention, clock), RETAIN_EVERY_S),
+        Loop("forget", lambda: forget_erased(store), FORGET_EVERY_S),
+        Loop("sleep", lambda: let_sleep(store, settings.students.idle_s, clock), FORGET_EVERY_S),
+    ]
+
+
+def _close(staff: _Staff) -> None:
+    """In this order: first who works, then what is worked with."""
+    staff.trainer.close()
+    if staff.python is not None:
+        staff.python.close()
+    staff.pairer.stop()
+    staff.workflows.close()
+    release(staff.shop.store, LEASE, staff.replica.holder)
+    staff.replica.leave()
+    staff.shop.client.close()
+    staff.shop.store.close()
 
 
 def _hosted(shop: Workshop) -> dict[str, Trainer]:
@@ -203,11 +234,11 @@ def _sweeping(store: Store, tasks: Tasks) -> Callable[[], int]:
     return lambda: sweeper.sweep(tasks())
 
 
-def _tick(store: Store, clock: Callable[[], float], holder: str, beside: tuple[Pairer, Observer, Tasks]) -> int:
-    pairer, observer, tasks = beside
-    observer.flush(store)
-    sampling = {name: task.sampling.rate for name, task in tasks().items()}
-    found = tick(store, clock, holder, dict(pairer.obstacles), sampling)
+def _tick(staff: _Staff) -> int:
+    store = staff.shop.store
+    staff.observer.flush(store)
+    sampling = {name: task.sampling.rate for name, task in staff.tasks().items()}
+    found = tick(store, staff.shop.clock, staff.replica.holder, dict(staff.pairer.obstacles), sampling)
     for verdict in found.verdicts:
         log.info("verdict", kind=verdict.kind, reason=verdict.reason, share=verdict.share, sentence=verdict.sentence)
     return 0

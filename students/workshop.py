@@ -9,6 +9,7 @@ from pathlib import Path
 from capture.db import Store
 from capture.errors import UpstreamAwayError
 from capture.settings import Settings, TaskSettings
+from students.caps import Caps
 from students.clients import Client
 from students.registry import Server, Student, server_of, want
 from students.training import Trainer
@@ -23,7 +24,7 @@ class Stopping(BaseException):
 
 @dataclass
 class Workshop:
-    """Passed to every job. `stopping` is set when the worker has to end."""
+    """Passed to every job. `stopping` is set when the worker has to end; `caps` bound all of its background calls."""
 
     store: Store
     settings: Settings
@@ -34,6 +35,10 @@ class Workshop:
     trainers: Mapping[str, Trainer] = field(default_factory=dict)
     models: Callable[[str], Path] = Path
     """The folder of a base by its name, fetched and checked where it was not yet."""
+    caps: Caps = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.caps = Caps(self.store, self.settings, self.clock)
 
     @property
     def data(self) -> Path:

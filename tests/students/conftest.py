@@ -1,4 +1,4 @@
-"""Stores for this room's tests: SQLite, and PostgreSQL where a test asks for both."""
+"""What this room's tests share: stores of either kind, a client, the worker's key, a dataset to examine on."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +7,10 @@ import pytest
 
 import students.tables  # noqa: F401
 from capture.db import Store, metadata, open_store
+from students.clients import Client
 from tests.factories.clock import Clock
+from tests.factories.examined import put_dataset
+from tests.factories.store import new_store
 from tests.fakes import postgres
 
 
@@ -37,3 +40,26 @@ def store(database_url: str) -> Iterator[Store]:
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
+
+
+@pytest.fixture
+def client() -> Iterator[Client]:
+    """One that does not pause between two attempts."""
+    client = Client(pause=lambda _: None)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def worker_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker's own credential at upstreams, as the tests' settings name it."""
+    monkeypatch.setenv("WORKER_KEY", "sk-worker")
+
+
+@pytest.fixture
+def examined_store(tmp_path: Path) -> Iterator[Store]:
+    """With dataset `ds_1`."""
+    store = new_store(tmp_path)
+    put_dataset(store, "ds_1", 1)
+    yield store
+    store.close()

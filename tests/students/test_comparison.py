@@ -1,13 +1,16 @@
 """Differences of scores: with truth, against the teacher asked twice, and where there is nothing to judge by."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
+from capture.errors import ConfigError
 from capture.exchange import Answer
+from capture.graders.means import Means
 from capture.settings import GraderSettings, TaskSettings, TeacherSettings
-from students.comparison import Case, Judge, awaits_truth, compare, judges_of
+from students.comparison import Case, Judge, KnownJudges, awaits_truth, compare, judges_of
 
 REQUEST: dict[str, Any] = {"messages": [{"role": "user", "content": "hello"}]}
 
@@ -72,3 +75,46 @@ def test_graders_that_need_no_reference_score_both_as_they_are() -> None:
 def test_a_student_that_erred_scores_nothing(grader: GraderSettings) -> None:
     found = compare(judges(g=grader), Case(REQUEST, saying("a"), None, saying("a"), truth={"category": "a"}))
     assert (found.student, found.differences) == ({"g": 0.0}, {"g": -1.0})
+
+
+JUDGE = {"type": "score_model", "upstream": "u", "model": "m", "input": "Grade {{ sample.output_text }}"}
+CODE = {"type": "python", "source": "def grade(sample, item): return 1.0"}
+EMPTY = {"type": "empty"}
+
+
+class FakePython:
+    def grade(self, source: str, sample: Mapping[str, Any], item: Mapping[str, Any]) -> float | None:
+        return 0.25 if source == CODE["source"] and {"output_text"} <= {*sample, *item} else None
+
+
+def task_with(**graders: Any) -> TaskSettings:
+    teacher = {"upstream": "u", "model": "m"}
+    return TaskSettings.model_validate({"teacher": teacher, "graders": graders, "judges": {"upstreams": ["u"]}})
+
+
+def both(formula: str, **parts: Any) -> dict[str, Any]:
+    return {"type": "multi", "graders": parts, "calculate_output": formula}
+
+
+def test_graders_that_cannot_score_here_are_left_out() -> None:
+    deep = both("outer", outer=both("tone + shape", tone=JUDGE, shape=EMPTY))
+    unused = both("shape", tone=JUDGE, shape=EMPTY)  # its formula asks no judge
+    task = task_with(tone=JUDGE, shape=EMPTY, code=CODE, deep=deep, unused=unused)
+    assert [judge.name for judge in judges_of(task)] == ["shape", "unused"]
+
+
+def test_with_the_means_they_score() -> None:
+    task = task_with(code=CODE, half=both("(code + shape) / 2", code=CODE, shape=EMPTY), tone=JUDGE)
+    found = compare(judges_of(task, Means(python=FakePython())), Case(REQUEST, saying(None), saying("a")))
+    assert found.student == {"code": 0.25, "half": 0.625}
+    assert found.differences == {"code": 0.0, "half": 0.5}
+
+
+def test_a_tasks_graders_are_built_once_and_anew_when_it_changes() -> None:
+    known, task = KnownJudges(), task_with(shape=EMPTY)
+    built = known.of("t", task)
+    assert known.of("t", task_with(shape=EMPTY)) is built
+    assert [judge.name for judge in known.of("t", task_with(form=EMPTY))] == ["form"]
+    for _ in range(2):
+        with pytest.raises(ConfigError, match="calculate_output"):
+            known.of("t", task_with(form=both("shape +", shape=EMPTY)))

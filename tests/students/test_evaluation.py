@@ -2,169 +2,32 @@
 
 import json
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 from scipy import stats
-from sqlalchemy import insert, select, update
+from sqlalchemy import select
 
 import students.tables as tables
-from capture.datasets.row import Row, encode_row
-from capture.db import Store, metadata, open_store
-from capture.errors import RefusedError
-from capture.ids import new_id
-from capture.settings import GraderSettings, Settings, TaskSettings, TeacherSettings, UpstreamSettings, ViewSettings
-from capture.tables import dataset_rows, datasets
-from students import evaluation
+from capture.db import Store
+from capture.errors import RefusedError, UpstreamAwayError
+from capture.settings import GraderSettings, ViewSettings
+from students import evaluation, overlap
+from students.answering import Room, asked
+from students.caps import Caps
 from students.clients import Client
-from students.registry import Student, Training, ensure_base, register_local, want
-from students.report import Answered, Report, summarise
-from students.workshop import Stopping, Workshop
+from students.exams import Exam, exams_of
+from students.registry import Student, register_upstream
+from students.report import Answered, summarise
+from students.workshop import Stopping
+from tests.factories.clock import Clock
+from tests.factories.examined import LABELS, ROWS, Scene, answering, clock, put_dataset
 from tests.fakes.chat_server import ChatServer
 
-NOW = 1_800_000_000.0
-LABELS = ("card", "loan", "account")
-ROWS = 40
-
-
-def clock() -> float:
-    return NOW
-
-
-def row_of(number: int, split: str) -> Row:
-    """The truth is by the number; the teacher is wrong on every tenth."""
-    truth = LABELS[number % 3]
-    said = "other" if number % 10 == 9 else truth
-    return Row(
-        exchange_id=f"{split}{number:030x}",
-        request={
-            "messages": [
-                {"role": "system", "content": "Sort the ticket."},
-                {"role": "user", "content": f"{split} ticket {number}: the {truth} is not what it was"},
-            ],
-            "temperature": 0.4,
-        },
-        target={"role": "assistant", "content": json.dumps({"category": said})},
-        label=said,
-        fingerprint="f" * 16,
-        conversation=f"c{number}",
-        truth={"category": truth},
-        started_at=NOW,
-    )
-
-
-def put_dataset(store: Store, dataset_id: str, version: int, holdout_like: str = "holdout") -> None:
-    rows = [("train", row_of(number, "train")) for number in range(20)]
-    rows += [("holdout", row_of(number, holdout_like)) for number in range(ROWS)]
-    with store.write() as connection:
-        values = {"id": dataset_id, "task": "triage", "version": version, "state": "ready", "hash": "h"}
-        connection.execute(insert(datasets).values(**values, filters={}, card={}, created_at=NOW))
-        lines = [
-            {
-                "dataset_id": dataset_id,
-                "position": position,
-                "split": split,
-                "exchange_id": row.exchange_id,
-                "row": encode_row(row),
-            }
-            for position, (split, row) in enumerate(rows)
-        ]
-        connection.execute(insert(dataset_rows), lines)
-
-
-def answering(wrong: set[int]) -> Any:
-    """Answers by the ticket's number, wrong on some."""
-
-    def answer(request: dict[str, Any]) -> str:
-        text = request["messages"][-1]["content"]
-        number = int(text.split()[2].removesuffix(":"))
-        return json.dumps({"category": "nothing" if number in wrong else LABELS[number % 3]})
-
-    return answer
-
 
 @pytest.fixture
-def client() -> Iterator[Client]:
-    client = Client(pause=lambda _: None)
-    yield client
-    client.close()
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = open_store(f"sqlite:///{tmp_path / 'stillhouse.db'}")
-    metadata.create_all(store.engine)
-    put_dataset(store, "ds_1", 1)
-    yield store
-    store.close()
-
-
-class Scene:
-    def __init__(
-        self, store: Store, client: Client, teacher_url: str = "http://127.0.0.1:1/v1", **graders: GraderSettings
-    ) -> None:
-        self.store = store
-        task = TaskSettings(
-            label="/category",
-            teacher=TeacherSettings(upstream="stand-in", model="large"),
-            graders=graders or {"category": GraderSettings(type="json_fields", against="truth")},
-        )
-        settings = Settings(upstreams={"stand-in": UpstreamSettings(base_url=teacher_url, worker_key_env="WORKER_KEY")})
-        self.shop = Workshop(store, settings, client, lambda: {"triage": task}, clock)
-
-    def student(self, fine_tune: str = "ft_1", url: str = "", dataset: str = "ds_1") -> Student:
-        made = Training(
-            fine_tune_id=fine_tune,
-            task="triage",
-            base="tiny",
-            dataset_id=dataset,
-            folder="x",
-            weights_hash="w",
-            view=ViewSettings(),
-            fingerprints=["f" * 16],
-            tools=False,
-        )
-        student = register_local(self.store, made, clock)
-        self.serve(student.id, url)
-        return student
-
-    def base(self) -> Student:
-        return ensure_base(self.store, "triage", "tiny", ViewSettings(), clock)
-
-    def serve(self, student_id: str, url: str) -> None:
-        want(self.store, student_id, clock)
-        values = {"state": "ready", "url": url, "served_model": "m", "seen_at": NOW}
-        with self.store.write() as connection:
-            row = tables.student_servers.c.student_id == student_id
-            connection.execute(update(tables.student_servers).where(row).values(values))
-
-    def evaluate(self, *students: Student, dataset: str | None = "ds_1", **asked: Any) -> str:
-        evaluation_id = new_id("ev_")
-        values = {
-            "id": evaluation_id,
-            "task": "triage",
-            "dataset_id": dataset,
-            "students": [student.id for student in students],
-            "asked": {"with_base": False, **asked},
-            "state": "queued",
-            "progress": {},
-            "report": {},
-            "created_at": NOW,
-        }
-        with self.store.write() as connection:
-            connection.execute(insert(tables.evaluations).values(values))
-        return evaluation_id
-
-    def row(self, evaluation_id: str) -> Any:
-        with self.store.read() as connection:
-            query = select(tables.evaluations).where(tables.evaluations.c.id == evaluation_id)
-            return connection.execute(query).one()
-
-    def report(self, evaluation_id: str) -> Report:
-        return msgspec.convert(self.row(evaluation_id).report, Report)
+def store(examined_store: Store) -> Store:
+    return examined_store
 
 
 def test_a_student_is_compared_with_the_teacher_row_by_row(store: Store, client: Client) -> None:
@@ -267,10 +130,128 @@ def test_errors_count_against_the_student_and_are_shown(store: Store, client: Cl
     assert own.worst[0].output == "status 500"
 
 
-def test_against_the_teacher_the_ceiling_is_its_agreement_with_itself(
+def at_upstream(scene: Scene) -> Student:
+    upstreams = ("stand-in", scene.shop.settings.upstreams)
+    return register_upstream(scene.store, "triage", "small", upstreams, ViewSettings(), clock)
+
+
+@pytest.mark.usefixtures("worker_key")
+def test_a_student_at_an_upstream_is_asked_and_paid_for_as_an_upstream_is(store: Store, client: Client) -> None:
+    refusals = iter([429, 503])
+
+    def answer(request: dict[str, Any]) -> Any:
+        status = next(refusals, None) if "ticket 3:" in request["messages"][-1]["content"] else None
+        return answering({1})(request) if status is None else (status, {"error": {"message": "not now"}})
+
+    with ChatServer(answer) as server:
+        scene = Scene(store, client, server.url)
+        student = at_upstream(scene)
+        evaluation_id = scene.evaluate(student)
+        evaluation.carry_out(scene.shop, evaluation_id)
+        own = scene.report(evaluation_id).arms[1]
+        assert (own.name, own.errors, own.scores["category"].n) == (student.name, 0, ROWS)
+        assert own.scores["category"].mean == 39 / 40
+        assert len(server.requests) == ROWS + 2
+    with store.read() as connection:
+        assert connection.execute(select(tables.spend.c.purpose)).scalars().all() == ["evaluation"] * ROWS
+
+
+@pytest.mark.usefixtures("worker_key")
+def test_an_upstream_that_has_no_room_is_not_its_students_error(store: Store, client: Client) -> None:
+    full = True
+
+    def answer(request: dict[str, Any]) -> Any:
+        busy = full and "ticket 3:" in request["messages"][-1]["content"]
+        return (429, {"error": {"message": "not now"}}) if busy else answering(set())(request)
+
+    with ChatServer(answer) as server:
+        scene = Scene(store, client, server.url)
+        student = at_upstream(scene)
+        first = scene.evaluate(student)
+        evaluation.carry_out(scene.shop, first)
+        assert (scene.report(first).arms[1].rows, scene.report(first).arms[1].errors) == (ROWS - 1, 0)
+        full = False
+        again = scene.evaluate(student)
+        evaluation.carry_out(scene.shop, again)
+        assert len(server.requests) == ROWS - 1 + 3 + 1
+    assert scene.report(again).arms[1].scores["category"].mean == 1.0
+
+
+@pytest.mark.usefixtures("worker_key")
+def test_an_upstream_whose_limit_is_nearly_used_up_is_left_alone_for_a_while(
     store: Store, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("WORKER_KEY", "sk-worker")
+    headers = {"x-ratelimit-limit-requests": "100", "x-ratelimit-remaining-requests": "19"}
+    with ChatServer(answering(set()), headers) as server:
+        scene, now = Scene(store, client, server.url), Clock()
+        scene.shop.caps = Caps(store, scene.shop.settings, now)
+        pauses: list[tuple[float, int]] = []
+
+        def pause(seconds: float) -> None:
+            pauses.append((seconds, len(server.requests)))
+            now.now += seconds
+
+        monkeypatch.setattr(scene.shop, "pause", pause)
+        evaluation_id = scene.evaluate(at_upstream(scene))
+        evaluation.carry_out(scene.shop, evaluation_id)
+    assert pauses == [(30.0, 32)]
+    assert scene.report(evaluation_id).arms[1].rows == ROWS
+
+
+def test_what_is_answered_beside_a_call_that_fails_is_given_out_all_the_same(store: Store, client: Client) -> None:
+    scene = Scene(store, client)
+    exams = list(exams_of(scene.shop, "ds_1"))[:8]
+    all_under_way = threading.Barrier(len(exams), timeout=20)
+
+    def ask(exam: Exam) -> str:
+        all_under_way.wait()
+        if exam is exams[2]:
+            raise UpstreamAwayError("the line is cut")
+        return exam.id
+
+    said = asked(Room(shop=scene.shop, task="triage", kept_under="ds_1"), exams, ask)
+    given = {next(said)[1] for _ in exams[1:]}
+    with pytest.raises(UpstreamAwayError, match="the line is cut"):
+        next(said)
+    assert given == {exam.id for exam in exams if exam is not exams[2]}
+
+
+@pytest.mark.usefixtures("worker_key")
+def test_only_answers_whose_scores_are_read_are_scored(store: Store, client: Client) -> None:
+    with ChatServer(answering({1})) as own, ChatServer(answering(set())) as upstream:
+        scene = Scene(store, client, upstream.url)
+        student = scene.student(url=own.url)
+        evaluation_id = scene.evaluate(student, twice=True, models=[{"upstream": "stand-in", "model": "large"}])
+        evaluation.carry_out(scene.shop, evaluation_id)
+    kept = tables.evaluation_answers.c
+    with store.read() as connection:
+        scored = select(kept.student_id, kept.exchange_id, kept.scores)
+        found = [row for row in connection.execute(scored) if row.scores]
+    assert {row.student_id for row in found} == {student.id}
+    assert len(found) == ROWS
+    assert [arm.scores["category"].mean for arm in scene.report(evaluation_id).arms] == [0.9, 39 / 40, 1.0]
+
+
+@pytest.mark.usefixtures("worker_key")
+def test_a_grader_that_cannot_score_here_asks_nobody_and_says_so(store: Store, client: Client) -> None:
+    code = GraderSettings(type="python", against="teacher", source="def grade(sample, item): return item['reference']")
+    with ChatServer(answering(set())) as server, ChatServer(answering(set())) as teacher:
+        scene = Scene(store, client, teacher.url, code=code, category=GraderSettings(type="empty"))
+        evaluation_id = scene.evaluate(scene.student(url=server.url))
+        evaluation.carry_out(scene.shop, evaluation_id)
+        assert teacher.requests == []
+    report = scene.report(evaluation_id)
+    assert report.bar is not None
+    assert (list(report.graders), report.bar.gates, list(report.bar.standings.values())) == (
+        ["category"],
+        ["code"],
+        ["open"],
+    )
+    assert any("no scores by code" in note for note in report.notes)
+
+
+@pytest.mark.usefixtures("worker_key")
+def test_against_the_teacher_the_ceiling_is_its_agreement_with_itself(store: Store, client: Client) -> None:
     agreement = GraderSettings(type="json_fields", against="teacher")
     with ChatServer(answering(set())) as student_server, ChatServer(answering({0, 1})) as teacher:
         scene = Scene(store, client, teacher.url, agreement=agreement)
@@ -305,6 +286,20 @@ def test_a_holdout_that_the_student_was_trained_on_is_refused(store: Store, clie
         with pytest.raises(RefusedError, match="among the training rows"):
             evaluation.carry_out(scene.shop, evaluation_id)
         assert server.requests == []
+
+
+def test_likeness_is_not_looked_for_where_the_build_has(
+    store: Store, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_signing(_: object) -> None:
+        raise AssertionError("signed")
+
+    monkeypatch.setattr(overlap, "signatures", no_signing)
+    with ChatServer(answering(set())) as server:
+        scene = Scene(store, client)
+        evaluation_id = scene.evaluate(scene.student(url=server.url))
+        evaluation.carry_out(scene.shop, evaluation_id)
+    assert scene.report(evaluation_id).rows == ROWS
 
 
 def test_looks_are_counted(store: Store, client: Client) -> None:

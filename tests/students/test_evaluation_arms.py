@@ -1,8 +1,6 @@
 """Who else is examined, and on what: models at upstreams, a rival by prompting, a referee, replays, rows kept apart."""
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,59 +8,27 @@ from scipy import stats
 from sqlalchemy import insert, select
 
 import students.tables as tables
-from capture.datasets.row import Row, encode_row
+from capture.datasets.row import Row
 from capture.db import Store
 from capture.errors import RefusedError
 from capture.ids import new_id
 from capture.settings import EvaluationSettings, GraderSettings, Settings, UpstreamSettings
-from capture.tables import dataset_rows, datasets
 from students import evaluation
 from students.clients import Client
 from students.report import Report
 from students.workshop import Workshop
-from tests.factories.store import add_exchange, new_store
+from tests.factories.examined import NOW, ROWS, Scene, answering, put_dataset, put_rows, row_of
+from tests.factories.store import add_exchange
 from tests.fakes.chat_server import ChatServer
-from tests.students.test_evaluation import NOW, ROWS, Scene, answering, put_dataset, row_of
 
 TRUTH = GraderSettings(type="json_fields", against="truth")
 
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = new_store(tmp_path)
-    put_dataset(store, "ds_1", 1)
-    yield store
-    store.close()
+pytestmark = pytest.mark.usefixtures("worker_key")
 
 
 @pytest.fixture
-def client() -> Iterator[Client]:
-    client = Client(pause=lambda _: None)
-    yield client
-    client.close()
-
-
-@pytest.fixture(autouse=True)
-def worker_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORKER_KEY", "sk-worker")
-
-
-def put_rows(store: Store, dataset_id: str, version: int, train: list[Row], holdout: list[Row]) -> None:
-    rows = [("train", row) for row in train] + [("holdout", row) for row in holdout]
-    with store.write() as connection:
-        values = {"id": dataset_id, "task": "triage", "version": version, "state": "ready", "hash": "h"}
-        connection.execute(insert(datasets).values(**values, filters={}, card={}, created_at=NOW))
-        lines = [
-            {
-                "dataset_id": dataset_id,
-                "position": position,
-                "split": split,
-                "exchange_id": row.exchange_id,
-                "row": encode_row(row),
-            }
-            for position, (split, row) in enumerate(rows)
-        ]
-        connection.execute(insert(dataset_rows), lines)
+def store(examined_store: Store) -> Store:
+    return examined_store
 
 
 def row_saying(identity: str, text: str, started_at: float = NOW) -> Row:

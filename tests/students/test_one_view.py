@@ -1,6 +1,5 @@
 """One view: training, evaluation, shadow and serving show a student the very same tokens of a request."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +13,7 @@ from capture.settings import Settings, UpstreamSettings, ViewSettings
 from gateway.arms import Asked, student_leg
 from students import bases
 from students.answering import asking
+from students.caps import Caps
 from students.clients import Client, student_target
 from students.exams import Exam
 from students.job_rows import line_of
@@ -52,19 +52,12 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return AutoTokenizer.from_pretrained(bases.pull("tiny", tmp_path_factory.mktemp("models")))
 
 
-@pytest.fixture
-def client() -> Iterator[Client]:
-    client = Client()
-    yield client
-    client.close()
-
-
+@pytest.mark.usefixtures("worker_key")
 @pytest.mark.parametrize("system_prompt", ["keep", "drop"])
 @pytest.mark.parametrize("name", list(REQUESTS))
 def test_all_four_show_the_same_tokens(
-    tmp_path: Path, tokenizer: Any, client: Client, monkeypatch: pytest.MonkeyPatch, name: str, system_prompt: Any
+    tmp_path: Path, tokenizer: Any, client: Client, name: str, system_prompt: Any
 ) -> None:
-    monkeypatch.setenv("WORKER_KEY", "sk-worker")
     request = REQUESTS[name]
     view = ViewSettings(system_prompt=system_prompt)
     store = new_store(tmp_path)
@@ -76,7 +69,8 @@ def test_all_four_show_the_same_tokens(
         (sitting,) = sittings([student], (), greedy=False, shots=())
         shop: Any = SimpleNamespace(client=client)
         asking(shop, student_target(settings, student, None), sitting.body)(Exam(row, None, None))  # type: ignore[arg-type]
-        pairer = Pairer(store, settings, client, lambda *_: None, lambda: 0.0)  # type: ignore[arg-type, return-value]
+        hands: Any = (store, settings, client, lambda *_: None, lambda: 0.0, Caps(store, settings, lambda: 0.0))
+        pairer = Pairer(*hands)
         found: Any = SimpleNamespace(
             kind="shadow",
             request=request,

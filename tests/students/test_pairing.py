@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import insert, select
+from structlog.testing import capture_logs
 
 import students.tables as tables
 from capture.db import Store
@@ -25,10 +26,11 @@ from capture.settings import (
     ViewSettings,
 )
 from capture.tables import exchanges
+from students.caps import Caps
 from students.clients import Client
 from students.pairing import Pairer
 from students.pairs import Sweeper, forget_erased, read_output, written
-from students.registry import Training, register_local
+from students.registry import Training, register_local, register_upstream
 from students.rollouts import Rollout, Start, load_rollout, promote, start
 from tests.fakes.chat_server import ChatServer
 
@@ -62,20 +64,29 @@ def clock() -> float:
 class Scene:
     """One task with a student, its server, a teacher, and a pairer between them."""
 
-    def __init__(self, store: Store, teacher: ChatServer, student: ChatServer, task: TaskSettings) -> None:
+    def __init__(
+        self, store: Store, teacher: ChatServer, student: ChatServer, task: TaskSettings, *, hosted: bool = False
+    ) -> None:
+        """`hosted`: the student is a model at an upstream of its own, asked with STUDENT_KEY."""
         self.store, self.task = store, task
-        upstream = UpstreamSettings(base_url=teacher.url, worker_key_env="WORKER_KEY")
-        self.settings = Settings(upstreams={"stand-in": upstream})
+        self.settings = Settings(
+            upstreams={
+                "stand-in": UpstreamSettings(base_url=teacher.url, worker_key_env="WORKER_KEY"),
+                "own": UpstreamSettings(base_url=student.url, worker_key_env="STUDENT_KEY"),
+            }
+        )
         training = Training(
             fine_tune_id="ft_1",
             task="triage",
             base="tiny",
             dataset_id="ds_1",
-            folder="students/x",
-            weights_hash="0",
+            folder=None if hosted else "students/x",
+            weights_hash=None if hosted else "0",
             view=ViewSettings(),
             fingerprints=[fingerprint(request_of(""))],
             tools=False,
+            upstream="own" if hosted else None,
+            upstream_model="small" if hosted else None,
         )
         self.student = register_local(store, training, clock)
         self.rollout = start(
@@ -83,7 +94,12 @@ class Scene:
         )
         self.serve(student.url)
         self.client = Client(pause=lambda _: None)
-        self.pairer = Pairer(store, self.settings, self.client, lambda _task, _request, answer, _id: answer, clock)
+        self.pairer = self.new_pairer(self.client)
+
+    def new_pairer(self, client: Client) -> Pairer:
+        """As a worker that has just started."""
+        caps = Caps(self.store, self.settings, clock)
+        return Pairer(self.store, self.settings, client, lambda _t, _r, answer, _i: answer, clock, caps)
 
     def serve(self, url: str) -> None:
         with self.store.write() as connection:
@@ -129,11 +145,6 @@ def exchange(session: str, arm: Arm = Arm.TEACHER, rollout: Rollout | None = Non
 
 def saying(category: str) -> Answer:
     return Answer(message={"role": "assistant", "content": json.dumps({"category": category})}, usage=Usage(10, 5))
-
-
-@pytest.fixture
-def worker_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORKER_KEY", "sk-worker")
 
 
 def test_shadow_waits_for_its_truth_and_then_counts(store: Store) -> None:
@@ -255,8 +266,8 @@ def test_one_pair_a_session_and_day(store: Store) -> None:
         offers.append((exchange("a", started_at=NOW + 86_400), request_of("tomorrow"), saying("card")))
         scene.ask_all(offers, lambda: len(scene.rows()) == 3)
         assert len(student.requests) == 3
-        again = Pairer(store, scene.settings, Client(), lambda _t, _r, answer, _i: answer, clock)
-        scene.pairer, scene.client = again, again._client
+        scene.client = Client()
+        again = scene.pairer = scene.new_pairer(scene.client)
         scene.ask_all(offers, lambda: again.counts["session_has_a_pair"] == 3)
     assert len(scene.rows()) == 3
     assert len(student.requests) == 3
@@ -299,6 +310,87 @@ def test_pairs_stop_at_the_spend_cap(store: Store) -> None:
         scene.ask_all(offers, lambda: scene.pairer.counts["held_back"] == 1)
         assert len(teacher.requests) == 1
     assert "spend cap" in scene.pairer.obstacles[scene.rollout.id]
+
+
+@pytest.mark.usefixtures("worker_key")
+@pytest.mark.parametrize("against", ["truth", "teacher"])
+def test_a_grader_that_cannot_score_here_is_neither_waited_nor_paid_for(store: Store, against: str) -> None:
+    code = {"type": "python", "against": against, "source": "def grade(sample, item): return item['reference']"}
+    graders = {"shape": GraderSettings(type="empty"), "code": GraderSettings.model_validate(code)}
+    with ChatServer(lambda _: "card") as student, ChatServer(lambda _: "card") as teacher:
+        scene = Scene(store, teacher, student, task_of(graders, gates=("shape", "code")))
+        scene.ask_all([(exchange("a"), request_of("hello"), saying("card"))], lambda: len(scene.rows()) == 1)
+        assert teacher.requests == []
+    assert (scene.rows()[0].state, scene.rows()[0].differences) == ("scored", {"shape": 0.0, "refusals": 0.0})
+
+
+@pytest.mark.usefixtures("worker_key")
+def test_the_teacher_is_not_paid_while_the_student_is_away(store: Store) -> None:
+    with ChatServer(lambda _: "") as student, ChatServer(lambda _: "") as teacher:
+        scene = Scene(store, teacher, student, task_of(TEACHER_GRADER))
+        scene.serve("http://127.0.0.1:1/v1")
+        offers = [(exchange("a"), request_of("hello"), saying("card"))]
+        scene.ask_all(offers, lambda: scene.pairer.counts["student_away"] == 1)
+        assert teacher.requests == []
+    assert "does not answer" in scene.pairer.obstacles[scene.rollout.id]
+
+
+@pytest.mark.usefixtures("worker_key")
+def test_a_student_at_an_upstream_without_a_key_is_an_obstacle_that_is_told(store: Store) -> None:
+    with ChatServer(lambda _: "") as student, ChatServer(lambda _: "") as teacher:
+        scene = Scene(store, teacher, student, task_of(TEACHER_GRADER), hosted=True)
+        offers = [(exchange("a"), request_of("hello"), saying("card"))]
+        scene.ask_all(offers, lambda: scene.pairer.counts["student_away"] == 1)
+        assert teacher.requests == student.requests == []
+    assert "upstream own has no worker key" in scene.pairer.obstacles[scene.rollout.id]
+
+
+def test_an_upstream_that_has_no_room_for_the_student_is_away_and_no_error_of_its(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STUDENT_KEY", "sk-student")
+    statuses = iter([429, 503, 429])
+
+    def answer(_: dict[str, Any]) -> Any:
+        status = next(statuses, None)
+        return '{"category": "card"}' if status is None else (status, {"error": {"message": "not now"}})
+
+    with ChatServer(answer) as student, ChatServer(lambda _: "") as teacher:
+        scene = Scene(store, teacher, student, task_of(TRUTH_GRADER), hosted=True)
+        offers = [(exchange("a"), request_of("hello"), saying("card"))]
+        scene.ask_all(offers, lambda: scene.pairer.counts["student_away"] == 1)
+        assert "answers for the student with status 503" in scene.pairer.obstacles[scene.rollout.id]
+        assert scene.rows() == []
+        scene.client = scene.pairer._client = Client(pause=lambda _: None)
+        scene.ask_all(offers, lambda: len(scene.rows()) == 1)
+        assert len(student.requests) == 4
+    assert (scene.rows()[0].student_output, scene.rows()[0].student_error) == ('{"category": "card"}', None)
+
+
+def test_a_task_that_cannot_be_graded_stops_no_other(store: Store) -> None:
+    half = {"type": "multi", "graders": {"shape": {"type": "empty"}}, "calculate_output": "shape +"}
+    broken = task_of({"half": GraderSettings.model_validate(half)})
+    with ChatServer(lambda _: '{"category": "card"}') as student, ChatServer(lambda _: "") as teacher:
+        scene = Scene(store, teacher, student, task_of(TRUTH_GRADER))
+        own = ("own", scene.settings.upstreams)
+        other = register_upstream(store, "other", "small", own, ViewSettings(), clock)
+        asked = Start("other", other.id, "tester", reason="a test", force=True)
+        rollout = start(store, asked, task_of(TRUTH_GRADER), clock)
+        one = exchange("a")
+        with capture_logs() as logs:
+            for _ in range(3):
+                scene.pairer.refresh({"triage": scene.task, "other": broken})
+            assert scene.pairer.obstacles.keys() == {rollout.id}
+            assert "calculate_output" in scene.pairer.obstacles[rollout.id]
+        assert [line["task"] for line in logs] == ["other"]
+        scene.ask_all([(one, request_of("hello"), saying("card"))], lambda: len(scene.rows()) == 1)
+    put_exchange(store, one)
+    record(store, Feedback(id=one.id, kind="truth", value={"category": "card"}), None, clock, lambda _id, value: value)
+    sweeper = Sweeper(store)
+    assert sweeper.sweep({"triage": broken}) == 0
+    assert sweeper.sweep({"triage": scene.task}) == 1
+    scene.pairer.refresh({"triage": scene.task, "other": scene.task})
+    assert scene.pairer.obstacles == {}
 
 
 @pytest.mark.parametrize(

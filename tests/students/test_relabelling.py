@@ -1,8 +1,6 @@
 """Better targets: the best of several answers is kept, nothing is asked twice, lineage says who said what."""
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,16 +12,23 @@ from capture.datasets import Filters, Row, load_card, queue_build, rows
 from capture.datasets.balance import Pick, capped
 from capture.datasets.filters import Relabel
 from capture.db import Store
-from capture.errors import RefusedError
+from capture.errors import RefusedError, UpstreamAwayError
 from capture.exchange import Answer
-from capture.settings import GraderSettings, Settings, TaskSettings, TeacherSettings, UpstreamSettings
+from capture.settings import (
+    GraderSettings,
+    PriceSettings,
+    RolloutSettings,
+    Settings,
+    TaskSettings,
+    TeacherSettings,
+    UpstreamSettings,
+)
 from students.clients import Client
 from students.comparison import judges_of
 from students.relabelling import best, carry_out, misses
 from students.workshop import Workshop
-from tests.factories.store import new_store
+from tests.factories.examined import LABELS, NOW
 from tests.fakes.chat_server import ChatServer
-from tests.students.test_evaluation import LABELS, NOW, put_dataset
 
 TASK = TaskSettings(
     label="/category",
@@ -33,18 +38,8 @@ TASK = TaskSettings(
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = new_store(tmp_path)
-    put_dataset(store, "ds_1", 1)
-    yield store
-    store.close()
-
-
-@pytest.fixture
-def client() -> Iterator[Client]:
-    client = Client(pause=lambda _: None)
-    yield client
-    client.close()
+def store(examined_store: Store) -> Store:
+    return examined_store
 
 
 def shop_of(store: Store, client: Client, url: str, *, allowed: bool = True) -> Workshop:
@@ -63,10 +58,8 @@ def saying(request: dict[str, Any]) -> str:
     return json.dumps({"category": LABELS[number % 3], "by": "larger"})
 
 
-def test_a_stronger_teacher_answers_the_training_rows_anew(
-    store: Store, client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("WORKER_KEY", "sk-worker")
+@pytest.mark.usefixtures("worker_key")
+def test_a_stronger_teacher_answers_the_training_rows_anew(store: Store, client: Client) -> None:
     dataset_id = queued(store, system="Think twice.")
     with ChatServer(saying) as server:
         shop = shop_of(store, client, server.url)
@@ -90,10 +83,8 @@ def test_a_stronger_teacher_answers_the_training_rows_anew(
         assert set(connection.execute(select(tables.spend.c.purpose)).scalars()) == {"relabelling"}
 
 
-def test_of_several_answers_the_graders_keep_the_best(
-    store: Store, client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("WORKER_KEY", "sk-worker")
+@pytest.mark.usefixtures("worker_key")
+def test_of_several_answers_the_graders_keep_the_best(store: Store, client: Client) -> None:
     seen: dict[str, int] = {}
 
     def answer(request: dict[str, Any]) -> str:
@@ -109,16 +100,31 @@ def test_of_several_answers_the_graders_keep_the_best(
     assert all(json.loads(row.text)["category"] == row.truth["category"] for row in found)
 
 
-def test_what_a_row_had_is_kept_where_nothing_better_was_said(
-    store: Store, client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("WORKER_KEY", "sk-worker")
+@pytest.mark.usefixtures("worker_key")
+def test_what_a_row_had_is_kept_where_nothing_better_was_said(store: Store, client: Client) -> None:
     dataset_id = queued(store)
     with ChatServer(lambda _: '{"category": "nonsense"}') as server:
         carry_out(shop_of(store, client, server.url), dataset_id)
     sources = {row.exchange_id: row.source for row in rows(store, dataset_id, "train")}
     wrong_before = {row.exchange_id for row in rows(store, "ds_1", "train") if row.label == "other"}
     assert {identity for identity, source in sources.items() if source == "relabel"} == wrong_before
+
+
+@pytest.mark.usefixtures("worker_key")
+def test_relabelling_stops_at_the_tasks_spend_cap_and_keeps_what_was_paid_for(store: Store, client: Client) -> None:
+    dataset_id = queued(store, samples=2)
+    capped_task = TASK.model_copy(update={"rollout": RolloutSettings(spend_cap_usd=1.0)})
+    with ChatServer(saying) as server:
+        shop = shop_of(store, client, server.url)
+        shop.load_tasks = lambda: {"triage": capped_task}
+        shop.settings.prices["larger"] = PriceSettings(input=10_000, output=0)  # two dollars for 20 rows of 10 tokens
+        with pytest.raises(UpstreamAwayError, match="today's spend cap"):
+            carry_out(shop, dataset_id)
+        assert len(server.requests) == 20
+        shop.load_tasks = lambda: {"triage": TASK}
+        carry_out(shop, dataset_id)
+        assert len(server.requests) == 40
+    assert load_card(store, dataset_id).state == "ready"
 
 
 def test_terms_that_forbid_training_forbid_relabelling(store: Store, client: Client) -> None:

@@ -20,8 +20,8 @@ from capture.settings import Settings, ViewSettings
 from students.clients import Client, student_target
 from students.registry import Training, ensure_base, load_student, register_local, server_of, unwant, want
 from students.server import sample_of
+from tests.factories.examined import put_dataset
 from tests.factories.store import new_store
-from tests.students.test_evaluation import put_dataset
 
 NOW = 1_800_000_000.0
 

@@ -21,8 +21,8 @@ from students.registry import load_student, server_of
 from students.training import Artefact, Estimate, Progress, TrainingPlan
 from students.workflows import Workflows
 from students.workshop import Workshop
+from tests.factories.examined import put_dataset
 from tests.factories.store import new_store
-from tests.students.test_evaluation import put_dataset
 
 NOW = 1_800_000_000.0
 
