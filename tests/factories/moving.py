@@ -1,8 +1,9 @@
 """One task's rollouts in a store, with pairs and observations put beside them for a controller to count."""
 
+import time
 from typing import Any
 
-from sqlalchemy import insert
+from sqlalchemy import insert, update
 
 import students.tables as tables
 from capture.db import Store
@@ -17,7 +18,7 @@ from capture.settings import (
 )
 from students import rollouts
 from students.observing import UNKNOWN, Measure
-from students.registry import register_upstream
+from students.registry import Training, register_local, register_upstream
 from students.rollouts import Rollout, Start, start
 from tests.factories.clock import Clock
 
@@ -39,6 +40,19 @@ def begin(store: Store, clock: Clock, **options: Any) -> Rollout:
     student = options.pop("student", None) or new_student(store, clock)
     request = Start(task="triage", student=student, who="tester", reason="a test", force=True, **options)
     return start(store, request, TASK, clock)
+
+
+def begin_served(store: Store, task: TaskSettings, prompt_version: str, url: str) -> Rollout:
+    """A rollout of task `triage` by the real clock; its student knows this prompt version and is up at `url`."""
+    known = [prompt_version]
+    made = Training("ftjob-1", "triage", "tiny", "ds_1", "students/1", "w", ViewSettings(), known, tools=False)
+    student = register_local(store, made, time.time)
+    asked = Start("triage", student.id, "tester", reason="a test", force=True)
+    rollout = start(store, asked, task, time.time)
+    values = {"state": "ready", "url": url, "served_model": "m", "seen_at": time.time()}
+    with store.write() as connection:
+        connection.execute(update(tables.student_servers).values(values))
+    return rollout
 
 
 def add_pairs(

@@ -1,39 +1,25 @@
 """A model behind Chat Completions on a real socket: answers by a function of the request, and remembers what came."""
 
 import json
-import threading
 from collections.abc import Callable
 from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from tests.fakes.listening import Listening
 
 Answering = Callable[[dict[str, Any]], Any]
 """A request's body → the answer's text, or (status, body) for something else."""
 
 
-class ChatServer:
+class ChatServer(Listening):
     """Use as a context manager. `headers` go with every answer; port 0 is a free one."""
 
     def __init__(self, answering: Answering, headers: dict[str, str] | None = None, port: int = 0) -> None:
         self.answering, self.headers = answering, headers or {}
         self.requests: list[dict[str, Any]] = []
         self.authorizations: list[str | None] = []
-        self._server = ThreadingHTTPServer(("127.0.0.1", port), self._handler())
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}/v1"
-
-    def __enter__(self) -> "ChatServer":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        super().__init__(port)
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         fake = self

@@ -7,9 +7,11 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
+
+from tests.fakes.listening import Listening
 
 Fault = Literal["500", "429", "lost", "hang", "late", "nonsense", "html", "401"]
 """500, 429, 401, html: refused before anything is done. lost: done, then the connection is torn. hang: done, no answer.
@@ -19,7 +21,7 @@ LATE_S = 0.25
 HUNG_S = 0.3
 
 
-class TuningServer:
+class TuningServer(Listening):
     """Use as a context manager. `fail(step, fault, times)`: the next calls of a step meet that fault.
 
     Steps: upload, file, files, create, jobs, job, events, cancel. A job moves a status on each time that it is looked
@@ -41,22 +43,7 @@ class TuningServer:
         """Called with "before" or "after" and the step, around each deed; True: nobody gets an answer any more."""
         self._faults: dict[str, list[Fault]] = {}
         self._lock = threading.RLock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}/v1"
-
-    def __enter__(self) -> "TuningServer":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        super().__init__()
 
     def fail(self, step: str, fault: Fault, times: int = 1) -> None:
         self._faults.setdefault(step, []).extend([fault] * times)

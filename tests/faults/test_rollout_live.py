@@ -21,18 +21,16 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from sqlalchemy import update
 
-import students.tables as tables
 from capture.db import Store, open_store
 from capture.migrations import upgrade
 from capture.prompts import fingerprint
-from capture.settings import Settings, ViewSettings, load
+from capture.settings import Settings, load
 from capture.tasks import sync_tasks
 from students import rollouts
 from students.assignment import FULL, arm_for
-from students.registry import Training, register_local
-from students.rollouts import Rollout, Start, load_rollout
+from students.rollouts import Rollout, load_rollout
+from tests.factories.moving import begin_served
 from tests.fakes import postgres
 from tests.fakes.chat_server import ChatServer
 from tests.fakes.door import Door
@@ -219,15 +217,7 @@ def health(port: int, path: str) -> bytes | None:
 
 def begin(store: Store, settings: Settings, url: str) -> Rollout:
     """A rollout whose student is up, moved to half of the traffic by a person."""
-    prints = [fingerprint(request_of(""))]
-    made = Training("ftjob-1", "triage", "tiny", "ds_1", "students/1", "w", ViewSettings(), prints, tools=False)
-    student = register_local(store, made, time.time)
-    asked = Start("triage", student.id, "tester", reason="a test", force=True)
-    rollout = rollouts.start(store, asked, settings.tasks["triage"], time.time)
-    with store.write() as connection:
-        connection.execute(
-            update(tables.student_servers).values(state="ready", url=url, served_model="m", seen_at=time.time())
-        )
+    rollout = begin_served(store, settings.tasks["triage"], fingerprint(request_of("")), url)
     return rollouts.promote(store, rollout.id, "tester", "a test begins at half", time.time)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import select
 
 import students.tables as tables
 from capture.db import Store, open_store
@@ -18,12 +18,13 @@ from capture.feedback import Feedback, record
 from capture.ids import new_id
 from capture.migrations import upgrade
 from capture.prompts import fingerprint
-from capture.settings import Settings, ViewSettings, load
+from capture.settings import Settings, load
 from capture.spool import Spool, open_spool
 from students import rollouts
 from students.assignment import arm_for
-from students.registry import Training, load_student, register_local
-from students.rollouts import Rollout, Start, load_rollout
+from students.registry import load_student
+from students.rollouts import Rollout, load_rollout
+from tests.factories.moving import begin_served
 from tests.fakes.chat_server import ChatServer
 from tests.students.test_worker import stop, worker
 
@@ -146,15 +147,7 @@ def store(settings: Settings) -> Iterator[Store]:
 
 
 def begin(store: Store, settings: Settings, url: str) -> Rollout:
-    prints = [fingerprint(request_of(""))]
-    made = Training("ftjob-1", "triage", "tiny", "ds_1", "students/1", "w", ViewSettings(), prints, tools=False)
-    student = register_local(store, made, time.time)
-    asked = Start("triage", student.id, "tester", reason="a test", force=True)
-    rollout = rollouts.start(store, asked, settings.tasks["triage"], time.time)
-    values = {"state": "ready", "url": url, "served_model": "m", "seen_at": time.time()}
-    with store.write() as connection:
-        connection.execute(update(tables.student_servers).values(values))
-    return rollout
+    return begin_served(store, settings.tasks["triage"], fingerprint(request_of("")), url)
 
 
 def test_to_full_by_proof_and_back_by_proof(settings: Settings, store: Store, tmp_path: Path) -> None:
