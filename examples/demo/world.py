@@ -47,7 +47,7 @@ class World:
     per_s: float = 5.0  # while the rollout is on, unless the student cannot carry as much
     load: float = 0.75  # of the student's measured capacity, at most: student, teacher and app share the machine
     beats_base_by: float = 0.3
-    spoilt_strength: float = 0.35  # what is left of the adapter in the second act
+    spoilt_strength: float = 0.2  # what is left of the adapter in the second act
 
 
 def stand_in(ports: Ports) -> Teacher:
@@ -115,6 +115,9 @@ minimum_score = {{ category = 1.0, priority = 1.0 }}
 
 [tasks.triage.view]
 max_tokens = 64
+
+[tasks.triage.evaluation]
+base_rows = 36
 
 [tasks.triage.training]
 {world.training}
