@@ -89,14 +89,20 @@ def _from_events(route: str, data: bytes) -> tuple[Json, Json | None]:
 
 def json_object(data: bytes | str) -> Json | None:
     """The JSON object that `data` is; None when it is none, or nested deeper than `MAXIMUM_DEPTH`."""
+    value = json_nest(data)
+    return value if isinstance(value, dict) else None
+
+
+def json_nest(data: bytes | str) -> Json | list[Any] | None:
+    """The same of an object or an array."""
     try:
         value = msgspec.json.decode(data)
     except (msgspec.DecodeError, RecursionError, UnicodeError):
         return None
-    return value if isinstance(value, dict) and not _too_deep(value, len(data)) else None
+    return value if isinstance(value, dict | list) and not _too_deep(value, len(data)) else None
 
 
-def _too_deep(value: Json, size: int) -> bool:
+def _too_deep(value: Json | list[Any], size: int) -> bool:
     """Deeper than what recursive code can walk; short bodies cannot be, and are not looked at."""
     level: list[Any] = [value]
     for _ in range(MAXIMUM_DEPTH if size > 2 * MAXIMUM_DEPTH else 0):

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Engine, MetaData, Table, create_engine, event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from capture.errors import StoreAwayError
 
@@ -65,6 +66,8 @@ def _reachable() -> Iterator[None]:
         if error.connection_invalidated:
             raise StoreAwayError(f"the store went away: {error.orig}") from error
         raise
+    except PoolTimeoutError as error:
+        raise StoreAwayError("all connections to the store are in use") from error
 
 
 def open_store(url: str) -> Store:

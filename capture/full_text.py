@@ -17,13 +17,13 @@ from typing import Any
 from sqlalchemy import (
     Connection,
     Select,
+    bindparam,
     cast,
     column,
     delete,
     false,
     func,
     insert,
-    literal,
     literal_column,
     select,
     table,
@@ -110,9 +110,9 @@ def add(connection: Connection, entries: Sequence[Entry]) -> None:
         rows = _numbered(connection, entries)
         connection.execute(insert(_words), rows)
         return
-    for one in entries:
-        vector = func.array_to_tsvector(cast(literal(sorted(one.words), ARRAY(Text)), ARRAY(Text)))
-        connection.execute(insert(_words).values(exchange_id=one.exchange_id, words=vector))
+    vector = func.array_to_tsvector(cast(bindparam("found", type_=ARRAY(Text)), ARRAY(Text)))
+    rows = [{"of": one.exchange_id, "found": sorted(one.words)} for one in entries]
+    connection.execute(insert(_words).values(exchange_id=bindparam("of"), words=vector), rows)
 
 
 def remove(connection: Connection, exchange_ids: Sequence[str]) -> None:

@@ -2,8 +2,8 @@
 
 import json
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Any, Protocol
 
 import httpx2
@@ -11,20 +11,24 @@ import openai
 import structlog
 from sqlalchemy import select
 
+from capture.assemble import answer_from, json_object
 from capture.db import Store, upsert
 from capture.errors import JudgeAwayError
 from capture.exchange import Answer, Usage
 from capture.graders.means import Question
 from capture.prices import cost_usd
-from capture.settings import Settings, TaskSettings, UpstreamSettings, secret
+from capture.sdk import open_client, remaining
+from capture.settings import Settings, TaskSettings, secret
 from capture.tables import judgements
 
 PURPOSE = "judge"
 ATTEMPTS = 3
 """Tries for an answer that can be understood; the SDK repeats what failed on the way by itself."""
 
+RETRIES = 2
 TIMEOUT_S = 60.0
-AZURE_VERSION = "2024-10-21"
+
+_REFUSED = (openai.BadRequestError, openai.UnprocessableEntityError)
 
 _log = structlog.get_logger(__name__)
 
@@ -42,7 +46,7 @@ class Purse(Protocol):
 
 
 class TaskJudges:
-    """The judges of one task for one run. Thread-safe."""
+    """The judges of one task for one run: a context that holds its connections. Thread-safe."""
 
     def __init__(
         self,
@@ -55,7 +59,15 @@ class TaskJudges:
         self._store, self._settings, self._purse, self._clock = store, settings, purse, clock
         self._name, self._task = task
         self._spent_usd = 0.0
+        self._clients: dict[str, openai.OpenAI] = {}
+        self._opened = ExitStack()
         self._lock = threading.Lock()
+
+    def __enter__(self) -> "TaskJudges":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._opened.close()
 
     def verdict(self, question: Question) -> float | None:
         """A score in [0, 1], from memory where this was asked before; None where the judge said nothing usable.
@@ -66,15 +78,30 @@ class TaskJudges:
         if known is not None:
             return known
         upstream, model = str(question.settings.upstream), str(question.settings.model)
-        key = self._admitted(upstream)
-        with _client(self._settings.upstreams[upstream], key) as client:
-            for _ in range(ATTEMPTS):
-                value = question.read(self._asked(client, question, upstream, model))
-                if value is not None:
-                    self._remember(question, value)
-                    return value
-        _log.warning("a judge gave no verdict", task=self._name, grader=question.grader, attempts=ATTEMPTS)
+        client = self._client(upstream, self._admitted(upstream))
+        for _ in range(ATTEMPTS):
+            try:
+                said = self._asked(client, question, upstream, model)
+            except _REFUSED as error:  # the same question would be refused again
+                _log.warning("a judge refused a question", **self._of(question), status=error.status_code)
+                return None
+            value = question.read(said)
+            if value is not None:
+                self._remember(question, value)
+                return value
+        _log.warning("a judge gave no verdict", **self._of(question), attempts=ATTEMPTS)
         return None
+
+    def _of(self, question: Question) -> dict[str, str]:
+        return {"task": self._name, "grader": question.grader}
+
+    def _client(self, upstream: str, key: str) -> openai.OpenAI:
+        with self._lock:
+            if upstream not in self._clients:
+                known = self._settings.upstreams[upstream]
+                made = open_client(known, key, retries=RETRIES, timeout_s=TIMEOUT_S)
+                self._clients[upstream] = self._opened.enter_context(made)
+            return self._clients[upstream]
 
     def _admitted(self, upstream: str) -> str:
         """The key to ask with. Raises JudgeAwayError where the task, a cap or a missing key forbids it."""
@@ -97,7 +124,7 @@ class TaskJudges:
             raise JudgeAwayError(why)
 
     def _asked(self, client: openai.OpenAI, question: Question, upstream: str, model: str) -> Any:
-        """What the judge said, as JSON; None where it is none."""
+        """What the judge said, as JSON; None where it is none. Raises JudgeAwayError, and `_REFUSED` as it came."""
         self._check_caps(upstream)
         chosen = dict(question.settings.sampling_params)
         if "max_completions_tokens" in chosen:  # OpenAI's grader shape has its own word for it
@@ -106,15 +133,18 @@ class TaskJudges:
         body: dict[str, Any] = {"temperature": 0, **chosen, "response_format": question.shape}
         try:
             raw = client.chat.completions.with_raw_response.create(model=model, messages=messages, **body)
-            said = raw.parse()
-        except openai.OpenAIError as error:
+            answer = answer_from(json_object(raw.content) or {})
+        except _REFUSED:
+            raise
+        except (openai.OpenAIError, httpx2.HTTPError, ValueError, AttributeError, TypeError) as error:
             raise JudgeAwayError(f"judge {model} at upstream {upstream}: {type(error).__name__}") from error
-        self._purse.note_remaining(upstream, _remaining(raw.headers))
-        usage = said.usage and Usage(input_tokens=said.usage.prompt_tokens, output_tokens=said.usage.completion_tokens)
-        self._pay(upstream, model, usage or None)
-        text = said.choices[0].message.content if said.choices else None
+        self._purse.note_remaining(upstream, remaining(raw.headers))
+        if answer.message or answer.usage:
+            self._pay(upstream, model, answer.usage)
+        if not answer.message:
+            raise JudgeAwayError(f"judge {model} at upstream {upstream}: what it answered is no completion")
         try:
-            return json.loads(text or "")
+            return json.loads(answer.text)
         except (ValueError, RecursionError):
             return None
 
@@ -132,29 +162,3 @@ class TaskJudges:
         row = {"version": question.version, "input_hash": question.input_hash, "value": value}
         with self._store.write() as connection:
             upsert(connection, judgements, [{**row, "judged_at": self._clock()}], ["version", "input_hash"])
-
-
-@contextmanager
-def _client(upstream: UpstreamSettings, key: str) -> Iterator[openai.OpenAI]:
-    """No redirects, no proxies and no organisation from the environment."""
-    with httpx2.Client(trust_env=False, follow_redirects=False) as http:
-        common: dict[str, Any] = {"api_key": key, "http_client": http, "max_retries": 2, "timeout": TIMEOUT_S}
-        client = (
-            openai.AzureOpenAI(base_url=upstream.base_url, api_version=upstream.api_version or AZURE_VERSION, **common)
-            if upstream.kind == "azure"
-            else openai.OpenAI(base_url=upstream.base_url, **common)
-        )
-        client.organization = client.project = None
-        yield client
-
-
-def _remaining(headers: Mapping[str, str]) -> float | None:
-    """The smallest part left of any rate limit that the headers tell of."""
-    parts = []
-    for kind in ("requests", "tokens"):
-        try:
-            limit = float(headers[f"x-ratelimit-limit-{kind}"])
-            parts.append(float(headers[f"x-ratelimit-remaining-{kind}"]) / limit)
-        except (KeyError, ValueError, ZeroDivisionError):
-            continue
-    return min(parts, default=None)

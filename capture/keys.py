@@ -1,7 +1,6 @@
 """Gateway keys: made once and shown once, kept as HMAC-SHA256 digests under a pepper that lies beside the data."""
 
 import hmac
-import os
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -15,6 +14,7 @@ from capture.db import Store
 from capture.errors import DiskError, NotFoundError
 from capture.ids import new_id
 from capture.tables import exchanges, keys
+from capture.write_once import write_once
 
 PREFIX = "sh-"
 REVOKED_FILE = "revoked"
@@ -62,9 +62,7 @@ def load_pepper(data: Path) -> bytes:
     """
     file = data / "secrets" / "pepper"
     try:
-        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _write_once(file, secrets.token_bytes(32))
-        return file.read_bytes()
+        return write_once(file, secrets.token_bytes(32))
     except OSError as error:
         raise DiskError(f"{file}: {error.strerror}; the data folder must be writable") from error
 
@@ -132,24 +130,6 @@ def spent_usd(connection: Connection, key_ids: Sequence[str], now: float) -> dic
     query = select(exchanges.c.key_id, func.sum(exchanges.c.cost_usd)).group_by(exchanges.c.key_id)
     chosen = query.where(exchanges.c.id >= first_id, exchanges.c.key_id.in_(key_ids))
     return {str(key_id): cost or 0.0 for key_id, cost in connection.execute(chosen)} if key_ids else {}
-
-
-def _write_once(file: Path, content: bytes) -> None:
-    """Whole or not at all, and never over another process's: a hard link fails when the name is taken."""
-    if file.exists():
-        return
-    draft = file.with_name(f".{file.name}.{os.getpid()}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as out:
-        out.write(content)
-        out.flush()
-        os.fsync(out.fileno())
-    try:
-        os.link(draft, file)
-    except FileExistsError:
-        pass
-    finally:
-        draft.unlink()
 
 
 def _key(row: Row[Any]) -> Key:

@@ -76,6 +76,7 @@ def erase(
     erased, rows, named = 0, 0, set[str]()
     for ids in _batches(store, exchange_ids, user):
         with store.write() as connection:
+            _hold_builds(connection)
             counts, in_datasets = _emptied(connection, ids)
             for one in purge:
                 one(connection, ids)
@@ -95,6 +96,12 @@ def _batches(store: Store, exchange_ids: Sequence[str], user: str | None) -> lis
             gone = select(outlived.c.exchange_id).where(outlived.c.user == user)
             ids += connection.scalars(gone.order_by(outlived.c.exchange_id))
     return [ids[start : start + BATCH] for start in range(0, len(ids), BATCH)]
+
+
+def _hold_builds(connection: Connection) -> None:
+    """Has datasets that are not ready wait: what they write next comes after the tombstones, and heeds them."""
+    unready = select(datasets.c.id).where(datasets.c.state != "ready").order_by(datasets.c.id)
+    connection.execute(unready.with_for_update())
 
 
 def _emptied(connection: Connection, ids: Sequence[str]) -> tuple[Counter[str], set[str]]:

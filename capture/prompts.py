@@ -110,7 +110,12 @@ def variable_text(request: Json) -> str:
 
     Images, audio and files stand in it as `[image]`, `[audio]`, `[file]` with a hash of their content.
     """
-    return " ".join(last_user_text(request).split()).casefold()
+    return evened(last_user_text(request))
+
+
+def evened(text: str) -> str:
+    """`text` casefolded, each run of white space one space."""
+    return " ".join(text.split()).casefold()
 
 
 def last_user_text(request: Json) -> str:
@@ -133,16 +138,17 @@ def first_user_text(request: Json) -> str:
     return next((text_of(item.get("content")) for item in turns(request) if item.get("role") == "user"), "")
 
 
-def conversation_key(exchange: Exchange, request: Json) -> str:
+def conversation_key(exchange: Exchange, request: Json, variable: str | None = None) -> str:
     """What the holdout and clusters go by: 16 hexadecimal digits of the conversation, else of the variable text.
 
     A conversation is named by `metadata.session`, `conversation`, or the session that the gateway noted, unless that is
-    only the user: a user's conversations must not all fall on one side.
+    only the user: a user's conversations must not all fall on one side. `variable`: the variable text, where it is
+    known already.
     """
     named = _conversation(request) or exchange.session
     if named and named not in (request.get("user"), request.get("safety_identifier")):
         return hashed("session", named)
-    return hashed("text", variable_text(request))
+    return hashed("text", variable_text(request) if variable is None else variable)
 
 
 def hashed(kind: str, text: str) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from capture.assemble import answer_from, json_object
+from capture.assemble import answer_from, json_nest
 from capture.errors import ConfigError, DiskError
 from capture.exchange import Answer
 from capture.fields import Fields
@@ -24,6 +24,7 @@ from capture.fields import Path as FieldPath
 from capture.recognisers import FINDERS, Find, Span
 from capture.settings import RedactionSettings
 from capture.surrogates import surrogate
+from capture.write_once import write_once
 
 Json = dict[str, Any]
 
@@ -173,7 +174,7 @@ class _Work:
 
     def _within(self, text: str, label: str, path: FieldPath) -> str:
         """JSON that is a whole text has fields too."""
-        inner = json_object(text) if text.lstrip().startswith("{") else None
+        inner = json_nest(text) if text.lstrip().startswith(("{", "[")) else None
         if inner is None:
             return self._text(text, label)
         replaced = self.walked(inner, free=True, path=path)
@@ -272,35 +273,9 @@ def load_secret(data: Path) -> bytes:
     """The data folder's redaction key, made on first use (0600). Raises DiskError when it cannot be kept."""
     path = data / SECRET_FILE
     try:
-        return _existing(path) or _made(path)
+        secret = write_once(path, os.urandom(SECRET_BYTES))
     except OSError as error:
         raise DiskError(f"{path}: the redaction key cannot be kept there: {error.strerror}") from error
-
-
-def _existing(path: Path) -> bytes | None:
-    try:
-        secret = path.read_bytes()
-    except FileNotFoundError:
-        return None
     if len(secret) != SECRET_BYTES:
         raise DiskError(f"{path}: not {SECRET_BYTES} bytes; restore it, or remove it to draw a new one")
     return secret
-
-
-def _made(path: Path) -> bytes:
-    """Written apart and linked into place: of two processes that make one at once, both get the first."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    fresh = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(descriptor, os.urandom(SECRET_BYTES))
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    try:
-        os.link(fresh, path)
-    except FileExistsError:
-        pass
-    finally:
-        fresh.unlink()
-    return path.read_bytes()

@@ -12,9 +12,9 @@ from capture import bodies, full_text, prompts
 from capture.assemble import RAW_KEY, assemble, request_or_raw
 from capture.exchange import Answer, Exchange, Usage
 from capture.prices import cost_usd
-from capture.redact import Redactor
+from capture.redact import Redacted, Redactor
 from capture.sampling import is_holdout
-from capture.settings import DatasetSettings, PriceSettings
+from capture.settings import DatasetSettings, PriceSettings, SamplingSettings
 
 Json = dict[str, Any]
 
@@ -43,6 +43,7 @@ class Rules:
     """What of a task's settings decides how its exchanges are kept."""
 
     redactor: Redactor
+    sampling: SamplingSettings
     dataset: DatasetSettings
     label: str | None
     prices: Mapping[str, PriceSettings]
@@ -55,19 +56,26 @@ class Opened:
     request: Json
     is_json: bool
     answer: Answer
+    asked: str  # the last run of user turns
+    variable: str  # the same, casefolded, spaces evened out
+    conversation: str  # what the holdout and clusters go by
 
 
 def opened(exchange: Exchange) -> Opened:
     request, is_json = request_or_raw(exchange)
-    return Opened(request, is_json, assemble(exchange))
+    asked = prompts.last_user_text(request)
+    variable = prompts.evened(asked)
+    conversation = prompts.conversation_key(exchange, request, variable)
+    return Opened(request, is_json, assemble(exchange), asked, variable, conversation)
 
 
 def prepare(exchange: Exchange, found: Opened, probability: float, rules: Rules) -> Prepared:
     """Everything about one kept exchange, ready to be written."""
     request, answer = found.request, found.answer
     redacted = rules.redactor.redact(request, answer, exchange.id)
-    row = _row(exchange, request, rules, probability)
-    row.update(_answered(exchange, redacted.request, redacted.answer, rules))
+    question = prompts.last_user_text(redacted.request)
+    row = _row(exchange, found, rules, probability)
+    row.update(_answered(exchange, redacted, question, rules))
     row["redactions"] = redacted.count
     body = {
         "exchange_id": exchange.id,
@@ -75,13 +83,13 @@ def prepare(exchange: Exchange, found: Opened, probability: float, rules: Rules)
         "answer": bodies.pack_answer(redacted.answer),
     }
     template = storable(prompts.system_prompt(redacted.request))
-    words = _words(redacted.request, redacted.answer)
+    words = _words(question, redacted.answer)
     return Prepared(exchange, request, answer, row, body, template, words, found.is_json)
 
 
-def _row(exchange: Exchange, request: Json, rules: Rules, probability: float) -> dict[str, Any]:
+def _row(exchange: Exchange, found: Opened, rules: Rules, probability: float) -> dict[str, Any]:
     """The columns that come from the gateway's notes and the raw request."""
-    conversation = prompts.conversation_key(exchange, request)
+    request = found.request
     return {
         "id": exchange.id,
         "started_at": exchange.started_at,
@@ -107,17 +115,17 @@ def _row(exchange: Exchange, request: Json, rules: Rules, probability: float) ->
         "first_ms": exchange.first_ms,
         "duration_ms": exchange.duration_ms,
         "probability": probability,
-        "holdout": is_holdout(conversation, rules.dataset),
-        "conversation": conversation,
-        "content_hash": prompts.hashed("content", rules.redactor.masked(prompts.variable_text(request))),
+        "holdout": is_holdout(found.conversation, rules.dataset),
+        "conversation": found.conversation,
+        "content_hash": prompts.hashed("content", rules.redactor.masked(found.variable)),
     }
 
 
-def _answered(exchange: Exchange, request: Json, answer: Answer, rules: Rules) -> dict[str, Any]:
+def _answered(exchange: Exchange, redacted: Redacted, question: str, rules: Rules) -> dict[str, Any]:
     """The columns that come from the redacted bodies."""
-    usage = answer.usage or _estimated(request, answer)
+    request, answer = redacted.request, redacted.answer
+    usage = answer.usage or _estimated(request, answer, question)
     model = answer.model or exchange.served_model or exchange.model
-    question = prompts.last_user_text(request)[:PREVIEW_CHARACTERS]
     return {
         "completion_id": answer.completion_id and storable(answer.completion_id),
         "finish_reason": answer.finish_reason and storable(answer.finish_reason),
@@ -127,14 +135,14 @@ def _answered(exchange: Exchange, request: Json, answer: Answer, rules: Rules) -
         "cost_usd": cost_usd(exchange.served_model or model, usage, rules.prices),
         "metadata": {storable(key): storable(value) for key, value in prompts.metadata_of(request).items()},
         "label": label_of(answer, rules.label),
-        "preview": storable(f"{question}\n{answer.text[:PREVIEW_CHARACTERS]}"),
+        "preview": storable(f"{question[:PREVIEW_CHARACTERS]}\n{answer.text[:PREVIEW_CHARACTERS]}"),
     }
 
 
-def _words(request: Json, answer: Answer) -> frozenset[str]:
+def _words(question: str, answer: Answer) -> frozenset[str]:
     """What the full-text index finds an exchange by."""
     said = answer.text or msgspec.json.encode(answer.message.get("tool_calls") or []).decode()
-    return full_text.words_of(storable(prompts.last_user_text(request))) | full_text.words_of(storable(said))
+    return full_text.words_of(storable(question)) | full_text.words_of(storable(said))
 
 
 def label_of(answer: Answer, pointer: str | None) -> str | None:
@@ -175,13 +183,13 @@ def _bounded(tokens: int) -> int:
     return min(max(tokens, 0), _LARGEST_INTEGER)
 
 
-def _estimated(request: Json, answer: Answer) -> Usage | None:
+def _estimated(request: Json, answer: Answer, question: str) -> Usage | None:
     """Tokens by OpenAI's o200k encoding, where the provider did not count; None when nothing was answered."""
     if not answer.message or RAW_KEY in request:
         return None
     incoming = "\n".join(prompts.text_of(turn.get("content")) for turn in prompts.turns(request))
     instructions = request.get("instructions")
-    asked = f"{instructions if isinstance(instructions, str) else ''}\n{incoming or prompts.last_user_text(request)}"
+    asked = f"{instructions if isinstance(instructions, str) else ''}\n{incoming or question}"
     said = answer.text or msgspec.json.encode(answer.message).decode()
     return Usage(input_tokens=count_tokens(asked), output_tokens=count_tokens(said), estimated=True)
 

@@ -5,12 +5,12 @@ A teacher is never scored 1 by definition: its answers are graded against truth 
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, replace
 
 import msgspec
 import structlog
-from sqlalchemy import Connection, bindparam, delete, literal_column, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, literal_column, select, update
 
 from capture import feedback
 from capture.bodies import unpack_answer, unpack_request
@@ -27,6 +27,10 @@ from capture.tables import exchanges, graded, judging, scores
 
 JUDGE_AGAIN_S, JUDGE_AGAIN_AT_MOST_S = 30.0, 3600.0
 """How long an exchange waits whose judge is away, at first and at most."""
+
+CLAIM_S = 600.0
+"""How long a process has for one exchange: every try of every retry may run into its time limit. One that died gives
+its exchanges back then."""
 
 _log = structlog.get_logger(__name__)
 
@@ -48,6 +52,16 @@ class _Score:
     version: str
     input_hash: str
     value: float
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """An exchange that this process has taken to judge; others may from `until` (Unix seconds) on."""
+
+    exchange_id: str
+    task: str
+    tries: int
+    until: float
 
 
 def score_new(
@@ -99,48 +113,79 @@ def _call_judges(
 def judge_next(
     store: Store,
     tasks: Mapping[str, TaskSettings],
-    judges_of: Callable[[str, TaskSettings], Judges],
+    judges_of: Callable[[str, TaskSettings], AbstractContextManager[Judges]],
     clock: Callable[[], float],
     limit: int = 50,
 ) -> int:
     """Has up to `limit` waiting exchanges judged and returns how many were tried; 0: none is due.
 
-    What a judge cannot be asked about now waits, longer each time; the reason is kept with it.
+    Each is judged by one process: it is taken first, for CLAIM_S. What a judge cannot be asked about now waits, longer
+    each time; the reason is kept with it.
     """
-    now = clock()
+    taken = _taken(store, clock(), limit)
+    for name in sorted({turn.task for turn in taken}):
+        own = [turn for turn in taken if turn.task == name]
+        if name not in tasks:
+            _judge_all(store, own, None, clock)
+            continue
+        with judges_of(name, tasks[name]) as judges:
+            _judge_all(store, own, _judging(name, tasks[name], judges), clock)
+    return len(taken)
+
+
+def _taken(store: Store, now: float, limit: int) -> list[_Turn]:
+    """Takes up to `limit` exchanges that are due and that no other process has."""
     due = select(judging).where(judging.c.not_before <= now).order_by(judging.c.not_before, judging.c.exchange_id)
-    with store.read() as connection:
-        waiting = connection.execute(due.limit(limit)).all()
-    for name in sorted({row.task for row in waiting}):
-        own = [row for row in waiting if row.task == name]
-        graders = _judging(name, tasks, judges_of)
-        away: str | None = None
-        for row in own:
-            away = away or _judge(store, row, graders, now)
-            if away is not None:
-                _put_off(store, row, now, away)
-    return len(waiting)
+    with store.read() as connection:  # most often there is none: no need to write
+        if connection.execute(due.limit(1)).first() is None:
+            return []
+    with store.write() as connection:
+        rows = connection.execute(due.limit(limit).with_for_update(skip_locked=True)).all()
+        turns = [_Turn(row.exchange_id, row.task, row.tries, now + CLAIM_S) for row in rows]
+        mine = judging.c.exchange_id.in_([turn.exchange_id for turn in turns])
+        connection.execute(update(judging).where(mine).values(not_before=now + CLAIM_S))
+    return turns
 
 
-def _judging(
-    name: str, tasks: Mapping[str, TaskSettings], judges_of: Callable[[str, TaskSettings], Judges]
-) -> TaskGraders | None:
-    if name not in tasks:
-        return None
+def _held(turn: _Turn) -> ColumnElement[bool]:
+    """True of its row while nobody else has taken it, and nothing has called for it again."""
+    return (judging.c.exchange_id == turn.exchange_id) & (judging.c.not_before == turn.until)
+
+
+def _taken_on(store: Store, turn: _Turn, now: float) -> _Turn | None:
+    """The turn with all its time before it again; None where it is no longer held."""
+    with store.write() as connection:
+        held = connection.execute(update(judging).where(_held(turn)).values(not_before=now + CLAIM_S)).rowcount
+    return replace(turn, until=now + CLAIM_S) if held else None
+
+
+def _judging(name: str, task: TaskSettings, judges: Judges) -> TaskGraders | None:
     try:
-        return graders_of(tasks[name], Means(judges=judges_of(name, tasks[name]))).parted()[1]
+        return graders_of(task, Means(judges=judges)).parted[1]
     except ConfigError as error:
         _log.error("a task cannot be judged", task=name, error=str(error))
         return None
 
 
-def _judge(store: Store, row: Any, graders: TaskGraders | None, now: float) -> str | None:
+def _judge_all(store: Store, turns: Sequence[_Turn], graders: TaskGraders | None, clock: Callable[[], float]) -> None:
+    """Judges exchanges of one task; once its judge is away, those that are left are put off unasked."""
+    away: str | None = None
+    for one in turns:
+        turn = one if away else _taken_on(store, one, clock())
+        if turn is None:
+            continue
+        away = away or _judge(store, turn, graders, clock())
+        if away is not None:
+            _put_off(store, turn, clock(), away)
+
+
+def _judge(store: Store, turn: _Turn, graders: TaskGraders | None, now: float) -> str | None:
     """Judges one exchange and takes it off the list; why not, where its judge is away."""
     found: list[_Score] = []
     if graders is not None:
         with store.read() as connection:
-            truths = feedback.truths(connection, [row.exchange_id])
-            bodies = list(stream_bodies(connection, [row.exchange_id]))
+            truths = feedback.truths(connection, [turn.exchange_id])
+            bodies = list(stream_bodies(connection, [turn.exchange_id]))
         for identity, request, answer in bodies:
             if is_large(request) or is_large(answer):
                 continue
@@ -150,20 +195,20 @@ def _judge(store: Store, row: Any, graders: TaskGraders | None, now: float) -> s
             except JudgeAwayError as error:
                 return str(error)
             shown = _hash(given)
-            found += [_Score(identity, name, graders.graders[name].version, shown, one) for name, one in values.items()]
+            found += [_Score(identity, name, graders.versions[name], shown, one) for name, one in values.items()]
     with store.write() as connection:
-        present = connection.scalar(select(exchanges.c.id).where(exchanges.c.id == row.exchange_id))
+        present = connection.scalar(select(exchanges.c.id).where(exchanges.c.id == turn.exchange_id))
         rows = [asdict(score) | {"scored_at": now} for score in found if present]
         upsert(connection, scores, rows, ["exchange_id", "grader"])
-        connection.execute(delete(judging).where(judging.c.exchange_id == row.exchange_id))
+        connection.execute(delete(judging).where(_held(turn)))
     return None
 
 
-def _put_off(store: Store, row: Any, now: float, why: str) -> None:
-    wait_s = min(JUDGE_AGAIN_S * 2**row.tries, JUDGE_AGAIN_AT_MOST_S)
-    chosen = update(judging).where(judging.c.exchange_id == row.exchange_id)
+def _put_off(store: Store, turn: _Turn, now: float, why: str) -> None:
+    wait_s = min(JUDGE_AGAIN_S * 2**turn.tries, JUDGE_AGAIN_AT_MOST_S)
+    later = {"tries": min(turn.tries + 1, 20), "not_before": now + wait_s, "obstacle": why[:300]}
     with store.write() as connection:
-        connection.execute(chosen.values(tries=min(row.tries + 1, 20), not_before=now + wait_s, obstacle=why[:300]))
+        connection.execute(update(judging).where(_held(turn)).values(later))
 
 
 def _hash(given: tuple[Json, Answer, Json]) -> str:
@@ -199,7 +244,7 @@ def _usable(tasks: Mapping[str, TaskSettings], means: Means) -> dict[str, TaskGr
 
 
 def _digest(task: TaskSettings, graders: TaskGraders | None) -> str:
-    versions = {name: grader.version for name, grader in graders.graders.items()} if graders else None
+    versions = graders.versions if graders else None
     return hashlib.sha256(msgspec.json.encode([task.label, versions], order="sorted")).hexdigest()[:16]
 
 
@@ -235,11 +280,11 @@ def _graded(
     """One exchange's scores. Those of the same grader version over the same input are taken as they were."""
     request, answer, truth = given
     input_hash = _hash(given)
-    versions = {name: grader.version for name, grader in graders.graders.items()}
+    versions = graders.versions
     still = {name: known.get((exchange_id, name, version, input_hash)) for name, version in versions.items()}
     held = {name: value for name, value in still.items() if value is not None}
     try:
-        values = graders.parted()[0].score(answer, truth=truth, request=request, known=held)
+        values = graders.parted[0].score(answer, truth=truth, request=request, known=held)
     except Exception:  # noqa: BLE001 - one exchange that a grader cannot take must not stop the others
         _log.exception("an exchange could not be scored", exchange=exchange_id)
         values = held

@@ -7,7 +7,8 @@ may run at once: the offsets that a batch starts from are checked, under a lock,
 
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,12 @@ from capture.batch import (
 )
 from capture.counters import read_page
 from capture.db import Store
-from capture.errors import StoreAwayError
 from capture.exchange import Answer, Exchange, decode
 from capture.reconcile import fold
 from capture.redact import Redactor, load_secret
-from capture.rows import Prepared, Rules, opened, prepare
+from capture.rows import Opened, Prepared, Rules, opened, prepare
 from capture.sampling import keep
-from capture.selecting import Selector
+from capture.selecting import Owner, Selector, looks_inside, owners_of
 from capture.settings import DatasetSettings, RedactionSettings, SamplingSettings, Settings, TaskSettings
 from capture.tables import segments as offsets
 
@@ -46,6 +46,16 @@ Json = dict[str, Any]
 OnStored = Callable[[Exchange, Json, Answer, str | None], None]
 
 _log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A record on its way: how it is kept, and, where that depends on them, its bodies and whose it is."""
+
+    exchange: Exchange
+    rules: Rules
+    found: Opened | None = None
+    owners: Sequence[Owner] = ()
 
 
 class Shipper:
@@ -82,7 +92,6 @@ class Shipper:
         batch = Batch(self._gather(limit))
         records = sum(len(part.chunk.records) for part in batch.parts)
         if batch.parts:
-            self._selector.begin()
             self._prepare(batch)
             try:
                 fresh = self._write(batch)
@@ -133,43 +142,57 @@ class Shipper:
             return read_offsets(connection, names)
 
     def _prepare(self, batch: Batch) -> None:
-        for part in batch.parts:
-            chunk = part.chunk
-            if chunk.damaged or chunk.torn_bytes:
-                _log.warning("spool_damaged", segment=part.name, stretches=chunk.damaged, torn_bytes=chunk.torn_bytes)
-                batch.note_damage(part, chunk.damaged)
-            for record in chunk.records:
-                try:
-                    exchange = decode(record)
-                except msgspec.MsgspecError:
-                    batch.note_damage(part)
-                    continue
-                batch.note_read(part, exchange.task)
-                self._prepare_one(batch, exchange)
+        """Decides on every record. The store is asked about them all at once, and fails them all at once if it does."""
+        read = [self._looked_at(batch, exchange) for part in batch.parts for exchange in self._decoded(batch, part)]
+        found = [one for one in read if one is not None]
+        self._selector.begin(owner for one in found for owner in one.owners)
+        for one in found:
+            self._decide(batch, one)
 
-    def _prepare_one(self, batch: Batch, exchange: Exchange) -> None:
+    def _decoded(self, batch: Batch, part: Part) -> Iterator[Exchange]:
+        chunk = part.chunk
+        if chunk.damaged or chunk.torn_bytes:
+            _log.warning("spool_damaged", segment=part.name, stretches=chunk.damaged, torn_bytes=chunk.torn_bytes)
+            batch.note_damage(part, chunk.damaged)
+        for record in chunk.records:
+            try:
+                exchange = decode(record)
+            except msgspec.MsgspecError:
+                batch.note_damage(part)
+                continue
+            batch.note_read(part, exchange.task)
+            yield exchange
+
+    def _looked_at(self, batch: Batch, exchange: Exchange) -> _Read | None:
         name = exchange.task or ""
-        task = self.tasks.get(name)
-        rules = self._rules(name, task)  # wrong settings stop the shipper: they must lose nothing
+        rules = self._rules(name, self.tasks.get(name))  # wrong settings stop the shipper: they must lose nothing
+        if exchange.store or not looks_inside(rules.sampling):  # a stored completion was promised to its client
+            return _Read(exchange, rules)
         try:
-            prepared = self._kept(batch, exchange, task.sampling if task else SamplingSettings(), rules)
-        except StoreAwayError:
-            raise
+            found = opened(exchange)
+            return _Read(exchange, rules, found, [owner for owner, _ in owners_of(exchange, found, rules)])
         except Exception as error:  # noqa: BLE001 - one exchange must not stop those behind it
-            _log.error("exchange_unreadable", exchange=exchange.id, error=_place(error))
-            batch.count(name, UNREADABLE)
+            _pass_over(batch, exchange, error)
+            return None
+
+    def _decide(self, batch: Batch, one: _Read) -> None:
+        try:
+            prepared = self._kept(batch, one)
+        except Exception as error:  # noqa: BLE001 - likewise
+            _pass_over(batch, one.exchange, error)
             return
         if prepared is None:
-            batch.count(name, SAMPLED_OUT)
+            batch.count(one.exchange.task, SAMPLED_OUT)
         else:
             batch.prepared.append(prepared)
 
-    def _kept(self, batch: Batch, exchange: Exchange, sampling: SamplingSettings, rules: Rules) -> Prepared | None:
-        found, wanted = None, 1.0 if exchange.store else None  # a stored completion was promised to its client
-        if wanted is None and (sampling.strata or sampling.per_key or sampling.per_user):
-            found = opened(exchange)
-            wanted = self._selector.probability(batch.owners, exchange, found, sampling, rules)
-        kept, probability = keep(exchange.task, sampling, exchange.id, wanted)
+    def _kept(self, batch: Batch, one: _Read) -> Prepared | None:
+        """Asks no store: what fails here is the exchange's own."""
+        exchange, found, rules = one.exchange, one.found, one.rules
+        wanted = 1.0 if exchange.store else None
+        if found is not None:
+            wanted = self._selector.probability(batch.owners, exchange, found, rules)
+        kept, probability = keep(exchange.task, rules.sampling, exchange.id, wanted)
         return prepare(exchange, found or opened(exchange), probability, rules) if kept else None
 
     def _rules(self, name: str, task: TaskSettings | None) -> Rules:
@@ -180,6 +203,7 @@ class Shipper:
             return known[1]
         rules = Rules(
             redactor=Redactor(task.redaction if task else RedactionSettings(), self._secret),
+            sampling=task.sampling if task else SamplingSettings(),
             dataset=task.dataset if task else DatasetSettings(),
             label=task.label if task else None,
             prices=self._settings.prices,
@@ -221,6 +245,11 @@ class Shipper:
                         delete(offsets).where(offsets.c.name.startswith(f"{folder.name}/", autoescape=True))
                     )
                 spool.remove_folder(folder)
+
+
+def _pass_over(batch: Batch, exchange: Exchange, error: Exception) -> None:
+    _log.error("exchange_unreadable", exchange=exchange.id, error=_place(error))
+    batch.count(exchange.task, UNREADABLE)
 
 
 def _place(error: Exception) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from capture import settings as configuration
 from capture.errors import DiskError, RefusedError
 from capture.settings import LoginSettings, Settings
+from capture.write_once import write_once
 from console.access import Actor, Role
 
 CALLBACK = "/oauth2callback"
@@ -72,9 +73,7 @@ def secrets_file(settings: Settings, environ: Mapping[str, str]) -> Path | None:
 
 def _cookie_secret(file: Path) -> str:
     """The same at every start, so that nobody has to log in anew; without the file, everybody has to."""
-    if not file.exists():
-        _write(file, secrets.token_hex(32))
-    return file.read_text(encoding="utf-8").strip()
+    return write_once(file, secrets.token_hex(32).encode()).decode().strip()
 
 
 def _write(file: Path, text: str) -> None:

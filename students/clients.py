@@ -13,6 +13,7 @@ from capture.assemble import assemble
 from capture.errors import RefusedError, UpstreamAwayError
 from capture.exchange import Answer, Exchange
 from capture.ids import new_id
+from capture.sdk import AZURE_VERSION, remaining
 from capture.settings import Settings, UpstreamSettings, secret
 from students.registry import Server, Student
 
@@ -119,7 +120,7 @@ def _reply(response: httpx2.Response, route: str, duration_ms: float) -> Reply:
         response_type=response.headers.get("content-type", "application/json"),
     )
     answer = assemble(exchange)
-    return Reply(answer, response.status_code, duration_ms, _error(response, answer), _remaining(response.headers))
+    return Reply(answer, response.status_code, duration_ms, _error(response, answer), remaining(response.headers))
 
 
 def _error(response: httpx2.Response, answer: Answer) -> str | None:
@@ -128,18 +129,6 @@ def _error(response: httpx2.Response, answer: Answer) -> str | None:
     if answer.error is not None:
         return str(answer.error.get("message", "not an answer"))
     return None if answer.message else "not an answer"
-
-
-def _remaining(headers: httpx2.Headers) -> float | None:
-    """The smallest part left of any rate limit that the headers tell of (`x-ratelimit-{limit,remaining}-KIND`)."""
-    parts = []
-    for kind in ("requests", "tokens"):
-        try:
-            limit = float(headers[f"x-ratelimit-limit-{kind}"])
-            parts.append(float(headers[f"x-ratelimit-remaining-{kind}"]) / limit)
-        except (KeyError, ValueError, ZeroDivisionError):
-            continue
-    return min(parts, default=None)
 
 
 def teacher_target(settings: Settings, upstream: str, model: str) -> Target | None:
@@ -170,7 +159,7 @@ def _target(known: UpstreamSettings, upstream: str, model: str, key: str) -> Tar
             model=model,
             upstream=upstream,
             headers={"api-key": key},
-            query={"api-version": known.api_version or "2024-10-21"},
+            query={"api-version": known.api_version or AZURE_VERSION},
             timeout_s=known.total_timeout_s,
         )
     headers = {"authorization": f"Bearer {key}"}

@@ -1,52 +1,21 @@
-"""Owns the intervals of evaluations: cluster bootstrap and the exact binomial one, as pure functions over arrays.
+"""Owns the intervals of evaluations: cluster bootstrap beside the exact binomial one, as pure functions over arrays.
 
 Fixed-size intervals: right for a holdout that is looked at once. Live traffic, looked at after every pair, is the
 business of students/evidence.py.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from capture.intervals import clopper_pearson as clopper_pearson
+from capture.intervals import upper_tail
+
 Floats = NDArray[np.float64]
 
 RESAMPLES = 2000
-
-
-def clopper_pearson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """The exact interval of a proportion; (0, 1) when n is 0.
-
-    The lower end is the p at which P(X >= successes) is half the error, the upper end where P(X <= successes) is that.
-    Source: Clopper & Pearson (1934), "The use of confidence or fiducial limits", Biometrika 26(4).
-    """
-    if not 0 <= successes <= n:
-        raise ValueError(f"successes must lie inside [0, {n}], not {successes}")
-    tail = (1 - confidence) / 2
-    low = 0.0 if successes == 0 else _root(lambda p: _upper_tail(successes, n, p) - tail)
-    high = 1.0 if successes == n else _root(lambda p: tail - (1 - _upper_tail(successes + 1, n, p)))
-    return low, high
-
-
-def _upper_tail(k: int, n: int, p: float) -> float:
-    """P(X >= k) for X binomial(n, p), summed in logarithms."""
-    if p <= 0.0 or p >= 1.0:
-        return float(p >= 1.0)
-    terms = [
-        math.lgamma(n + 1) - math.lgamma(i + 1) - math.lgamma(n - i + 1) + i * math.log(p) + (n - i) * math.log1p(-p)
-        for i in range(k, n + 1)
-    ]
-    return min(1.0, math.fsum(math.exp(term) for term in terms))
-
-
-def _root(rising: Callable[[float], float]) -> float:
-    """Where a function that rises on (0, 1) is zero, by bisection to 2⁻⁵⁰."""
-    low, high = 0.0, 1.0
-    for _ in range(50):
-        middle = (low + high) / 2
-        low, high = (low, middle) if rising(middle) > 0 else (middle, high)
-    return (low + high) / 2
 
 
 def cluster_bootstrap(
@@ -131,7 +100,7 @@ def sign_test(values: Sequence[float]) -> float | None:
     if not values or not _are_binary(values):
         return None
     favour, against = values.count(1.0), values.count(-1.0)
-    return min(1.0, 2 * _upper_tail(max(favour, against), favour + against, 0.5)) if favour + against else 1.0
+    return min(1.0, 2 * upper_tail(max(favour, against), favour + against, 0.5)) if favour + against else 1.0
 
 
 def _are_binary(values: Sequence[float]) -> bool:

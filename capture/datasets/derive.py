@@ -2,15 +2,12 @@
 
 from collections.abc import Callable, Iterable, Iterator
 
-import msgspec
-from sqlalchemy import delete, insert, update
-
+from capture.datasets import writing
 from capture.datasets.card import Split
 from capture.datasets.catalog import load_card
 from capture.datasets.lines import Lines
 from capture.datasets.row import Row
 from capture.db import Store
-from capture.tables import dataset_rows, datasets
 
 BATCH = 500
 
@@ -24,20 +21,18 @@ def derive(
     """
     if load_card(store, dataset_id).state == "ready":
         return
-    with store.write() as connection:
-        connection.execute(delete(dataset_rows).where(dataset_rows.c.dataset_id == dataset_id))
-        connection.execute(update(datasets).where(datasets.c.id == dataset_id).values(state="building", error=None))
+    writing.begin(store, dataset_id)
     lines = Lines(dataset_id)
     for batch in _batches(rows):
         written = [lines.line(split, row, None) for split, row in batch]
         with store.write() as connection:
-            connection.execute(insert(dataset_rows), written)
+            writing.insert_rows(connection, written)
     contents, known = lines.tally.contents(), load_card(store, source)
     contents.near_duplicate, contents.considered = known.near_duplicate, known.considered
     contents.upstreams, contents.models, contents.arms = known.upstreams, known.models, known.arms
-    ready = {"state": "ready", "hash": lines.hash, "card": msgspec.to_builtins(contents), "ready_at": clock()}
+    now = clock()
     with store.write() as connection:
-        connection.execute(update(datasets).where(datasets.c.id == dataset_id).values(**ready))
+        writing.finish(connection, dataset_id, contents, lines.hash, now)
 
 
 def _batches(rows: Iterable[tuple[Split, Row]]) -> Iterator[list[tuple[Split, Row]]]:

@@ -1,13 +1,14 @@
 """Freezing a dataset: queue it, choose its rows, write them with their hash, and only then call it ready."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 
-from capture.datasets import sources
+from capture.datasets import sources, writing
 from capture.datasets.balance import Pick
 from capture.datasets.card import Card, Contents, Split
 from capture.datasets.catalog import load_card
@@ -22,7 +23,7 @@ from capture.errors import NotFoundError, RefusedError, StillhouseError
 from capture.graders import default_graders
 from capture.ids import new_id
 from capture.settings import TaskSettings, UpstreamSettings
-from capture.tables import dataset_rows, datasets
+from capture.tables import datasets
 
 _ATTEMPTS = 5
 
@@ -73,12 +74,12 @@ def build(
     card = load_card(store, dataset_id)
     if card.state == "ready":
         return card
-    _start(store, dataset_id)
+    writing.begin(store, dataset_id)
     try:
         _build(store, card, tasks, upstreams, clock)
     except StillhouseError as error:
         if isinstance(error, NotFoundError | RefusedError):
-            _fail(store, dataset_id, str(error))
+            writing.fail(store, dataset_id, str(error))
         raise
     return load_card(store, dataset_id)
 
@@ -100,7 +101,9 @@ def _build(
     _check(selection, card.name, task.dataset.minimum_rows if filters.minimum_rows is None else filters.minimum_rows)
     contents, digest = _write(store, card.id, selection, terms)
     contents.near_duplicate = threshold
-    _finish(store, card.id, contents, digest, clock())
+    now = clock()
+    with store.write() as connection:
+        writing.finish(connection, card.id, contents, digest, now)
 
 
 def terms_of(task: TaskSettings, filters: Filters, upstreams: Mapping[str, UpstreamSettings]) -> Terms:
@@ -136,10 +139,15 @@ def _check(selection: Selection, name: str, minimum: int) -> None:
 def _write(store: Store, dataset_id: str, selection: Selection, terms: Terms) -> tuple[Contents, str]:
     """Writes the rows, the train split first, in short transactions, and returns what they hold and their hash."""
     lines = Lines(dataset_id)
-    splits: tuple[tuple[Split, list[Pick]], ...] = (("train", selection.train), ("holdout", selection.holdout))
-    for split, picks in splits:
+    splits: tuple[tuple[Split, list[Pick], Counter[str]], ...] = (
+        ("train", selection.train, selection.train_drops),
+        ("holdout", selection.holdout, selection.holdout_drops),
+    )
+    for split, picks, drops in splits:
         for batch in _batches(picks):
-            _insert(store, _lines(store, batch, split, terms, lines))
+            written = _lines(store, batch, split, terms, lines, drops)
+            with store.write() as connection:
+                writing.insert_rows(connection, written)
     contents = lines.tally.contents()
     contents.considered = {"train": selection.train_considered, "holdout": selection.holdout_considered}
     contents.drops = dict(sorted(selection.train_drops.items()))
@@ -147,11 +155,15 @@ def _write(store: Store, dataset_id: str, selection: Selection, terms: Terms) ->
     return contents, lines.hash
 
 
-def _lines(store: Store, batch: Sequence[Pick], split: Split, terms: Terms, lines: Lines) -> list[dict[str, Any]]:
+def _lines(
+    store: Store, batch: Sequence[Pick], split: Split, terms: Terms, lines: Lines, drops: Counter[str]
+) -> list[dict[str, Any]]:
     with store.read() as connection:
         found = sources.by_id(connection, [pick.id for pick in batch])
+        if gone := len(batch) - len(found):
+            drops["erased"] += gone
         loaded = sources.with_bodies(connection, sources.known_of(connection, found))
-        return [lines.line(split, row, one.candidate) for row, one in _rows(loaded, split, terms)]
+        return [lines.line(split, row, one.candidate) for row, one in _rows(loaded, split, terms, drops)]
 
 
 def _batches(picks: Sequence[Pick]) -> Iterator[Sequence[Pick]]:
@@ -159,13 +171,13 @@ def _batches(picks: Sequence[Pick]) -> Iterator[Sequence[Pick]]:
         yield picks[start : start + sources.BATCH]
 
 
-def _rows(batch: Iterable[Found], split: Split, terms: Terms) -> Iterator[tuple[Row, Found]]:
-    """The rows of a batch; one that was erased since it was chosen is passed over."""
+def _rows(batch: Iterable[Found], split: Split, terms: Terms, drops: Counter[str]) -> Iterator[tuple[Row, Found]]:
+    """The rows of a batch; one that can be none any more, by what was said since it was chosen, is counted instead."""
     for one in batch:
         try:
             yield _row(one, split, terms), one
-        except UnusableError:
-            continue
+        except UnusableError as error:
+            drops[error.reason] += 1
 
 
 def _row(one: Found, split: Split, terms: Terms) -> Row:
@@ -195,33 +207,3 @@ def _original(one: Found) -> dict[str, object] | None:
         return target_of(one.bodies[1].message) if one.bodies else None
     except UnusableError:
         return None
-
-
-def _insert(store: Store, lines: list[dict[str, Any]]) -> None:
-    if lines:
-        with store.write() as connection:
-            connection.execute(insert(dataset_rows), lines)
-
-
-def _start(store: Store, dataset_id: str) -> None:
-    """Clears away what an earlier attempt left."""
-    with store.write() as connection:
-        connection.execute(delete(dataset_rows).where(dataset_rows.c.dataset_id == dataset_id))
-        chosen = update(datasets).where(datasets.c.id == dataset_id, datasets.c.state != "ready")
-        connection.execute(chosen.values(state="building", error=None))
-
-
-def _fail(store: Store, dataset_id: str, reason: str) -> None:
-    with store.write() as connection:
-        connection.execute(delete(dataset_rows).where(dataset_rows.c.dataset_id == dataset_id))
-        chosen = update(datasets).where(datasets.c.id == dataset_id)
-        connection.execute(chosen.values(state="failed", error=reason))
-
-
-def _finish(store: Store, dataset_id: str, contents: Contents, digest: str, now: float) -> None:
-    with store.write() as connection:
-        emptied = (dataset_rows.c.dataset_id == dataset_id) & (func.length(dataset_rows.c.row) == 0)
-        contents.erased = connection.scalar(select(func.count()).where(emptied)) or 0
-        chosen = update(datasets).where(datasets.c.id == dataset_id, datasets.c.state == "building")
-        ready = {"state": "ready", "hash": digest, "card": msgspec.to_builtins(contents), "ready_at": now}
-        connection.execute(chosen.values(**ready))

@@ -12,6 +12,7 @@ import msgspec
 import pyarrow.parquet
 from sqlalchemy import Connection, func, insert, select
 
+from capture.datasets import writing
 from capture.datasets.card import Card, Split
 from capture.datasets.catalog import load_card
 from capture.datasets.conversation import UnusableError, chat_request, target_of
@@ -28,7 +29,7 @@ from capture.prompts import fingerprint, hashed, variable_text
 from capture.rows import label_of
 from capture.sampling import is_holdout
 from capture.settings import TaskSettings
-from capture.tables import dataset_rows, datasets, tombstones
+from capture.tables import datasets, tombstones
 
 BATCH = 500
 
@@ -101,10 +102,9 @@ class _Intake:
             elif one[0] == split and self._is_new(split, one[1]):
                 lines.append(self.lines.line(split, one[1], None))
             if len(lines) == BATCH:
-                self.connection.execute(insert(dataset_rows), lines)
+                writing.insert_rows(self.connection, lines)
                 lines = []
-        if lines:
-            self.connection.execute(insert(dataset_rows), lines)
+        writing.insert_rows(self.connection, lines)
 
     def _is_new(self, split: Split, row: Row) -> bool:
         self.considered[split] += 1
@@ -124,13 +124,7 @@ def _close(intake: _Intake, minimum: int, now: float) -> None:
     if contents.rows["train"] < max(1, minimum):
         reasons = ", ".join(f"{reason} {count}" for reason, count in intake.drops.most_common()) or "none"
         raise RefusedError(f"only {contents.rows['train']} training rows, {minimum} are needed; left out: {reasons}")
-    ready = {
-        "state": "ready",
-        "hash": intake.lines.hash,
-        "card": msgspec.to_builtins(contents),
-        "ready_at": now,
-    }
-    intake.connection.execute(datasets.update().where(datasets.c.id == intake.lines.dataset_id).values(**ready))
+    writing.finish(intake.connection, intake.lines.dataset_id, contents, intake.lines.hash, now)
 
 
 def _sft(path: Path, settings: TaskSettings) -> Found:

@@ -21,7 +21,7 @@ class Preview:
     """Of the newest `looked` exchanges outside the holdout: how many pass, and why the others do not.
 
     Near-duplicates and texts like the holdout's are told by the build alone: they need the bodies. `total`: how many
-    exchanges outside the holdout the task has, counted up to `COUNTED`.
+    exchanges the task has in all, counted up to `COUNTED`.
     """
 
     looked: int
@@ -36,7 +36,10 @@ COUNTED = 100_000
 def preview(
     store: Store, name: str, task: TaskSettings, filters: Filters, upstreams: Mapping[str, UpstreamSettings]
 ) -> Preview:
-    """Raises RefusedError where a build would be refused: by terms, or for a grader that the task does not have."""
+    """How many would pass, and what would stop the others.
+
+    Raises RefusedError where a build would be refused: by terms, or for a grader that the task does not have.
+    """
     terms = terms_of(task, filters, upstreams)
     side = (exchanges.c.task == name, exchanges.c.holdout.is_(False))
     newest = select(exchanges.c.id).where(*side).order_by(exchanges.c.id.desc()).limit(LOOKED_AT)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 Number = float | int
 
 LONGEST = 1000
+DEEPEST = 500
 _LARGEST_EXPONENT = 16
 
 _BINARY: dict[type[ast.operator], Callable[[Number, Number], Number]] = {
@@ -39,6 +40,8 @@ class Formula:
             tree = ast.parse(text.strip().replace("^", "**"), mode="eval").body
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             raise ValueError(f"{text!r} is no formula") from error
+        if _depth(tree) > DEEPEST:
+            raise ValueError(f"a formula may be nested {DEEPEST} deep at most")
         self.names = frozenset(_checked(tree))
         self._tree = tree
 
@@ -49,6 +52,16 @@ class Formula:
         except (ArithmeticError, ValueError):
             return None
         return float(found) if isinstance(found, int | float) and math.isfinite(found) else None
+
+
+def _depth(tree: ast.expr) -> int:
+    """Found level by level: what follows goes down by calling itself, and must not run out of frames."""
+    level: list[ast.AST] = [tree]
+    depth = 0
+    while level:
+        depth += 1
+        level = [child for node in level for child in ast.iter_child_nodes(node) if isinstance(child, ast.expr)]
+    return depth
 
 
 def _checked(node: ast.expr) -> list[str]:
@@ -66,7 +79,14 @@ def _checked(node: ast.expr) -> list[str]:
             if (len(node.args) > 1) != (name in ("min", "max")):
                 raise ValueError(f"{name} has a wrong number of arguments")
             return [found for one in node.args for found in _checked(one)]
-    raise ValueError(f"a formula cannot hold {ast.unparse(node)[:60]!r}")
+    raise ValueError(f"a formula cannot hold {_shown(node)!r}")
+
+
+def _shown(node: ast.expr) -> str:
+    try:
+        return ast.unparse(node)[:60]
+    except RecursionError:  # it takes several frames a level
+        return type(node).__name__
 
 
 def _value(node: ast.expr, scores: Mapping[str, float]) -> Number:

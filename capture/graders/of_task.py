@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
@@ -23,6 +24,12 @@ class TaskGraders:
     judges: frozenset[str] = frozenset()
     """Those that ask a model."""
 
+    @cached_property
+    def versions(self) -> Mapping[str, str]:
+        """Each grader's version."""
+        return {name: grader.version for name, grader in self.graders.items()}
+
+    @cached_property
     def parted(self) -> tuple["TaskGraders", "TaskGraders"]:
         """The graders that ask no model, and those that do."""
         asking = {name: one for name, one in self.graders.items() if name in self.judges}

@@ -1,6 +1,7 @@
 """Processes of `python` graders: one for each source, kept for many answers, ended when it oversteps its limits."""
 
 import json
+import math
 import os
 import select
 import subprocess
@@ -44,9 +45,10 @@ class PythonProcesses:
             if said is None:
                 self._end(source)
                 said = {"error": "stopped: over its limits of time or memory"}
-        if "score" in said:
-            return float(said["score"])
-        _log.warning("python grader gave no score", reason=str(said.get("error"))[:80])
+        score = said.get("score")
+        if isinstance(score, float) and math.isfinite(score):
+            return score
+        _log.warning("python grader gave no score", reason=str(said.get("error", "no score"))[:80])
         return None
 
     def close(self) -> None:

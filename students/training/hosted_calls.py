@@ -12,13 +12,13 @@ from typing import Any, TypeVar
 import httpx2
 import openai
 
+from capture.sdk import open_client
 from capture.settings import UpstreamSettings
 
 MARK = "stillhouse_run"
 """The metadata key that a job is found again by."""
 
 LISTED_AT_MOST = 1000
-AZURE_VERSION = "2024-10-21"
 _UNSUPPORTED = (400, 404, 405, 422, 501)
 
 T = TypeVar("T")
@@ -77,15 +77,8 @@ class JobRequest:
 
 @contextmanager
 def open_calls(upstream: UpstreamSettings, key: str, timeout_s: float) -> Iterator["Calls"]:
-    """Calls with this key. No redirects, no proxies and no organisation from the environment."""
-    with httpx2.Client(trust_env=False, follow_redirects=False) as http:
-        common: dict[str, Any] = {"api_key": key, "http_client": http, "max_retries": 0, "timeout": timeout_s}
-        client = (
-            openai.AzureOpenAI(base_url=upstream.base_url, api_version=upstream.api_version or AZURE_VERSION, **common)
-            if upstream.kind == "azure"
-            else openai.OpenAI(base_url=upstream.base_url, **common)
-        )
-        client.organization = client.project = None
+    """Calls with this key."""
+    with open_client(upstream, key, retries=0, timeout_s=timeout_s) as client:
         yield Calls(client, upstream.total_timeout_s)
 
 

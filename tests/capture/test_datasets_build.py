@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from sqlalchemy import event, select, update
 
-from capture import datasets, feedback, reviews, scoring
-from capture.datasets import Card, Filters, Row
+from capture import datasets, feedback, lineage, reviews, scoring
+from capture.datasets import Card, Filters, Row, freeze
 from capture.db import Store
 from capture.errors import NotFoundError, RefusedError, StoreAwayError
 from capture.feedback import Feedback
@@ -186,6 +186,24 @@ def test_a_correction_becomes_the_target(store: Store) -> None:
     assert found[0].truth == '{"category": "billing"}'
     assert found[2].truth is None
     assert card.sources == {"correction": 3}
+
+
+def test_a_row_that_can_be_none_any_more_is_counted(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept, gone = add_exchange(store), add_exchange(store)
+    mended = add_exchange(store, answer=answer_of("cut o", "length"))
+    review(store, mended, "correct", '{"category": "billing"}')
+    write = freeze._write
+
+    def meanwhile(*given: Any) -> Any:
+        review(store, mended, "accept")
+        lineage.erase(store, [gone], None, "ann", lambda: 1.0)
+        return write(*given)
+
+    monkeypatch.setattr(freeze, "_write", meanwhile)
+    card = build(store)
+    assert ids(store, card) == [kept]
+    assert card.drops == {"erased": 1, "truncated": 1}
+    assert card.considered["train"] == card.rows["train"] + sum(card.drops.values())
 
 
 def test_reviews_accept_and_reject(store: Store) -> None:

@@ -1,34 +1,25 @@
 """The same on PostgreSQL: feedback, reviews, scoring, builds, erasure; and the same bytes as on SQLite."""
 
-from collections.abc import Iterator
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from capture import datasets, feedback, lineage, reviews, scoring
-from capture.datasets import Card, Filters
-from capture.db import Store, metadata, open_store
+from capture.datasets import Card, Filters, writing
+from capture.datasets.lines import Lines
+from capture.db import Store
 from capture.feedback import Feedback
-from capture.tables import scores
+from capture.tables import dataset_rows, scores
 from tests.factories.datasets import LATER, UPSTREAMS, task_of
 from tests.factories.store import add_exchange, new_store
-from tests.fakes.postgres import new_database, running
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with running(tmp_path_factory.mktemp("postgres")) as url:
-        yield url
 
 
 @pytest.fixture
-def store(server: str) -> Iterator[Store]:
-    store = open_store(new_database(server))
-    metadata.create_all(store.engine)
-    yield store
-    store.close()
+def store(postgres_store: Store) -> Store:
+    return postgres_store
 
 
 def fill(store: Store) -> list[str]:
@@ -92,3 +83,26 @@ def test_idempotency_queues_and_erasure_on_postgresql(store: Store) -> None:
     assert datasets.load_card(store, first.id).erased == 2
     found = datasets.diff(store, first.id, build(store).id)
     assert found.removed.exchanges == [made[0], made[3]]
+
+
+def test_an_erasure_waits_for_rows_that_are_being_written(store: Store) -> None:
+    (erased,) = fill(store)[:1]
+    first = build(store)
+    queued = datasets.queue_build(store, "triage", Filters(), lambda: LATER)
+    writing.begin(store, queued)
+    found = next(row for row in datasets.rows(store, first.id) if row.exchange_id == erased)
+    eraser = threading.Thread(target=lineage.erase, args=(store, [erased], None, "ann", lambda: 3.0))
+    with store.write() as connection:
+        writing.insert_rows(connection, [Lines(queued).line("train", found, None)])
+        eraser.start()
+        while not waits(store):
+            assert eraser.is_alive()
+    eraser.join()
+    with store.read() as connection:
+        mine = dataset_rows.c.exchange_id == erased
+        assert [row for (row,) in connection.execute(select(dataset_rows.c.row).where(mine))] == [b"", b""]
+
+
+def waits(store: Store) -> bool:
+    with store.read() as connection:
+        return bool(connection.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")))

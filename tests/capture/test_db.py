@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import BigInteger, Column, MetaData, String, Table, insert, select, text
+from sqlalchemy import BigInteger, Column, MetaData, String, Table, create_engine, insert, select, text
+from sqlalchemy.pool import QueuePool
 
 from capture import db
 from capture.db import Store, insert_once, open_store, upsert
@@ -98,3 +99,12 @@ def test_a_store_that_is_not_there_is_away(tmp_path: Path) -> None:
     with pytest.raises(StoreAwayError), away.read():
         pass
     away.close()
+
+
+def test_a_store_whose_connections_are_all_in_use_is_away(tmp_path: Path) -> None:
+    pool: dict[str, Any] = {"poolclass": QueuePool, "pool_size": 1, "max_overflow": 0, "pool_timeout": 0.01}
+    engine = create_engine(f"sqlite:///{tmp_path / 'test.db'}", **pool)
+    store = Store(engine)
+    with store.read(), pytest.raises(StoreAwayError, match="in use"), store.read():
+        pass
+    store.close()

@@ -11,6 +11,7 @@ from capture.db import Store
 from capture.errors import RefusedError
 from capture.feedback import Feedback
 from capture.tables import exchanges
+from tests.factories.clock import Ticking
 from tests.factories.store import add_exchange, new_store
 
 
@@ -21,18 +22,7 @@ def store(tmp_path: Path) -> Any:
     store.close()
 
 
-class Clock:
-    """Each look at it is a second later."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        self.now += 1
-        return self.now
-
-
-CLOCK = Clock()
+CLOCK = Ticking(1000.0)
 
 
 def tell(store: Store, identity: str, kind: Any, value: Any, key_id: str | None = None, **more: Any) -> str:

@@ -275,6 +275,8 @@ def test_multi_calculates() -> None:
         "same +",
         "(" * 900,
         "same" + "+1" * 600,
+        "-" * 950 + "same",
+        "[" + "-" * 480 + "same]",
     ],
 )
 def test_a_formula_is_arithmetic_over_its_parts_alone(formula: str) -> None:

@@ -10,13 +10,14 @@ from sqlalchemy import select, update
 
 from capture import reviews, scoring
 from capture.db import Store
-from capture.graders.means import Judges
+from capture.intervals import clopper_pearson
 from capture.judges import TaskJudges
-from capture.licences import interval, licence_of, licences
+from capture.licences import licence_of, licences
 from capture.settings import JudgeSettings, PriceSettings, Settings, TaskSettings, UpstreamSettings
 from capture.tables import judging, scores
 from students.caps import Caps
-from tests.factories.store import NOON, add_exchange, new_store
+from students.tables import spend
+from tests.factories.store import NOON, add_exchange, new_store, store_at
 from tests.fakes.chat_server import ChatServer
 
 KIND = {
@@ -53,7 +54,7 @@ class Bench:
         self.settings = Settings(upstreams={"court": upstream}, prices=prices)
         self.store, self.now = store, NOON
 
-    def judges(self, name: str, task: TaskSettings) -> Judges:
+    def judges(self, name: str, task: TaskSettings) -> TaskJudges:
         caps = Caps(self.store, self.settings, lambda: self.now)
         return TaskJudges(self.store, self.settings, (name, task), caps, lambda: self.now)
 
@@ -125,6 +126,63 @@ def test_a_dead_judge_puts_off_what_waits_and_is_asked_again_later(store: Store)
     assert values(store) == [1]
 
 
+def test_a_question_that_is_refused_is_no_score_and_stops_no_other(store: Store) -> None:
+    _, kept = add_exchange(store, answer="odd"), add_exchange(store, answer="plain")
+    odd = (400, {"error": {"message": "no"}})
+    with ChatServer(lambda asked: odd if "odd" in str(asked) else '{"score": 5}') as server:
+        assert Bench(store, server).score(task_of()) == 2
+        assert len(server.requests) == 2
+    with store.read() as connection:
+        assert connection.scalars(select(scores.c.exchange_id)).all() == [kept]
+    assert obstacles(store) == []
+
+
+@pytest.mark.parametrize("body", ["<html>", None, [], {}, {"choices": [{}]}, {"choices": []}, {"choices": "none"}])
+def test_what_is_no_completion_puts_off_and_is_paid_where_it_says_so(store: Store, body: Any) -> None:
+    for _ in range(2):
+        add_exchange(store)
+    usage = {"prompt_tokens": 10, "completion_tokens": 5}
+    with ChatServer(lambda _: (200, body | {"usage": usage} if isinstance(body, dict) else body)) as server:
+        Bench(store, server).score(task_of())
+        assert len(server.requests) == 1
+    assert set(obstacles(store)) == {"judge judge-1 at upstream court: what it answered is no completion"}
+    with store.read() as connection:
+        assert connection.scalars(select(spend.c.cost_usd)).all() == ([0.015] if isinstance(body, dict) else [])
+
+
+def test_what_one_process_judges_no_other_does(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COURT_KEY", "sk-court")
+    store = store_at(database_url)
+    for _ in range(3):
+        add_exchange(store)
+    tried: list[int] = []
+
+    def while_another_looks(_: dict[str, Any]) -> str:
+        tried.append(scoring.judge_next(store, {"triage": task_of()}, bench.judges, lambda: bench.now))
+        return '{"score": 5}'
+
+    with ChatServer(while_another_looks) as server:
+        bench = Bench(store, server)
+        assert bench.score(task_of()) == 3
+        assert len(server.requests) == 3
+    assert tried == [0, 0, 0]
+    assert values(store) == [1, 1, 1]
+    store.close()
+
+
+def test_what_a_process_that_died_had_taken_is_judged_later(store: Store) -> None:
+    add_exchange(store)
+    with ChatServer(lambda _: '{"score": 5}') as server:
+        bench = Bench(store, server)
+        scoring.score_new(store, {"triage": task_of()}, lambda: bench.now)
+        (lost,) = scoring._taken(store, bench.now, 50)
+        assert bench.score(task_of()) == 0
+        bench.now += scoring.CLAIM_S
+        assert bench.score(task_of()) == 1
+    assert values(store) == [1]
+    assert scoring._taken_on(store, lost, bench.now) is None
+
+
 def test_caps_hold_by_the_day_and_by_the_run(store: Store) -> None:
     for _ in range(4):
         add_exchange(store)  # each answer costs 0.015 USD
@@ -189,6 +247,6 @@ def test_a_judge_that_always_says_yes_gets_no_licence() -> None:
 
 
 def test_the_interval_is_exact() -> None:
-    assert interval(0, 10, 0.95) == pytest.approx((0.0, 0.3085), abs=1e-4)
-    assert interval(8, 10, 0.95) == pytest.approx((0.4439, 0.9748), abs=1e-4)
-    assert interval(0, 0, 0.95) == (0.0, 1.0)
+    assert clopper_pearson(0, 10, 0.95) == pytest.approx((0.0, 0.3085), abs=1e-4)
+    assert clopper_pearson(8, 10, 0.95) == pytest.approx((0.4439, 0.9748), abs=1e-4)
+    assert clopper_pearson(0, 0, 0.95) == (0.0, 1.0)

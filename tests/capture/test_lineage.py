@@ -8,7 +8,9 @@ import pytest
 from sqlalchemy import func, insert, select
 
 from capture import datasets, feedback, lineage, reviews, scoring
-from capture.datasets import Filters
+from capture.datasets import Filters, Row
+from capture.datasets.card import Split
+from capture.datasets.derive import derive
 from capture.db import Store, metadata
 from capture.errors import NotFoundError, RefusedError
 from capture.feedback import Feedback
@@ -124,3 +126,35 @@ def test_a_holdout_that_was_erased_is_built_again_without_it(store: Store) -> No
     erase(store, held)
     again = build(store)
     assert list(datasets.rows(store, again, "holdout")) == []
+
+
+def test_what_is_erased_while_a_dataset_is_built_is_not_in_it(store: Store) -> None:
+    kept, erased = add_exchange(store), add_exchange(store, text=MARK)
+    dataset_id = datasets.queue_build(store, "triage", Filters(), lambda: LATER)
+
+    def meanwhile() -> float:
+        erase(store, erased)
+        return LATER
+
+    card = datasets.build(store, dataset_id, {"triage": task_of()}, UPSTREAMS, meanwhile)
+    assert MARK not in everything(store)
+    assert (card.state, card.erased, [row.exchange_id for row in card.samples]) == ("ready", 1, [kept])
+    assert [row.exchange_id for row in datasets.rows(store, dataset_id)] == [kept]
+
+
+def test_what_is_erased_while_a_dataset_is_derived_is_not_in_it(store: Store) -> None:
+    kept, erased = add_exchange(store), add_exchange(store, text=MARK)
+    source = build(store)
+    found = list(datasets.rows(store, source))
+    derived = datasets.queue_build(store, "triage", Filters(), lambda: LATER)
+
+    def rows() -> Iterator[tuple[Split, Row]]:
+        yield "train", found[0]
+        erase(store, erased)
+        yield "train", found[1]
+
+    derive(store, derived, source, rows(), lambda: LATER)
+    card = datasets.load_card(store, derived)
+    assert MARK not in everything(store)
+    assert (card.state, card.erased, [row.exchange_id for row in card.samples]) == ("ready", 1, [kept])
+    assert [row.exchange_id for row in datasets.rows(store, derived)] == [kept]

@@ -75,6 +75,21 @@ def test_what_it_may_not_do_gives_no_score_and_harms_no_other(processes: PythonP
     assert graded(processes, "return 1") == 1
 
 
+@pytest.mark.parametrize("line", ['{"score": "x"}', '{"score": null}', '{"score": NaN}', f'{{"score": 1{"0" * 400}}}'])
+def test_a_forged_answer_gives_no_score_and_harms_no_other(processes: PythonProcesses, line: str) -> None:
+    forging = [
+        "import os",
+        "for number in range(3, 9):",
+        "    try:",
+        f"        os.write(number, {line.encode() + chr(10).encode()!r})",
+        "    except OSError:",
+        "        pass",
+        "os._exit(0)",
+    ]
+    assert graded(processes, "\n".join(forging)) is None
+    assert graded(processes, "return 1") == 1
+
+
 def test_it_writes_nothing(processes: PythonProcesses, tmp_path: Path) -> None:
     target = tmp_path / "written"
     assert graded(processes, f"open({str(target)!r}, 'w').write('x')\nreturn 1") is None

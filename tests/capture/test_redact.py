@@ -260,3 +260,23 @@ def test_fields_alone_without_any_kind() -> None:
     assert redacted.request["metadata"]["who"] != "Joe"
     assert redacted.request["messages"][1]["content"] == "joe@corp.io"
     assert redacted.count == 1
+
+
+def test_fields_in_json_arrays_of_a_text_are_denied_and_allowed_too() -> None:
+    rules = RedactionSettings(deny=("ssn", "/messages/1/content/1/badge"), allow=("order",))
+    request = chat_request(' [{"ssn": "Q4711", "order": "jane@corp.io"}, {"badge": "Z99x", "to": "joe@corp.io"}]')
+    redacted = Redactor(rules, SECRET).redact(request, answer_from(completion('[[{"SSN": "R1234"}], "fine"]')), "e1")
+    first, second = msgspec.json.decode(redacted.request["messages"][1]["content"])
+    assert first["ssn"] != "Q4711"
+    assert first["order"] == "jane@corp.io"
+    assert second["badge"] != "Z99x"
+    assert second["to"] != "joe@corp.io"
+    assert "R1234" not in redacted.answer.text
+    assert msgspec.json.decode(redacted.answer.text)[1] == "fine"
+
+
+def test_an_allowed_value_that_is_replaced_elsewhere_is_replaced_there_too() -> None:
+    request = chat_request('{"order": "jane@corp.io", "to": "jane@corp.io"}')
+    redacted = Redactor(RedactionSettings(allow=("order",)), SECRET).redact(request, answer_from({}), "e1")
+    inner = msgspec.json.decode(redacted.request["messages"][1]["content"])
+    assert inner["order"] == inner["to"] != "jane@corp.io"

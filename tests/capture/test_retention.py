@@ -9,7 +9,7 @@ from sqlalchemy import func, select, update
 
 from capture import datasets, feedback, lineage, retention
 from capture.datasets import Filters
-from capture.db import Store, metadata, open_store
+from capture.db import Store
 from capture.errors import NotFoundError
 from capture.exchange import Exchange
 from capture.feedback import Feedback
@@ -22,27 +22,14 @@ from capture.traffic import TrafficFilter, list_exchanges
 from tests.factories.datasets import LATER, UPSTREAMS, task_of
 from tests.factories.exchanges import chat_request, completion, new_exchange
 from tests.factories.spooled import Rig, put
-from tests.factories.store import new_store
-from tests.fakes.postgres import new_database, running
 
 DAY_S = 86_400
 NOW = 1_780_000_000.0
 FOREVER = RetentionSettings()
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with running(tmp_path_factory.mktemp("postgres")) as url:
-        yield url
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
-    if request.param == "sqlite":
-        store = new_store(tmp_path)
-    else:
-        store = open_store(new_database(request.getfixturevalue("server")))
-        metadata.create_all(store.engine)
+@pytest.fixture
+def rig(store: Store, tmp_path: Path) -> Iterator[Rig]:
     rig = Rig(tmp_path, {"triage": task_of()}, store)
     yield rig
     rig.close()

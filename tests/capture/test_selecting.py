@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from sqlalchemy import select
+from sqlalchemy import event, select
+from sqlalchemy.exc import OperationalError
 
 from capture.exchange import Assignment, Exchange
 from capture.settings import DatasetSettings, SamplingSettings, StratumSettings, TaskSettings
@@ -110,3 +111,29 @@ def test_what_cannot_be_opened_is_counted_and_stored_completions_are_kept(tmp_pa
     rig.ship_all()
     assert rig.ids() == kept
     assert rig.balance()["triage"].sampled_out == 1
+
+
+def test_owners_are_looked_up_once_a_batch(tmp_path: Path, rigs: list[Rig]) -> None:
+    rig = rig_of(tmp_path, SamplingSettings(per_key=20, per_user=20))
+    rigs.append(rig)
+    spool = rig.spool()
+    for number in range(60):
+        put(spool, new_exchange(chat_request(f"ticket {number}", user=f"user-{number % 7}"), key_id=f"key-{number}"))
+    statements: list[str] = []
+    event.listen(rig.store.engine, "before_cursor_execute", lambda *given: statements.append(given[2]))
+    rig.shipper().ship_once()
+    assert sum("FROM sampled" in one for one in statements) == 1
+    assert len(rig.ids()) == 60
+
+
+def test_a_store_that_fails_while_owners_are_looked_up_loses_nothing(tmp_path: Path, rigs: list[Rig]) -> None:
+    rig = rig_of(tmp_path, SamplingSettings(per_key=20))
+    rigs.append(rig)
+    kept = put(rig.spool(), *(asked(number, "a", key_id="app") for number in range(3)))
+    sampled.drop(rig.store.engine)
+    with pytest.raises(OperationalError, match="no such table"):
+        rig.shipper().ship_once()
+    sampled.create(rig.store.engine)
+    rig.ship_all()
+    assert rig.ids() == sorted(kept)
+    assert rig.balance()["triage"].dropped == {}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from capture.db import Store, metadata, open_store
+from capture.db import Store, open_store
 from capture.reconcile import Balance
 from capture.settings import TaskSettings
 from capture.spool import folders
@@ -15,21 +15,11 @@ from capture.tasks import load_tasks, save_task
 from capture.traffic import TrafficFilter, count_exchanges, list_exchanges, load_exchange, volumes
 from tests.factories.exchanges import chat_request, completion, new_exchange
 from tests.factories.spooled import TEACHER, Rig, put
-from tests.fakes.postgres import new_database, running
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with running(tmp_path_factory.mktemp("postgres")) as url:
-        yield url
 
 
 @pytest.fixture
-def store(server: str) -> Iterator[Store]:
-    store = open_store(new_database(server))
-    metadata.create_all(store.engine)
-    yield store
-    store.close()
+def store(postgres_store: Store) -> Store:
+    return postgres_store
 
 
 @pytest.fixture
@@ -70,7 +60,7 @@ def test_tasks_are_kept(store: Store) -> None:
     assert load_tasks(store) == {"one": TaskSettings(teacher=TEACHER, label="/a")}
 
 
-def test_shippers_that_race_store_each_exchange_once(rig: Rig, server: str) -> None:
+def test_shippers_that_race_store_each_exchange_once(rig: Rig) -> None:
     url = rig.store.engine.url.render_as_string(hide_password=False)
     ids: list[str] = []
     for _ in range(3):

@@ -18,6 +18,7 @@ from gateway.tally import Tally
 from gateway.upstreams import server_endpoint
 from gateway.usage import UsagePages
 from students.view import StudentFacts
+from tests.factories.clock import Clock
 
 NOW = 1_780_000_000.0
 PEPPER = b"p" * 32
@@ -69,14 +70,11 @@ class Fixed:
         self.current = current
 
 
-class Time:
-    """A clock that is set by hand."""
+class Time(Clock):
+    """The clock of these snapshots."""
 
     def __init__(self, now: float = NOW) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
+        super().__init__(now)
 
 
 def student_of(**overrides: Any) -> LiveStudent:

@@ -20,9 +20,15 @@ _number = count(1)
 
 
 def new_store(folder: Path) -> Store:
-    """An empty store in a SQLite file under `folder`, with every room's tables. No test cuts the power: no fsync."""
-    store = open_store(f"sqlite:///{folder / 'test.db'}")
-    event.listen(store.engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))
+    """An empty store in a SQLite file under `folder`, with every room's tables."""
+    return store_at(f"sqlite:///{folder / 'test.db'}")
+
+
+def store_at(url: str) -> Store:
+    """An empty store with every room's tables. No test cuts the power: SQLite goes without fsync."""
+    store = open_store(url)
+    if store.is_sqlite:
+        event.listen(store.engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))
     metadata.create_all(store.engine)
     return store
 

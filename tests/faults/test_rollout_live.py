@@ -146,12 +146,6 @@ def teacher(request: dict[str, Any]) -> str:
     return json.dumps({"category": label_of(request["messages"][-1]["content"])})
 
 
-@pytest.fixture(scope="module")
-def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with postgres.running(tmp_path_factory.mktemp("postgres")) as url:
-        yield url
-
-
 @contextmanager
 def process(*words: str, log: Path, **environ: str) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("ab") as out:
