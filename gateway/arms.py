@@ -14,6 +14,7 @@ from gateway.plan import Leg, StudentLeg
 from gateway.snapshot import Latency, LiveRollout, LiveStudent, Snapshot
 from gateway.structured import is_structured, validator
 from gateway.tally import Tally
+from gateway.upstreams import Endpoint
 from students.assignment import arm_for
 from students.view import eligible, responses_body, student_view
 
@@ -98,15 +99,15 @@ class Arms:
         assignment = Assignment(arm_for(rollout.id, session, rollout.share))
         if assignment is not Assignment.STUDENT:
             return Choice(rollout.id, student.name, assignment)
-        leg = student_leg(student, asked, snapshot)
-        if leg is None:
+        endpoint = student.endpoint
+        if endpoint is None:
             return Choice(rollout.id, student.name, assignment, Arm.FALLBACK, "student_away")
         if not self._capacity.take(student.id, student.capacity_per_s):
             return Choice(rollout.id, student.name, assignment, Arm.FALLBACK, "student_capacity")
-        if not self._breakers.take(leg.circuit):
+        if not self._breakers.take(_circuit_of(student)):
             return Choice(rollout.id, student.name, assignment, Arm.FALLBACK, "student_circuit_open")
         held = StudentLeg(
-            leg=leg,
+            leg=_leg(student, endpoint, asked, snapshot),
             deadline_s=_deadline_s(rollout, snapshot.latencies.get(asked.task), asked.stream),
             valid=validator(asked.request, asked.route),
             buffered=asked.stream and is_structured(asked.request),
@@ -116,26 +117,31 @@ class Arms:
 
 def student_leg(student: LiveStudent, asked: Asked, snapshot: Snapshot) -> Leg | None:
     """The request as the student gets it: its view and no more; None while it answers nowhere."""
-    endpoint = student.endpoint
-    if endpoint is None:
-        return None
+    return None if student.endpoint is None else _leg(student, student.endpoint, asked, snapshot)
+
+
+def _leg(student: LiveStudent, endpoint: Endpoint, asked: Asked, snapshot: Snapshot) -> Leg:
     seen = student_view(asked.request, student.facts.view, tools=student.facts.tools)
     body = responses_body(seen) if asked.route == "responses" else seen
     return Leg(
         address=endpoint.address,
         method="POST",
         target=endpoint.target(_PATHS[asked.route], "", student.served_model),
-        headers=_headers(student, asked, snapshot),
+        headers=_headers(student, endpoint, asked, snapshot),
         body=msgspec.json.encode({"model": student.served_model, **body}),
         served_model=student.served_model if student.registered else student.name,  # a local one's may be a path
-        circuit=f"student:{student.name}",  # not its upstream's: what fails there may be this student alone
+        circuit=_circuit_of(student),
     )
 
 
-def _headers(student: LiveStudent, asked: Asked, snapshot: Snapshot) -> Headers:
+def _circuit_of(student: LiveStudent) -> str:
+    """Not its upstream's: what fails there may be this student alone."""
+    return f"student:{student.name}"
+
+
+def _headers(student: LiveStudent, endpoint: Endpoint, asked: Asked, snapshot: Snapshot) -> Headers:
     plain: Headers = ((b"content-type", b"application/json"), (b"accept", b"*/*"), (b"user-agent", b"stillhouse"))
-    endpoint = student.endpoint
-    if endpoint is None or not student.registered:
+    if not student.registered:
         return plain
     if endpoint.auth == "key":
         return plain + endpoint.credentials(snapshot.secrets.get(endpoint.name, ""))

@@ -13,6 +13,8 @@ from capture.settings import BreakerSettings
 
 WINDOW_S = 30.0
 DEFAULT = BreakerSettings()
+BROKEN = frozenset({500, 502, 503, 504, 529})
+"""Statuses with which an upstream says that it failed itself; any other says that it works."""
 
 _log = structlog.get_logger("stillhouse.gateway")
 
@@ -95,22 +97,22 @@ class Breakers:
 
     def observe(self, name: str, answered: bool) -> None:
         """What became of a request: `answered` is false for no answer, a broken one, or an upstream's own failure."""
+        now = self.clock()
         circuit = self._circuits.get(name)
         if circuit is None:
-            circuit = self._circuits[name] = Circuit(name, self.policies.get(name, DEFAULT), window_at=self.clock())
+            circuit = self._circuits[name] = Circuit(name, self.policies.get(name, DEFAULT), window_at=now)
+        circuit.turn(now)
         if answered and circuit.state is CircuitState.CLOSED and circuit.in_a_row == 0:
-            circuit.answered += 1  # nearly always: the window turns with the next failure
+            circuit.answered += 1  # nearly always
             return
-        self._judge(circuit, answered)
+        self._judge(circuit, answered, now)
 
-    def _judge(self, circuit: Circuit, answered: bool) -> None:
-        now = self.clock()
+    def _judge(self, circuit: Circuit, answered: bool, now: float) -> None:
         if circuit.state is CircuitState.OPEN:  # sent before it opened
             return
         if circuit.state is CircuitState.HALF_OPEN:
             self._judge_probe(circuit, answered, now)
             return
-        circuit.turn(now)
         if answered:
             circuit.answered += 1
             circuit.in_a_row = 0

@@ -3,10 +3,9 @@
 import asyncio
 import errno
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
-from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse
@@ -16,7 +15,8 @@ from capture.settings import FineTuningSettings
 from gateway.answers import RefusalError, answer, caller_of
 from gateway.auth import Caller
 from gateway.form import Form, MalformedFormError, read_form
-from gateway.passing import list_beyond, pass_on
+from gateway.paging import limit_of, with_providers
+from gateway.passing import pass_on
 from gateway.plan import Refusal
 from gateway.routing import OWN_TRAINING
 from students.job_files import (
@@ -69,19 +69,15 @@ async def create_file(request: Request) -> Response:
 async def list_own(request: Request) -> Response:
     """`purpose`, `limit`, `order` (`desc`), `after`: the client's files here, and behind them the provider's."""
     caller, query = caller_of(request), request.query_params
-    after, limit, order = query.get("after"), _limit(query.get("limit")), query.get("order", "desc")
+    after, order = query.get("after"), query.get("order", "desc")
+    limit = limit_of(query.get("limit"), LIMIT_USUAL, LIMIT_AT_MOST)
     if query.get("purpose", PURPOSE) != PURPOSE or (after and not OWN_TRAINING.fullmatch(f"/v1/files/{after}")):
         return await pass_on(request)
     state = request.app.state
     found = await asyncio.to_thread(
         list_files, state.store, caller.id, state.clock(), after=after, limit=limit + 1, newest_first=order != "asc"
     )
-    data, more = [_object(one) for one in found[:limit]], len(found) > limit
-    if not more:
-        asked = {name: value for name, value in query.items() if name not in ("after", "limit")}
-        beyond = await list_beyond(request, urlencode({**asked, "limit": max(1, limit - len(data))}))
-        more = bool(beyond and (beyond.get("has_more") or len(data) + len(beyond["data"]) > limit))
-        data += (beyond["data"] if beyond else [])[: limit - len(data)]
+    data, more = await with_providers(request, [_object(one) for one in found], limit)
     ends = {"first_id": data[0].get("id") if data else None, "last_id": data[-1].get("id") if data else None}
     return answer({"object": "list", "data": data, **ends, "has_more": more})
 
@@ -126,17 +122,33 @@ async def _received(request: Request, body: Path) -> None:
 
 
 def _written(file: BinaryIO, parts: Sequence[bytes]) -> None:
-    """Leaves room on the disk for what must never fail: the spool and the store."""
-    disk = os.fstatvfs(file.fileno())
-    if disk.f_bavail * disk.f_frsize < ROOM_BYTES:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    _check_room(file.fileno())
     file.writelines(parts)
+
+
+def _check_room(place: int | Path, coming_bytes: int = 0) -> None:
+    """Leaves room on the disk for what must never fail: the spool and the store. Raises OSError."""
+    if free_bytes(place) - coming_bytes < ROOM_BYTES:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def free_bytes(place: int | Path) -> int:
+    """What the disk of an open file or of a folder can take."""
+    disk = os.statvfs(place)
+    return disk.f_bavail * disk.f_frsize
 
 
 def _form(request: Request, body: Path, content: Path) -> Form:
     limits: FineTuningSettings = request.app.state.settings.fine_tuning
+
+    def keeps(fields: Mapping[str, str]) -> bool:
+        if fields.get("purpose", PURPOSE) != PURPOSE:
+            return False
+        _check_room(content.parent, min(body.stat().st_size, limits.file_bytes))
+        return True
+
     try:
-        form = read_form(body, request.headers.get("content-type", ""), content, limits.file_bytes)
+        form = read_form(body, request.headers.get("content-type", ""), content, limits.file_bytes, keeps)
     except MalformedFormError as error:
         raise RefusalError(Refusal(400, str(error))) from error
     if form.fields.get("purpose") != PURPOSE:
@@ -159,7 +171,8 @@ def _lives_s(form: Form) -> float | None:
     given = form.fields.get("expires_after[seconds]")
     if given is None:
         return None
-    if not given.isascii() or not given.isdigit() or not LIVES_S[0] <= int(given[:9]) <= LIVES_S[1]:
+    is_short_number = given.isascii() and given.isdigit() and len(given) <= 9
+    if not is_short_number or not LIVES_S[0] <= int(given) <= LIVES_S[1]:
         message = f"expires_after[seconds] is a number from {LIVES_S[0]} to {LIVES_S[1]}."
         raise RefusalError(Refusal(400, message, param="expires_after"))
     return float(given)
@@ -174,14 +187,6 @@ async def _pieces(path: Path) -> AsyncIterator[bytes]:
 async def _own(request: Request, file_id: str, caller: Caller) -> TrainingFile:
     state = request.app.state
     return await asyncio.to_thread(load_file, state.store, file_id, caller.id, state.clock())
-
-
-def _limit(given: str | None) -> int:
-    if given is None:
-        return LIMIT_USUAL
-    if not given.isascii() or not given.isdigit() or not 1 <= int(given[:9]) <= LIMIT_AT_MOST:
-        raise RefusalError(Refusal(400, f"limit is a number from 1 to {LIMIT_AT_MOST}.", param="limit"))
-    return int(given)
 
 
 def _object(file: TrainingFile) -> Json:

@@ -6,14 +6,14 @@ Jobs with ids that are not ours are the provider's, and so is a new one that nam
 import asyncio
 import re
 from typing import Any
-from urllib.parse import urlencode
 
 import msgspec
 from fastapi import APIRouter, Request, Response
 
 from capture.errors import NotFoundError
 from gateway.answers import RefusalError, answer, body_of, caller_of
-from gateway.passing import list_beyond, pass_on
+from gateway.paging import limit_of, with_providers
+from gateway.passing import pass_on
 from gateway.plan import Refusal
 from gateway.routing import OWN_TRAINING
 from students.jobs import (
@@ -58,18 +58,13 @@ async def create(request: Request) -> Response:
 async def list_own(request: Request) -> Response:
     """`after`, `limit` (20), `metadata[k]=v`: the client's jobs here, newest first, and behind them the provider's."""
     caller, query = caller_of(request), request.query_params
-    after, limit = query.get("after"), _limit(query.get("limit"))
+    after, limit = query.get("after"), limit_of(query.get("limit"), LIMIT_USUAL, LIMIT_AT_MOST)
     if after and not OWN_TRAINING.fullmatch(f"/v1/fine_tuning/jobs/{after}"):
         return await pass_on(request)
     tags = {name[9:-1]: value for name, value in query.items() if name.startswith("metadata[") and name.endswith("]")}
     state = request.app.state
     found = await asyncio.to_thread(list_jobs, state.store, caller.id, after=after, limit=limit + 1, tags=tags)
-    data, more = [_object(one, state.clock()) for one in found[:limit]], len(found) > limit
-    if not more:
-        asked = {name: value for name, value in query.items() if name not in ("after", "limit")}
-        beyond = await list_beyond(request, urlencode({**asked, "limit": max(1, limit - len(data))}))
-        more = bool(beyond and (beyond.get("has_more") or len(data) + len(beyond["data"]) > limit))
-        data += (beyond["data"] if beyond else [])[: limit - len(data)]
+    data, more = await with_providers(request, [_object(one, state.clock()) for one in found], limit)
     return answer({"object": "list", "data": data, "has_more": more})
 
 
@@ -95,9 +90,8 @@ async def pause(request: Request, job_id: str) -> Response:
 @router.get("/{job_id}/events")
 async def events(request: Request, job_id: str) -> Response:
     """`after`, `limit` (20), newest first."""
-    job, limit = await _own(request, job_id), _limit(request.query_params.get("limit"))
-    after = request.query_params.get("after")
-    store = request.app.state.store
+    job, query, store = await _own(request, job_id), request.query_params, request.app.state.store
+    after, limit = query.get("after"), limit_of(query.get("limit"), LIMIT_USUAL, LIMIT_AT_MOST)
     found = await asyncio.to_thread(list_events, store, job.id, after=after, limit=limit + 1)
     data = [_event(one) for one in found[:limit]]
     return answer({"object": "list", "data": data, "has_more": len(found) > limit})
@@ -147,14 +141,6 @@ def _asked(body: bytes) -> Asked:
 async def _own(request: Request, job_id: str) -> Job:
     caller = caller_of(request)
     return await asyncio.to_thread(load_job, request.app.state.store, job_id, caller.id)
-
-
-def _limit(given: str | None) -> int:
-    if given is None:
-        return LIMIT_USUAL
-    if not given.isascii() or not given.isdigit() or not 1 <= int(given[:9]) <= LIMIT_AT_MOST:
-        raise RefusalError(Refusal(400, f"limit is a number from 1 to {LIMIT_AT_MOST}.", param="limit"))
-    return int(given)
 
 
 def _object(job: Job, now: float) -> Json:

@@ -1,5 +1,6 @@
 """One multipart form, read from a file on disk: its small fields into memory, its file into another file."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -10,6 +11,8 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 FIELD_BYTES = 64 * 1024
 FIELDS = 64
 READ_BYTES = 1024 * 1024
+
+Keeps = Callable[[Mapping[str, str]], bool]
 
 
 class MalformedFormError(Exception):
@@ -25,17 +28,18 @@ class Form:
     file_bytes: int = 0
 
 
-def read_form(source: Path, content_type: str, into: Path, limit_bytes: int) -> Form:
+def read_form(source: Path, content_type: str, into: Path, limit_bytes: int, keeps: Keeps) -> Form:
     """The form in `source`; what the field `file` holds goes into `into` (0600), at most `limit_bytes` of it.
 
-    Raises MalformedFormError for what is no form, OSError.
+    When that file begins, `keeps` is asked with the fields before it whether it is wanted at all.
+    Raises MalformedFormError for what is no form, OSError, and what `keeps` raises.
     """
     kind, options = parse_options_header(content_type)
     if kind != b"multipart/form-data" or b"boundary" not in options:
         raise MalformedFormError("The body must be multipart/form-data.")
     into.touch(mode=0o600)
     with source.open("rb") as body, into.open("wb") as file:
-        reader = _Reader(file, limit_bytes)
+        reader = _Reader(file, limit_bytes, keeps)
         try:
             parser = MultipartParser(options[b"boundary"], reader.callbacks())
             for chunk in iter(lambda: body.read(READ_BYTES), b""):
@@ -51,12 +55,12 @@ def read_form(source: Path, content_type: str, into: Path, limit_bytes: int) -> 
 class _Reader:
     """The parser's callbacks, over one form."""
 
-    def __init__(self, file: BinaryIO, limit_bytes: int) -> None:
+    def __init__(self, file: BinaryIO, limit_bytes: int, keeps: Keeps) -> None:
         self.form, self.ended = Form(), False
-        self._file, self._limit_bytes = file, limit_bytes
+        self._file, self._limit_bytes, self._keeps = file, limit_bytes, keeps
         self._headers: dict[bytes, bytes] = {}
         self._header, self._value, self._text = bytearray(), bytearray(), bytearray()
-        self._named, self._is_file = "", False
+        self._named, self._is_file, self._is_kept = "", False, False
 
     def callbacks(self) -> Any:
         names = ("part_begin", "header_begin", "header_field", "header_value", "header_end")
@@ -86,11 +90,12 @@ class _Reader:
             if self.form.filename is not None:
                 raise MalformedFormError("One file at a time.")
             self.form.filename = options[b"filename"].decode("utf-8", "replace").replace("\0", "")[:255]
+            self._is_kept = self._keeps(self.form.fields)
 
     def part_data(self, data: bytes, start: int, end: int) -> None:
         if self._is_file:
             self.form.file_bytes += end - start
-            if self.form.file_bytes <= self._limit_bytes:
+            if self._is_kept and self.form.file_bytes <= self._limit_bytes:
                 self._file.write(data[start:end])
             return
         self._text += data[start:end]

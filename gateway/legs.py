@@ -50,9 +50,7 @@ def teacher_leg(request: CapturedRequest, endpoint: Endpoint, model: str, snapsh
         return headers
     asks_usage = endpoint.asks_usage and usage.is_unasked(request.head, request.route)
     try:
-        changed = _edited(request, model)
-        if asks_usage:
-            changed = usage.asking(request.body if changed is None else changed, request.head)
+        changed = _edited(request, model, asks_usage)
     except JsonEditError:
         return _NOT_ONE_OBJECT
     if asks_usage:
@@ -103,15 +101,17 @@ def unknown_model(model: str) -> Refusal:
     return Refusal(404, message, param="model", code="model_not_found")
 
 
-def _edited(request: CapturedRequest, model: str) -> bytes | None:
+def _edited(request: CapturedRequest, model: str, asks_usage: bool) -> bytes | None:
     """The body with the edits that it needs, or None when it goes as it came. Raises JsonEditError."""
-    drops = request.head.metadata is not None and request.head.store is not True
-    drops = drops and request.route == "chat.completions"
-    if model == request.model and not drops:
-        return None
     changes: dict[str, bytes | None] = {}
     if model != request.model:
         changes["model"] = msgspec.json.encode(model)
-    if drops:
+    if request.head.metadata is not None and request.head.store is not True and request.route == "chat.completions":
         changes["metadata"] = None
-    return edit(request.body, changes)
+    options = usage.asking_options(request.head) if asks_usage else None
+    if options is not None:
+        changes["stream_options"] = options
+    changed = edit(request.body, changes) if changes else None
+    if not asks_usage or options is not None:
+        return changed
+    return usage.asking(request.body if changed is None else changed)

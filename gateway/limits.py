@@ -31,6 +31,11 @@ class Admitted:
     def __call__(self) -> None:
         self.pages.add(self.key_id, int(self.clock() // WINDOW_S), running=-1)
 
+    def undo(self) -> None:
+        """In place of the call, where the request went nowhere: its key has taken nothing."""
+        window = int(self.clock() // WINDOW_S)
+        self.pages.add(self.key_id, window, requests=-1, tokens=-self.tokens, running=-1)
+
     def settle(self, exchange: Exchange) -> None:
         """Puts what the answer really took in the estimate's place."""
         difference = tokens_of(exchange) - self.tokens

@@ -7,8 +7,10 @@ import httpx2
 import structlog
 from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from gateway.answers import RefusalError
+from gateway.breaker import BROKEN
 from gateway.headers import HOP_BY_HOP
 from gateway.plan import Leg, Plan, Refusal, RequestHead
 
@@ -30,7 +32,7 @@ async def pass_on(request: Request, content: Content = b"", size: int | None = N
     except BaseException:
         _release(plan)
         raise
-    return _answer(found, plan)
+    return _Relayed(found, plan)
 
 
 async def list_beyond(request: Request, query: str) -> dict[str, Any] | None:
@@ -61,8 +63,8 @@ async def list_beyond(request: Request, query: str) -> dict[str, Any] | None:
 def _planned(request: Request, query: str) -> Plan:
     path = request.scope["raw_path"].decode("latin-1")
     target = f"{path}?{query}" if query else path
-    headers = tuple((name, value) for name, value in request.scope["headers"] if name not in HOP_BY_HOP)
-    plan = request.app.state.router.plan(RequestHead(request.method, target, headers), None)
+    head = RequestHead(request.method, target, tuple(request.scope["headers"]))
+    plan = request.app.state.router.plan(head, None)
     if isinstance(plan, Refusal):
         raise RefusalError(plan)
     return plan  # type: ignore[no-any-return]
@@ -86,7 +88,7 @@ async def _sent(
         _log.warning("not_passed_on", upstream=address.upstream, error=type(error).__name__)
         message = f"The upstream {address.upstream!r} does not answer."
         raise RefusalError(Refusal(502, message, type="server_error", code="unreachable")) from error
-    _observe(plan, found.status_code < 500)
+    _observe(plan, found.status_code not in BROKEN)
     return found
 
 
@@ -100,19 +102,21 @@ def _url(leg: Leg) -> str:
     return f"{'https' if leg.address.tls else 'http'}://{host}:{leg.address.port}{leg.target}"
 
 
-def _answer(found: httpx2.Response, plan: Plan) -> Response:
-    async def relayed() -> AsyncIterator[bytes]:
-        try:
-            async for piece in found.aiter_raw():
-                yield piece
-        finally:
-            await found.aclose()
-            _release(plan)
+class _Relayed(StreamingResponse):
+    """The provider's answer as it comes. Its connection and what the plan took end with it, even if nothing left."""
 
-    response = StreamingResponse(relayed(), found.status_code)
-    kept = HOP_BY_HOP - {b"content-length"}
-    response.raw_headers = [(name.lower(), value) for name, value in found.headers.raw if name.lower() not in kept]
-    return response
+    def __init__(self, found: httpx2.Response, plan: Plan) -> None:
+        super().__init__(found.aiter_raw(), found.status_code)
+        kept = HOP_BY_HOP - {b"content-length"}
+        self.raw_headers = [(name.lower(), value) for name, value in found.headers.raw if name.lower() not in kept]
+        self._found, self._plan = found, plan
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            _release(self._plan)
+            await self._found.aclose()
 
 
 def _release(plan: Plan) -> None:

@@ -94,7 +94,7 @@ class Plan(msgspec.Struct, frozen=True):
     store: bool = False
     release: tuple[Callable[[], None], ...] = ()  # called once when the exchange ends (limits, capacity)
     settle: Callable[[Exchange], None] | None = None  # gets the finished exchange, where its tokens are metered
-    others: Iterable[Leg] = ()  # teachers asked in this order while nothing of an answer has left
+    others: Iterable[Leg] = ()  # asked in this order while nothing of an answer has left; may include `leg`
     observe: Callable[[str, bool], None] | None = None  # (circuit, whether it answered), for each leg that was tried
     ended: Callable[[bytes], None] | None = None  # gets the finished record, where telemetry is on
 

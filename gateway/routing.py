@@ -2,7 +2,8 @@
 
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Protocol
 
 from capture.exchange import Arm
@@ -24,6 +25,8 @@ OWN_TRAINING = re.compile(
     r"|/v1/fine_tuning/jobs(/ftjob-[0-9a-f]{32}(/(cancel|pause|resume|events|checkpoints))?)?"
 )
 """Paths that the app answers: the collections, and what has an id of ours; other ids are the provider's."""
+
+SCREENED = 256
 
 _TEACHER = Choice()
 
@@ -56,6 +59,8 @@ class Router:
         self._observe = breakers.observe
         self._clock = clock
         self._reader = Reader(max_body_bytes)
+        self._screened: dict[int, tuple[RequestHead, Caller]] = {}  # by the head's id: those whose body is to come
+        self._screened_by: Snapshot | None = None
         self.asked_for: set[str] = set()  # students that are served on demand; whoever wakes them empties it
 
     def surface(self, method: str, path: str) -> Surface:
@@ -74,18 +79,23 @@ class Router:
 
     def admit(self, headers: Headers) -> Caller | Refusal:
         """The caller behind a request, for the routes that the app answers."""
-        snapshot = self._snapshots.current
-        return self._gate.admit(headers, snapshot.keys, self._clock(), complete=snapshot.knows_keys)
+        return self._admitted(headers, self._snapshots.current)
 
     def screen(self, head: RequestHead) -> Refusal | None:
         """Why a request is refused before its body is read; None where it may go on."""
-        admitted = self.admit(head.headers)
-        return admitted if isinstance(admitted, Refusal) else None
+        snapshot = self._snapshots.current
+        caller = self._admitted(head.headers, snapshot)
+        if isinstance(caller, Refusal):
+            return caller
+        if self._screened_by is not snapshot or len(self._screened) >= SCREENED:  # some clients leave before their body
+            self._screened_by, self._screened = snapshot, {}
+        self._screened[id(head)] = head, caller
+        return None
 
     def plan(self, head: RequestHead, body: bytes | None) -> Plan | Refusal:
         """What happens to a request; `body` is None on a passed route, whose body is streamed."""
         snapshot = self._snapshots.current
-        caller = self._gate.admit(head.headers, snapshot.keys, self._clock(), complete=snapshot.knows_keys)
+        caller = self._caller(head, snapshot)
         if isinstance(caller, Refusal):
             return caller
         if body is None:
@@ -109,11 +119,21 @@ class Router:
     def plan_passed(self, head: RequestHead, beginning: bytes) -> Plan | Refusal:
         """The same for a passed request whose body was looked at; it is streamed all the same."""
         snapshot = self._snapshots.current
-        caller = self._gate.admit(head.headers, snapshot.keys, self._clock(), complete=snapshot.knows_keys)
+        caller = self._caller(head, snapshot)
         if isinstance(caller, Refusal):
             return caller
         model = model_of_body(head.header(b"content-type") or b"", beginning)
         return self._passed(head, caller, snapshot, model)
+
+    def _caller(self, head: RequestHead, snapshot: Snapshot) -> Caller | Refusal:
+        """Whoever asks; whom `screen` let in by the same snapshot is not looked up again."""
+        known = self._screened.pop(id(head), None)
+        if known is not None and known[0] is head and self._screened_by is snapshot:
+            return known[1]
+        return self._admitted(head.headers, snapshot)
+
+    def _admitted(self, headers: Headers, snapshot: Snapshot) -> Caller | Refusal:
+        return self._gate.admit(headers, snapshot.keys, self._clock(), complete=snapshot.knows_keys)
 
     def _passed(self, head: RequestHead, caller: Caller, snapshot: Snapshot, model: str) -> Plan | Refusal:
         path, _, query = head.target.partition("?")
@@ -141,22 +161,44 @@ class Router:
         teacher = teacher_of(request, snapshot)
         if isinstance(teacher, Refusal):
             return teacher
-        leg: Leg | Refusal | None = teacher_leg(request, teacher.endpoint, teacher.model, snapshot)
+        leg = teacher_leg(request, teacher.endpoint, teacher.model, snapshot)
         if isinstance(leg, Refusal) and not teacher.fallbacks:
             return leg
         admitted = self._limiter.admit(request.caller.key, len(request.sent), snapshot.spent_usd)
         if isinstance(admitted, Refusal):
             return admitted
+        try:
+            return self._routed(request, teacher, leg, snapshot, admitted)
+        except BaseException:
+            _give_back(admitted)
+            raise
+
+    def _routed(
+        self,
+        request: CapturedRequest,
+        teacher: Teacher,
+        leg: Leg | Refusal,
+        snapshot: Snapshot,
+        admitted: Admitted | None,
+    ) -> Plan | Refusal:
         choice = self._choose(request, teacher, snapshot) if request.task in snapshot.rollouts else _TEACHER
         others = fallback_legs(request, teacher, snapshot, self._breakers) if teacher.fallbacks else iter(())
-        ready = isinstance(leg, Leg) and (choice.student is not None or self._breakers.take(leg.circuit))
-        chosen = leg if ready and isinstance(leg, Leg) else next(others, None)
+        if choice.student is not None and isinstance(leg, Leg):
+            return self._planned(request, leg, choice, admitted, self._behind_student(leg, others))
+        chosen = leg if isinstance(leg, Leg) and self._breakers.take(leg.circuit) else next(others, None)
         if chosen is not None:
+            others = others if choice.student is None else chain((chosen,), others)
             return self._planned(request, chosen, choice, admitted, others)
         if isinstance(leg, Refusal):
             _give_back(admitted)
             return leg
         return self._left_alone([teacher.endpoint.name, *(one.upstream for one in teacher.fallbacks)], admitted)
+
+    def _behind_student(self, leg: Leg, others: Iterable[Leg]) -> Iterator[Leg]:
+        """Who is asked when the student failed: the teacher too only while its circuit lets it."""
+        if self._breakers.take(leg.circuit):
+            yield leg
+        yield from others
 
     def _left_alone(self, names: Sequence[str], admitted: Admitted | None) -> Refusal:
         """Every circuit is open: said at once, with the time until the first of them is tried again."""
@@ -230,7 +272,7 @@ class Router:
 
 def _give_back(admitted: Admitted | None) -> None:
     if admitted is not None:
-        admitted()
+        admitted.undo()
 
 
 def _asked(request: CapturedRequest, task: str, upstream: str) -> Asked:

@@ -9,11 +9,12 @@ from fastapi import APIRouter, Request, Response
 
 from capture.stored_completions import Filters, Found, delete, find, load, set_metadata
 from gateway.answers import RefusalError, answer, body_of, caller_of
+from gateway.paging import limit_of
 from gateway.plan import Refusal
 
 BODY_BYTES = 64 * 1024
 PAIRS, KEY_CHARACTERS, VALUE_CHARACTERS = 16, 64, 512
-LIMIT_AT_MOST = 100
+LIMIT_AT_MOST, LIMIT_USUAL = 100, 20
 
 router = APIRouter(prefix="/v1/chat/completions")
 
@@ -89,12 +90,11 @@ async def _own(request: Request, completion_id: str) -> Found:
 
 def _filters(query: Mapping[str, str], key_id: str | None) -> Filters:
     tags = {name[9:-1]: value for name, value in query.items() if name.startswith("metadata[") and name.endswith("]")}
-    order, limit = query.get("order", "asc"), query.get("limit", "20")
+    order = query.get("order", "asc")
     if order not in ("asc", "desc"):
         raise RefusalError(Refusal(400, "order is asc or desc.", param="order"))
-    if not limit.isascii() or not limit.isdigit() or not 1 <= int(limit[:9]) <= LIMIT_AT_MOST:
-        raise RefusalError(Refusal(400, f"limit is a number from 1 to {LIMIT_AT_MOST}.", param="limit"))
-    return Filters(key_id, query.get("model"), tags, query.get("after"), int(limit), order == "desc")
+    limit = limit_of(query.get("limit"), LIMIT_USUAL, LIMIT_AT_MOST)
+    return Filters(key_id, query.get("model"), tags, query.get("after"), limit, order == "desc")
 
 
 def _page(found: list[Json], limit: int) -> Json:

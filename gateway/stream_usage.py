@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from gateway.head import BodyHead
-from gateway.json_edit import JsonEditError, edit
+from gateway.json_edit import JsonEditError
 
 _ASKED = b'"stream_options":{"include_usage":true}'
 
@@ -18,10 +18,15 @@ def is_unasked(head: BodyHead, route: str) -> bool:
     return options is not None and not options.get("include_usage")
 
 
-def asking(body: bytes, head: BodyHead) -> bytes:
-    """The body with `include_usage`; its other options, and all else, stay. Raises JsonEditError."""
-    if bytes(head.stream_options):
-        return edit(body, {"stream_options": msgspec.json.encode({**(_options(head) or {}), "include_usage": True})})
+def asking_options(head: BodyHead) -> bytes | None:
+    """The client's own options with `include_usage`, to stand in their place; None where it sent none."""
+    if not bytes(head.stream_options):
+        return None
+    return msgspec.json.encode({**(_options(head) or {}), "include_usage": True})
+
+
+def asking(body: bytes) -> bytes:
+    """A body without options, with those that ask; all else stays. Raises JsonEditError."""
     at = body.find(b"{") + 1
     if at == 0:
         raise JsonEditError("not an object")
@@ -29,9 +34,12 @@ def asking(body: bytes, head: BodyHead) -> bytes:
 
 
 def _options(head: BodyHead) -> dict[str, Any] | None:
-    """What the client said; None for what is no object."""
+    """What the client said; None for what is no object, or none that we can read."""
     written = bytes(head.stream_options)
     if not written:
         return {}
-    value = msgspec.json.decode(written)
+    try:
+        value = msgspec.json.decode(written)
+    except (msgspec.DecodeError, RecursionError):  # only skipped over until now
+        return None
     return value if isinstance(value, dict) else {} if value is None else None

@@ -31,7 +31,7 @@ def validator(request: Mapping[str, Any], route: str = "chat.completions") -> Va
         return None
     check_text = _text_check(wanted)
     parameters = dict(_functions(tools))
-    return lambda body, is_stream: _check_body(_whole(body, route) if is_stream else body, check_text, parameters)
+    return lambda body, is_stream: _check(_whole(body, route) if is_stream else _decoded(body), check_text, parameters)
 
 
 def is_structured(request: Mapping[str, Any]) -> bool:
@@ -39,8 +39,8 @@ def is_structured(request: Mapping[str, Any]) -> bool:
     return _format_of(request) is not None or bool(request.get("tools"))
 
 
-def _whole(stream: bytes, route: str) -> bytes:
-    """What the events of a stream add up to, as a unary body; empty where they are none of the route's."""
+def _whole(stream: bytes, route: str) -> Any:
+    """What the events of a stream add up to, as a unary answer; None where they are none of the route's."""
     seen = Exchange(
         id="",
         started_at=0.0,
@@ -53,7 +53,15 @@ def _whole(stream: bytes, route: str) -> bytes:
         response_type="text/event-stream",
     )
     answer = assemble(seen)
-    return b"" if answer.error is not None else json.dumps(answer.raw).encode()
+    return None if answer.error is not None else answer.raw
+
+
+def _decoded(body: bytes) -> Any:
+    """A unary answer; None where it is no JSON."""
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _format_of(request: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -108,11 +116,10 @@ def _is_object(text: bytes) -> str | None:
         return INVALID_JSON
 
 
-def _check_body(body: bytes, check_text: Callable[[bytes], str | None], parameters: Mapping[str, Any]) -> str | None:
+def _check(answer: Any, check_text: Callable[[bytes], str | None], parameters: Mapping[str, Any]) -> str | None:
     try:
-        answer = json.loads(body)
         calls, text = _said(answer)
-    except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError):
         return INVALID_JSON
     for name, arguments in calls:
         if not _call_fits(name, arguments, parameters):

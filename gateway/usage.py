@@ -49,8 +49,8 @@ class UsagePages:
         at = self._at.get(key_id) or self._claim(key_id)
         name, *_ = _SLOT.unpack_from(self._own, at)
         used = _used_at(self._own, at, window)
-        used.requests += requests
-        used.tokens = max(0, used.tokens + tokens)  # settled for less in a later minute
+        used.requests = max(0, used.requests + requests)  # undone in a later minute
+        used.tokens = max(0, used.tokens + tokens)  # settled for less, or undone
         used.running += running
         values = (used.requests, used.requests_before, used.tokens, used.tokens_before, used.running)
         _SLOT.pack_into(self._own, at, name, window, *values)

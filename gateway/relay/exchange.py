@@ -7,6 +7,7 @@ from typing import Protocol
 
 from capture.exchange import Arm
 from capture.ids import new_id
+from gateway.breaker import BROKEN
 from gateway.plan import Leg, Plan, Refusal, RequestHead, Surface
 from gateway.relay import causes, events, framing
 from gateway.relay.answer import Answer, own_lines
@@ -20,8 +21,7 @@ from gateway.relay.recording import Asked, Recording
 from gateway.relay.student import Trial
 
 _log = logging.getLogger("stillhouse.relay")
-_BROKEN = frozenset({500, 502, 503, 504, 529})  # the upstream itself failed
-_GIVEN_ON = _BROKEN | {429}  # the next teacher is asked, where the plan names one
+_GIVEN_ON = BROKEN | {429}  # the next teacher is asked, where the plan names one
 _FAILED = Refusal(500, "The gateway failed on this request.", type="server_error", code="internal")
 
 
@@ -200,11 +200,19 @@ class Relayed:
 
     def _ask_another(self) -> bool:
         """Whether there is another teacher to ask: nothing of the answer has left."""
-        leg = next(self._others, None)
+        leg = self._next_leg()
         if leg is None:
             return False
         self._send(leg)
         return True
+
+    def _next_leg(self) -> Leg | None:
+        """The next teacher's. It may be made only now: the router's code, run from a socket's callback."""
+        try:
+            return next(self._others, None)
+        except Exception:  # noqa: BLE001 - the edge: nobody else is asked, the request still ends
+            _log.exception("no other leg could be made for a request")
+            return None
 
     # the answer
 
@@ -232,14 +240,14 @@ class Relayed:
         failed, leg = self._call, self._leg
         if not self._ask_another():
             return False
-        self._observe(leg, status not in _BROKEN)
+        self._observe(leg, status not in BROKEN)
         self._context.counters.error("upstream_status")
         if failed is not None and not end:
             failed.cancel()
         return True
 
     def _open(self, head: ResponseHead) -> bytes:
-        self._observe(self._leg, head.status not in _BROKEN)
+        self._observe(self._leg, head.status not in BROKEN)
         self._context.counters.first_ms.add((time.perf_counter() - self._began) * 1000)
         if not self.incoming.complete:
             self.keep_alive = False
@@ -321,17 +329,20 @@ class Relayed:
             self._recording.arm = Arm.STUDENT
             self._recording.leg = trial.leg
 
-    def fall_back(self, reason: str) -> None:
-        """The teacher answers instead; the client notices nothing but headers."""
+    def fall_back(self, reason: str, answered: bool | None) -> None:
+        """A teacher answers instead; the client notices nothing but headers.
+
+        `answered` is for the student's circuit: whether its server works; None where what happened does not say.
+        """
         if self._over or self._plan is None or self._trial is None:
             return
         self._context.counters.error(reason.partition(":")[0])
-        if ":" not in reason:
-            self._observe(self._trial.leg, False)
+        if answered is not None:
+            self._observe(self._trial.leg, answered)
         if self._recording is not None:
             self._recording.arm = Arm.FALLBACK
             self._recording.reason = reason
-        self._send(self._plan.leg)
+        self._send(self._next_leg() or self._plan.leg)
 
     def student_broke_off(self) -> None:
         """Some of its answer has left: an error event ends the stream, where its framing leaves room for one."""

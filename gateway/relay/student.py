@@ -7,6 +7,7 @@ from typing import Protocol
 import msgspec
 
 from capture.events import EventParser
+from gateway.breaker import BROKEN
 from gateway.plan import Leg, Plan, StudentLeg
 from gateway.relay import causes, events
 from gateway.relay.causes import Cause
@@ -26,7 +27,7 @@ class Relays(Protocol):
 
     def received(self, head: ResponseHead | None, data: bytes, end: bool) -> None: ...
 
-    def fall_back(self, reason: str) -> None: ...
+    def fall_back(self, reason: str, answered: bool | None) -> None: ...
 
     def student_broke_off(self) -> None: ...
 
@@ -42,7 +43,14 @@ class Trying(Protocol):
 
 
 class InvalidError(ValueError):
-    """A student's answer that must not leave; its text is the reason recorded."""
+    """A student's answer that must not leave; its text is the reason recorded.
+
+    `answered` is false where it says that the student's server failed: the circuit is to hear of it as of a teacher's.
+    """
+
+    def __init__(self, reason: str, answered: bool = True) -> None:
+        super().__init__(reason)
+        self.answered = answered
 
 
 class Trial:
@@ -56,6 +64,7 @@ class Trial:
     __slots__ = (
         "_deadline",
         "_exchange",
+        "_has_content",
         "_head",
         "_held",
         "_held_bytes",
@@ -65,7 +74,6 @@ class Trial:
         "_rest",
         "_room",
         "_student",
-        "_texts",
         "answers",
         "call",
     )
@@ -83,7 +91,7 @@ class Trial:
         self._held_bytes = 0
         self._rest = b""  # of a released stream: what is not a whole event yet
         self._parser = EventParser()
-        self._texts: list[str] = []  # one of each content event so far
+        self._has_content = False  # of a stream: an event with content came
         self._deadline: asyncio.TimerHandle | None = None
 
     @property
@@ -95,7 +103,7 @@ class Trial:
             self.call = self._pool.send(self._student.leg, self)
         except MalformedError:
             _log.exception("a request for the student %s could not be written", self._student.leg.served_model)
-            self._exchange.fall_back("student_error")
+            self._exchange.fall_back("student_error", None)
             return
         self._deadline = self._pool.loop.call_later(self._student.deadline_s, self._overdue)
 
@@ -117,11 +125,11 @@ class Trial:
             self._deadline = None
 
     def _overdue(self) -> None:
-        self._fall_back("student_deadline")
+        self._fall_back("student_deadline", False)
 
-    def _fall_back(self, reason: str) -> None:
+    def _fall_back(self, reason: str, answered: bool | None) -> None:
         self.cancel()
-        self._exchange.fall_back(reason)
+        self._exchange.fall_back(reason, answered)
 
     # the upstream's side
 
@@ -135,9 +143,9 @@ class Trial:
             self._hold(data)
             ready = self._stream_is_ready(data, end) if self._plan.stream else self._body_is_ready(end)
         except StreamError:
-            self._fall_back("student_error")
+            self._fall_back("student_error", False)
         except InvalidError as invalid:
-            self._fall_back(str(invalid))
+            self._fall_back(str(invalid), invalid.answered)
         else:
             if ready:
                 self._let_go(end)
@@ -146,7 +154,8 @@ class Trial:
         if self.answers:
             self._exchange.student_broke_off()
         else:
-            self._fall_back("student_unreachable" if cause in causes.NEVER_SENT else "student_error")
+            reason = "student_unreachable" if cause in causes.NEVER_SENT else "student_error"
+            self._fall_back(reason, None if cause in causes.OURS else False)
 
     def upload_paused(self, paused: bool) -> None:
         """A student's request is complete from the start: there is nothing to hold."""
@@ -156,7 +165,7 @@ class Trial:
     def _judge_head(self, head: ResponseHead) -> None:
         self._head = head
         if not 200 <= head.status < 300:
-            raise InvalidError("student_error")
+            raise InvalidError("student_error", head.status not in BROKEN)
         if head.content_encoding not in (b"", b"identity"):
             raise InvalidError("student_invalid:encoding")
         if self._plan.stream and head.content_type[:17].lower() != b"text/event-stream":
@@ -171,29 +180,34 @@ class Trial:
     def _body_is_ready(self, end: bool) -> bool:
         if not end:
             return False
-        body = b"".join(self._held)
+        body = self._joined()
         try:
             answer = msgspec.json.decode(body)
         except msgspec.DecodeError:
             raise InvalidError("student_invalid:not_json") from None
         if not isinstance(answer, dict) or answer.get("error"):
-            raise InvalidError("student_error")
+            raise InvalidError("student_error", False)
         self._validate(body, is_stream=False)
         return True
 
     def _stream_is_ready(self, data: bytes, end: bool) -> bool:
         contents = [events.content_of(event.data) for event in self._parser.feed(data)]
-        texts = [text for text in contents if text is not None]
-        if texts:
-            self._texts += texts
+        if any(content is not None for content in contents):
+            self._has_content = True
             self._disarm()
-        if end and not self._texts:
+        if end and not self._has_content:
             raise InvalidError("student_invalid:empty")
         if not self._student.buffered:
-            return bool(self._texts)
+            return self._has_content
         if end:
-            self._validate(b"".join(self._held), is_stream=True)
+            self._validate(self._joined(), is_stream=True)
         return end
+
+    def _joined(self) -> bytes:
+        """What is held, in one piece from now on."""
+        if len(self._held) != 1:
+            self._held = [b"".join(self._held)]
+        return self._held[0]
 
     def _validate(self, body: bytes, *, is_stream: bool) -> None:
         if self._student.valid is None:
@@ -212,7 +226,7 @@ class Trial:
         self._disarm()
         self.answers = True
         self._exchange.student_answers(self)
-        held = b"".join(self._held)
+        held = self._joined()
         self._let_go_of_held()
         self._pass(held, end, self._head)
 

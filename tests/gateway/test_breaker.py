@@ -105,3 +105,15 @@ def test_each_name_has_a_circuit_of_its_own() -> None:
     circuits = breakers(Time(100))
     fail(circuits)
     assert circuits.take("other")
+
+
+def test_what_was_answered_lately_counts_beside_failures() -> None:
+    clock = Time(100)
+    circuits = breakers(clock, POLICY.model_copy(update={"failures": 100}))
+    for _ in range(600):
+        clock.now += 0.5
+        circuits.observe("up", True)
+    for _ in range(10):
+        circuits.observe("up", False)
+        circuits.observe("up", True)
+    assert state(circuits) is CircuitState.CLOSED

@@ -17,6 +17,7 @@ from capture.migrations import upgrade
 from capture.settings import Settings
 from gateway import files
 from tests.factories.routing import settings_of
+from tests.fakes.client import RawClient
 from tests.fakes.gateway import GatewayServer
 from tests.fakes.upstream import Conversation, ScriptedUpstream, response
 
@@ -180,6 +181,27 @@ def test_no_room(client: OpenAI, gateway: GatewayServer, monkeypatch: pytest.Mon
         client.files.create(file=("f", lines()), purpose="fine-tune")
     assert refused.value.status_code == 507
     assert left(gateway.settings) == []
+
+
+def test_no_room_for_the_second_copy(
+    client: OpenAI, gateway: GatewayServer, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "free_bytes", lambda _place: files.ROOM_BYTES)
+    with pytest.raises(openai.APIStatusError, match="no room") as refused:
+        client.files.create(file=("f", lines()), purpose="fine-tune")
+    assert refused.value.status_code == 507
+    assert left(gateway.settings) == []
+    client.files.create(file=("f", lines()), purpose="batch")  # whose file is not taken out of its form
+    assert lines() in upstream.requests[0].body
+
+
+def test_headers_that_connection_names_end_here(gateway: GatewayServer, upstream: ScriptedUpstream) -> None:
+    with RawClient(gateway.port) as client:
+        hops = b"connection: keep-alive, x-hop\r\nx-hop: 1\r\nx-end: 2\r\n"
+        client.send(b"GET /v1/files?purpose=batch HTTP/1.1\r\nhost: gateway\r\n%b\r\n" % hops)
+        assert client.answer("GET").status == 200
+    (sent,) = upstream.requests
+    assert (sent.header(b"x-hop"), sent.header(b"x-end")) == (None, b"2")
 
 
 def test_an_expiry_is_kept(tmp_path: Path, upstream: ScriptedUpstream) -> None:

@@ -6,7 +6,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from capture.keys import Key, KeyLimits
-from gateway.limits import Limiter, wait_s
+from gateway.limits import Admitted, Limiter, wait_s
 from gateway.plan import Refusal
 from gateway.usage import WINDOW_S, UsagePages
 from tests.factories.routing import NOW, Time
@@ -125,6 +125,22 @@ def test_concurrency_is_given_back() -> None:
     refused(limiter, key)
     first()
     admitted(limiter, key)
+
+
+@pytest.mark.parametrize("later_s", [0, 60, 600])
+def test_what_is_undone_was_not_taken(later_s: int) -> None:
+    clock, pages = Time(MINUTE), UsagePages()
+    limiter, key = Limiter(pages, clock), key_of(requests_per_minute=1, tokens_per_minute=1000, concurrency=1)
+    for _ in range(3):
+        taken = limiter.admit(key, 4000, {})
+        assert isinstance(taken, Admitted)
+        taken.undo()
+    taken = limiter.admit(key, 4000, {})
+    assert isinstance(taken, Admitted)
+    clock.now += later_s
+    taken.undo()
+    now = pages.total(key.id, int(clock.now // WINDOW_S))
+    assert (now.requests, now.tokens, now.running) == (0, 0, 0)
 
 
 def test_changed_limits_hold_at_once_and_forget_nobody_who_is_running() -> None:

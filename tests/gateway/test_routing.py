@@ -9,12 +9,20 @@ import pytest
 from capture.exchange import Arm, Assignment
 from capture.keys import Key, KeyLimits, digest_of
 from capture.tasks import fingerprint
+from gateway.arms import Arms
+from gateway.auth import Gate
+from gateway.breaker import Breakers
+from gateway.capacity import Capacity, HeavyKeys
+from gateway.limits import Limiter
 from gateway.plan import Plan, Refusal, Surface
 from gateway.routing import Router
 from gateway.snapshot import Snapshot
+from gateway.tally import Tally
+from gateway.usage import UsagePages
 from tests.factories.routing import (
     NOW,
     PEPPER,
+    Fixed,
     Time,
     head_of,
     rollout_of,
@@ -239,6 +247,32 @@ def test_with_keys_required_each_request_needs_one(snapshot: Snapshot) -> None:
     assert isinstance(passed, Refusal)
     assert passed.status == 401
     assert isinstance(router.admit(()), Refusal)
+
+
+class Counted(dict[str, Key]):
+    """Keys by digest, and how often one was looked up."""
+
+    looked_up = 0
+
+    def get(self, digest: str, default: Any = None) -> Any:
+        self.looked_up += 1
+        return super().get(digest, default)
+
+
+def test_a_key_is_looked_up_once_for_head_and_body_unless_the_snapshot_is_a_new_one(snapshot: Snapshot) -> None:
+    keys, clock, breakers = Counted(keys_of()), Time(), Breakers({}, Time())
+    snapshots = Fixed(replace(snapshot, keys=keys))
+    arms = Arms(Capacity(1, clock), HeavyKeys(), Tally(), breakers)
+    router = Router(snapshots, Gate("required", PEPPER), Limiter(UsagePages(), clock), arms, breakers, clock)
+    heads = [head_of(x_stillhouse_key="sh-token") for _ in range(3)]
+    assert [router.screen(head) for head in heads] == [None] * 3
+    for head in heads[:2]:
+        assert isinstance(router.plan(head, json.dumps(chat()).encode()), Plan)
+    assert keys.looked_up == 3
+    snapshots.current = replace(snapshots.current, keys={})
+    refusal = router.plan(heads[2], json.dumps(chat()).encode())
+    assert isinstance(refusal, Refusal)
+    assert refusal.status == 401
 
 
 def test_a_gateway_key_never_leaves(snapshot: Snapshot) -> None:

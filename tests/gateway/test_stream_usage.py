@@ -50,6 +50,7 @@ def test_usage_is_asked_for_where_the_client_did_not(tmp_path: Path, options: An
     [
         ({"stream": True, "stream_options": {"include_usage": True}}, ASK, "/v1/chat/completions"),
         ({"stream": True, "stream_options": "odd"}, ASK, "/v1/chat/completions"),
+        ({"stream": True, "stream_options": {"odd": "\ud800"}}, ASK, "/v1/chat/completions"),
         ({"stream": False}, ASK, "/v1/chat/completions"),
         ({"stream": True, "input": "x"}, ASK, "/v1/responses"),
         ({"stream": True}, CONFIG, "/v1/chat/completions"),
@@ -60,6 +61,13 @@ def test_everything_else_goes_as_it_came(tmp_path: Path, body: Any, config: str,
     assert json.loads(plan.leg.body or b"") == {"model": "gpt-4.1"} | body
     assert not plan.leg.hides_usage
     assert dict(plan.leg.headers)[b"accept-encoding"] == b"gzip"
+
+
+@pytest.mark.parametrize("options", [{}, {"stream_options": {"include_obfuscation": False}}])
+def test_it_is_asked_for_beside_other_edits(tmp_path: Path, options: Any) -> None:
+    plan = sent(tmp_path, {"model": "triage", "stream": True, "metadata": {"a": "b"}} | options)
+    asked = {"include_usage": True} | options.get("stream_options", {})
+    assert json.loads(plan.leg.body or b"") == {"model": "gpt-4.1", "stream": True, "stream_options": asked}
 
 
 def test_the_record_has_it_and_the_client_does_not(tmp_path: Path) -> None:

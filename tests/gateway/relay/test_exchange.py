@@ -2,10 +2,11 @@
 
 import socket
 import threading
+from collections.abc import Iterator
 
 import pytest
 
-from gateway.plan import Plan, RequestHead
+from gateway.plan import Leg, Plan, RequestHead
 from tests.fakes.client import RawClient
 from tests.fakes.relay_server import RelayServer, address, leg, planning
 from tests.fakes.upstream import (
@@ -144,6 +145,27 @@ def test_when_the_last_teacher_fails_its_failure_is_the_answer() -> None:
             answer = client.chat()
     assert (answer.status, answer.body) == (500, b'{"error":1}')
     assert server.spool.exchanges[0].status == 500
+
+
+@pytest.mark.parametrize("status", [502, 503])
+def test_a_leg_that_cannot_be_made_is_none(status: int, caplog: pytest.LogCaptureFixture) -> None:
+    given_back: list[bool] = []
+    with ScriptedUpstream(answering(response(b"{}", status=b"503 Service Unavailable"))) as upstream:
+        first = address(upstream.port if status == 503 else 1)
+
+        def plan(head: RequestHead, body: bytes | None) -> Plan:
+            def others() -> Iterator[Leg]:
+                "\u0107".encode("latin-1")  # as with a key that no header can carry
+                yield leg(head, body, first)
+
+            release = (lambda: given_back.append(True),)
+            return Plan(leg(head, body, first), captured=True, others=others(), release=release)
+
+        with RelayServer(plan) as server, RawClient(server.port) as client:
+            assert [client.chat().status for _ in range(2)] == [status] * 2
+    assert given_back == [True] * 2
+    assert server.counters.in_flight == 0
+    assert "no other leg could be made" in caplog.text
 
 
 def test_a_withheld_event_still_leaves_when_the_upstream_breaks_off() -> None:

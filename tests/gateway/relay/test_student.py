@@ -3,12 +3,14 @@
 import json
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
+import msgspec
 import pytest
 
 from capture.exchange import Arm, Assignment
-from gateway.plan import Plan, RequestHead, StudentLeg
+from gateway.plan import Leg, Plan, RequestHead, StudentLeg
 from tests.fakes.client import Answer, RawClient
 from tests.fakes.relay_server import RelayServer, address, leg
 from tests.fakes.upstream import (
@@ -42,14 +44,27 @@ def ask(
     buffered: bool = False,
     deadline_s: float = 5.0,
     route: str = "chat.completions",
+    heard: list[bool] | None = None,
+    changes: dict[str, Any] | None = None,
+    max_connections: int = 10,
 ) -> tuple[Answer, RelayServer, ScriptedUpstream]:
-    """One request whose plan has a student (a script, or a port where nobody listens) and a teacher that answers."""
+    """One request whose plan has a student (a script, or a port where nobody listens) and a teacher that answers.
+
+    `changes` are the student's leg's, `heard` is what its circuit heard.
+    """
     taught = answering(stream(TAUGHT) if streamed else response(TEACHER))
+
+    def hear(circuit: str, answered: bool) -> None:
+        if circuit == "student" and heard is not None:
+            heard.append(answered)
+
     with ScriptedUpstream(taught) as teacher, ScriptedUpstream(student if callable(student) else taught) as pupil:
         port = pupil.port if callable(student) else student
 
         def plan(head: RequestHead, body: bytes | None) -> Plan:
-            tried = StudentLeg(leg(head, b'{"model":"small"}', address(port), "small"), deadline_s, valid, buffered)
+            small = leg(head, b'{"model":"small"}', address(port, max_connections=max_connections), "small")
+            small = msgspec.structs.replace(small, **{"circuit": "student"} | (changes or {}))
+            tried = StudentLeg(small, deadline_s, valid, buffered)
             return Plan(
                 leg(head, body, address(teacher.port), "big"),
                 student=tried,
@@ -59,6 +74,7 @@ def ask(
                 assignment=Assignment.STUDENT,
                 stream=streamed,
                 student_name="s1",
+                observe=hear,
             )
 
         with RelayServer(plan) as server, RawClient(server.port) as client:
@@ -160,6 +176,54 @@ def test_the_teacher_takes_over_unnoticed(student: Script | int, streamed: bool,
     assert (exchange.complete, exchange.served_model, exchange.response) == (True, "big", answer.body)
     assert [request.body for request in teacher.requests] == [b'{"model":"task"}']
     assert server.counters.errors == {reason.partition(":")[0]: 1}
+
+
+@pytest.mark.parametrize(
+    ("student", "streamed", "answered"),
+    [
+        (answering(response(STUDENT)), False, True),
+        (answering(stream([ROLE, WORD, DONE])), True, True),
+        (answering(response(b"{}", status=b"500 Oops")), False, False),
+        (answering(response(b"{}", status=b"529 Overloaded")), False, False),
+        (answering(response(b"{}", status=b"501 Not Implemented")), False, True),
+        (answering(response(b"{}", status=b"429 Too Many Requests")), True, True),
+        (answering(response(b"{}", status=b"404 Not Found")), False, True),
+        (answering(response(b"<html>")), False, True),
+        (answering(response(STUDENT, extra=b"content-encoding: gzip\r\n")), False, True),
+        (answering(stream([ROLE, DONE])), True, True),
+        (answering(response(b'{"error":{"message":"x"}}')), False, False),
+        (answering(stream([ROLE, b'data: {"error":{"message":"x"}}\n\n'])), True, False),
+        (closing, False, False),
+        (silent, False, False),
+        pytest.param(refused_port(), False, False, id="refused"),
+    ],
+)
+def test_its_circuit_hears_what_a_teachers_would(student: Script | int, streamed: bool, answered: bool) -> None:
+    heard: list[bool] = []
+    ask(student, streamed=streamed, heard=heard, deadline_s=0.3 if student is silent else 5)
+    assert heard == [answered]
+
+
+@pytest.mark.parametrize("more", [{"max_connections": 0}, {"changes": {"headers": ((b"x-a", b"b\nc"),)}}])
+def test_what_is_ours_says_nothing_of_the_student(more: Any) -> None:
+    heard: list[bool] = []
+    answer, _, _ = ask(answering(response(STUDENT)), heard=heard, **more)
+    assert (answer.body, heard) == (TEACHER, [])
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_who_answers_for_it_is_the_next_leg_and_the_teacher_where_there_is_none(others: int) -> None:
+    with ScriptedUpstream(answering(response(TEACHER))) as teacher, ScriptedUpstream(closing) as pupil:
+
+        def plan(head: RequestHead, body: bytes | None) -> Plan:
+            legs: Iterable[Leg] = [leg(head, body, address(teacher.port), "other")] * others
+            tried = StudentLeg(leg(head, body, address(pupil.port), "small"), 5)
+            return Plan(leg(head, body, address(teacher.port)), tried, True, route="chat.completions", others=legs)
+
+        with RelayServer(plan) as server, RawClient(server.port) as client:
+            answer = client.chat()
+    assert (answer.header(b"x-stillhouse-arm"), answer.body) == (b"fallback", TEACHER)
+    assert answer.header(b"x-stillhouse-model") == (b"other" if others else b"big")
 
 
 def test_an_invalid_unary_answer_never_leaves() -> None:
