@@ -47,7 +47,8 @@ def test_texts_in_reports_go_with_their_exchange_and_figures_stay(store: Store) 
         connection.execute(insert(evaluations), [*rows, evaluation_of("queued", None, {})])
     lineage.erase(store, [erased], None, "ann", lambda: 1.0, [purge])
     with store.read() as connection:
-        found = dict(connection.execute(select(evaluations.c.id, evaluations.c.report)).tuples().all())
+        rows_found = connection.execute(select(evaluations.c.id, evaluations.c.report)).all()
+    found = {row.id: row.report for row in rows_found}
     left = {"rows": 2, "arms": [{"rows": 2, "worst": []}, {"rows": 2, "worst": worst[1:]}]}
     assert found == {"of-dataset": left, "replayed": left, "queued": {}}
 
