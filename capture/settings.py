@@ -536,7 +536,8 @@ def load(config: Path | None, environ: Mapping[str, str], *, data: Path | None =
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
+        unknown = first["type"] == "extra_forbidden"
+        message = "no such setting" if unknown else first["msg"].removeprefix("Value error, ")
         raise ConfigError(f"{config or 'environment'}: {where + ': ' if where else ''}{message}") from error
 
 
@@ -588,6 +589,21 @@ def secret(upstream: UpstreamSettings, environ: Mapping[str, str] | None = None,
     if not worker and upstream.api_key_file:
         return upstream.api_key_file.read_text(encoding="utf-8").strip()
     return None
+
+
+def check_secrets(settings: Settings, environ: Mapping[str, str]) -> None:
+    """Raises ConfigError for the first upstream with `auth = "key"` whose key is not there."""
+    for name, upstream in settings.upstreams.items():
+        if upstream.auth != "key":
+            continue
+        file = upstream.api_key_file
+        try:
+            found = secret(upstream, environ)
+        except OSError as error:
+            raise ConfigError(f"upstreams.{name}.api_key_file {file}: {error.strerror}") from error
+        if not found:
+            place = f"the environment variable {upstream.api_key_env}" if upstream.api_key_env else f"the file {file}"
+            raise ConfigError(f"upstreams.{name} has no key: put it into {place}")
 
 
 def login_secret(login: LoginSettings, environ: Mapping[str, str]) -> str:

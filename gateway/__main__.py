@@ -68,6 +68,7 @@ def _settings(options: argparse.Namespace) -> Settings:
         raise ConfigError(
             "no upstream is configured: add [upstreams.NAME] to stillhouse.toml, or run `stillhouse init`"
         )
+    configuration.check_secrets(settings, os.environ)
     return settings
 
 

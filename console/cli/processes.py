@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from capture.settings import check_secrets
 from console.cli.context import Invocation, invocation
 from console.supervise import Supervisor, check_ports, processes
 
@@ -24,6 +25,7 @@ def up(context: typer.Context) -> None:
     """Run gateway, worker, student server and console on this machine until Ctrl-C."""
     run = invocation(context)
     settings = run.settings
+    check_secrets(settings, run.environ)
     check_ports(
         {
             "gateway.port": (settings.gateway.host, settings.gateway.port),

@@ -21,18 +21,22 @@ class Screen:
     def say(self, text: str) -> None:
         """A line of its own, with the minutes since the start before it."""
         self._clear()
-        stamp = "" if text.startswith(("\n", " ")) else f"{self._clock()}  "
+        stamp = "" if text.startswith("\n") else f"{self._clock()}  "
         print(stamp + text, file=self._out, flush=True)
 
     def progress(self, text: str, done: float, total: float, left_s: float | None) -> None:
-        """Shown at most once in a while; `left_s` None: not known yet."""
+        """How far a step is; `left_s` None: not known yet."""
+        left = "" if left_s is None else f", about {minutes(left_s)} left"
+        self.meanwhile(f"{text}: {done:.0f} of {total:.0f}{left}")
+
+    def meanwhile(self, text: str) -> None:
+        """What goes on; shown at most once in a while."""
         now = time.monotonic()
         terminal = self._out.isatty()
         if now - self._shown_at < (0.2 if terminal else self._every_s):
             return
         self._shown_at = now
-        left = "" if left_s is None else f", about {_minutes(left_s)} left"
-        line = f"{self._clock()}  … {text}: {done:.0f} of {total:.0f}{left}"
+        line = f"{self._clock()}  … {text}"
         if terminal:
             self._clear()
             self._width = len(line)
@@ -46,7 +50,7 @@ class Screen:
             self._width = 0
 
     def _clock(self) -> str:
-        return _minutes(time.monotonic() - self._started)
+        return minutes(time.monotonic() - self._started)
 
 
 class Estimate:
@@ -67,5 +71,6 @@ class Estimate:
         return (time.monotonic() - self._started) / gained * (self._total - done)
 
 
-def _minutes(seconds: float) -> str:
+def minutes(seconds: float) -> str:
+    """Minutes and seconds: 2:05."""
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

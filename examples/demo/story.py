@@ -18,13 +18,13 @@ from capture.tables import exchanges, feedback, scores
 from console import verbs
 from console.access import Desk
 from examples.demo.machine import Machine
-from examples.demo.screen import Estimate, Screen
+from examples.demo.screen import Estimate, Screen, minutes
 from examples.demo.spoil import kill_server, spoil
 from examples.demo.world import World
 from examples.ticket_app import Reply, TicketApp
 from students import bases, registry, rollouts
 from students.report import Arm, Report
-from students.tables import evaluations, fine_tunes, student_servers
+from students.tables import evaluations, fine_tunes, pairs, student_servers
 
 TASK = "triage"
 POLL_S = 0.5
@@ -124,7 +124,7 @@ class Story:
             pid = kill_server(self.desk.store, self.student_id)
             self.screen.say(f"killed the student's process ({pid}) while it served {self.share():.0%} of the traffic")
             self._until("answered meanwhile", lambda: len(app.replies) - before, 20)
-            self._until("the student is back", lambda: self._served_anew(pid), 1)
+            self._wait("the student is back", lambda: self._served_anew(pid))
         replies = app.replies[before:]
         self._check_replies(replies)
         fallen = sum(reply.arm == "fallback" for reply in replies)
@@ -138,7 +138,7 @@ class Story:
         base = bases.pull(student.base, self.desk.settings.models_folder)
         spoil(self.desk.settings.data / str(student.folder), base, self.world.spoilt_strength)
         pid = kill_server(self.desk.store, self.student_id)
-        self._until("the spoilt student is served", lambda: self._served_anew(pid), 1)
+        self._wait("the spoilt student is served", lambda: self._served_anew(pid))
         self.spoilt_at = time.time()
         self.screen.say(f"the student was made worse: {self.world.spoilt_strength:.0%} of its adapter is left")
 
@@ -196,24 +196,25 @@ class Story:
         return self.world.per_s if capacity is None else min(self.world.per_s, self.world.load * capacity)
 
     def _follow_verdicts(self, goal: str, failing: tuple[str, ...]) -> None:
-        seen = (
-            {verdict.id for verdict in rollouts.list_verdicts(self.desk.store, self.rollout_id)}
-            if goal != "full"
-            else set()
-        )
+        """Says each verdict as it comes, until the rollout's state is `goal`."""
+        seen = {verdict.id for verdict in self._verdicts()} if goal != "full" else set()
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
-            for verdict in rollouts.list_verdicts(self.desk.store, self.rollout_id):
+            state = rollouts.load_rollout(self.desk.store, self.rollout_id).state
+            for verdict in self._verdicts():
                 if verdict.id not in seen:
                     seen.add(verdict.id)
-                    self.screen.say(f"  {verdict.share:4.0%}  {verdict.sentence}")
-            state = rollouts.load_rollout(self.desk.store, self.rollout_id).state
+                    self.screen.say(f"{verdict.share:4.0%}  {verdict.sentence}")
             if state == goal:
                 return
             if state in failing:
                 raise DemoFailedError(f"the rollout ended {state}, not {goal}")
+            self.screen.meanwhile(f"{self._pairs()} pairs so far; gives up in {minutes(deadline - time.monotonic())}")
             time.sleep(POLL_S)
         raise DemoFailedError(f"the rollout did not reach {goal} within {PATIENCE_S} s")
+
+    def _verdicts(self) -> list[rollouts.VerdictRow]:
+        return rollouts.list_verdicts(self.desk.store, self.rollout_id)
 
     def _ended(self, look: Callable[[], Any], what: str, progress: Callable[[Any], None] = lambda _row: None) -> Any:
         while (row := look()).state not in ("ready", "succeeded"):
@@ -229,6 +230,14 @@ class Story:
             if time.monotonic() > deadline:
                 raise DemoFailedError(f"{text}: only {done} of {wanted} after {PATIENCE_S} s")
             self.screen.progress(text, done, wanted, estimate.left_s(done))
+            time.sleep(POLL_S)
+
+    def _wait(self, text: str, happened: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while not happened():
+            if time.monotonic() > deadline:
+                raise DemoFailedError(f"{text}: not within {PATIENCE_S} s")
+            self.screen.meanwhile(f"waiting until {text}")
             time.sleep(POLL_S)
 
     def _check_replies(self, replies: list[Reply]) -> None:
@@ -258,13 +267,18 @@ class Story:
         with self.desk.store.read() as connection:
             return int(connection.scalar(counted) or 0)
 
-    def _served_anew(self, killed: int) -> int:
-        """1 once a process other than the killed one serves the student."""
-        served = student_servers.c.student_id == self.student_id, student_servers.c.state == "ready"
+    def _pairs(self) -> int:
+        """Pairs of this rollout that count as evidence."""
+        of_this = pairs.c.rollout_id == self.rollout_id, pairs.c.state == "consumed"
         with self.desk.store.read() as connection:
-            return len(
-                connection.execute(select(student_servers.c.pid).where(*served, student_servers.c.pid != killed)).all()
-            )
+            return int(connection.scalar(select(func.count()).select_from(pairs).where(*of_this)) or 0)
+
+    def _served_anew(self, killed: int) -> bool:
+        """Whether a process other than the killed one serves the student."""
+        served = student_servers.c.student_id == self.student_id, student_servers.c.state == "ready"
+        other = select(student_servers.c.pid).where(*served, student_servers.c.pid != killed)
+        with self.desk.store.read() as connection:
+            return connection.execute(other).first() is not None
 
     def _training_progress(self, row: Any) -> None:
         progress = row.progress or {}

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from capture.errors import ConfigError
-from capture.settings import find_config, load, secret
+from capture.settings import check_secrets, find_config, load, secret
 
 SMALLEST = """
 [gateway]
@@ -115,6 +115,21 @@ api_key_file = "{key}"
     assert secret(upstreams["a"], {}) is None
     assert secret(upstreams["b"], {}) == "from-file"
     assert secret(upstreams["b"], {}, worker=True) is None
+
+
+@pytest.mark.parametrize(
+    ("place", "says"),
+    [
+        ('api_key_env = "A_KEY"', "upstreams.a has no key: put it into the environment variable A_KEY"),
+        ('api_key_file = "/nowhere/key"', "upstreams.a.api_key_file /nowhere/key: No such file or directory"),
+        ('api_key_file = "/dev/null"', "upstreams.a has no key: put it into the file /dev/null"),
+    ],
+)
+def test_a_missing_secret_is_one_line(tmp_path: Path, place: str, says: str) -> None:
+    file = written(tmp_path, f'[upstreams.a]\nbase_url = "https://x/v1"\nauth = "key"\n{place}')
+    with pytest.raises(ConfigError) as caught:
+        check_secrets(load(file, {}), {})
+    assert str(caught.value) == says
 
 
 def test_settings_cannot_be_changed() -> None:

@@ -58,6 +58,7 @@ def run(line: list[str]) -> subprocess.CompletedProcess[str]:
         ("nonsense", "not valid TOML"),
         ("[gateway]\nprot = 1\n", "gateway.prot"),
         ("", "add [upstreams.NAME]"),
+        ('[upstreams.a]\nbase_url = "http://h/v1"\nauth = "key"\napi_key_env = "NO_SUCH_KEY"\n', "NO_SUCH_KEY"),
         ('[gateway]\nhost = "0.0.0.0"\n[upstreams.a]\nbase_url = "http://h/v1"\n', "is public"),
     ],
 )
