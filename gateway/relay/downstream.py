@@ -17,8 +17,9 @@ from gateway.relay import framing
 from gateway.relay.causes import Cause
 from gateway.relay.context import STATE_KEY, RelayContext
 from gateway.relay.exchange import Relayed
-from gateway.relay.framing import MalformedError
+from gateway.relay.framing import MalformedError, RequestFraming
 from gateway.relay.incoming import TOO_LARGE
+from gateway.relay.known import KnownHead, known_head
 from gateway.relay.patience import Patience
 
 _log = logging.getLogger("stillhouse.relay")
@@ -37,7 +38,7 @@ _TOO_SLOW = Refusal(408, "The request did not arrive in time.", code="request_ti
 
 
 class _RefusedError(Exception):
-    """Stops llhttp from within a callback; the refusal waits in `_refusal`."""
+    """Nothing more of this request is read; the refusal waits in `_refusal`. llhttp wraps it where it was reading."""
 
 
 class LocalCycle:
@@ -79,8 +80,11 @@ class RelayProtocol(HttpToolsProtocol):
         self._turned_away = False  # one connection too many: told so at its first request
         self._draining = False
         self._refusal: Refusal | None = None
+        self._read = b""  # what is being parsed, where it begins with a head
         self._reading = 0  # bytes of the read that is being parsed
         self._head_read = 0  # bytes of this head in reads before it
+        self._known: KnownHead | None = None
+        self._to_come = 0  # bytes of a known head's body
 
     # asyncio's side
 
@@ -118,10 +122,13 @@ class RelayProtocol(HttpToolsProtocol):
             return
         self._reading = len(data)
         try:
-            self.parser.feed_data(data)
+            unknown = data if self._known is None else self._take_known(self._known, data)
+            if unknown:
+                self._read = b"" if self._in_message or self._line else unknown
+                self.parser.feed_data(unknown)
         except httptools.HttpParserUpgrade:
             self._reject(self._refusal or _UPGRADE)
-        except httptools.HttpParserCallbackError as error:
+        except (httptools.HttpParserCallbackError, _RefusedError) as error:
             if self._refusal is None:
                 _log.error("a request could not be taken", exc_info=error)
             self._reject(self._refusal or _INTERNAL)
@@ -136,6 +143,8 @@ class RelayProtocol(HttpToolsProtocol):
                 self._head_read += self._reading
                 if self._head_read > self._limits.head_bytes:
                     self._reject(_HEAD_TOO_LARGE)
+            elif not self._in_message and not self._line:
+                self._known = None  # a stray line break may be in llhttp now: it is to judge what follows
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -173,6 +182,7 @@ class RelayProtocol(HttpToolsProtocol):
         if self._dead:
             return
         self._in_head = False
+        read, self._read = self._read, b""
         if self.parser.should_upgrade():
             self._refuse_parsing(_UPGRADE)
         headers, self.headers = self.headers, []  # what still comes into the new list are trailers: dropped
@@ -195,7 +205,13 @@ class RelayProtocol(HttpToolsProtocol):
             self._refuse_parsing(_FULL)
         head = RequestHead(method, target, framing.end_to_end(headers, asked.named))
         relayed = Relayed(self._context, self, head, surface, asked, version == "1.1")
-        relayed.keep_alive &= self.parser.should_keep_alive() and not self._draining
+        relayed.keep_alive &= self.parser.should_keep_alive()
+        if surface is Surface.CAPTURED and relayed.keep_alive and read:
+            self._known = known_head(read, head, asked)
+        self._take(relayed, asked)
+
+    def _take(self, relayed: Relayed, asked: RequestFraming) -> None:
+        relayed.keep_alive &= not self._draining
         self._parsing = relayed
         if asked.length is not None and asked.length > relayed.incoming.limit:
             self._refuse_parsing(TOO_LARGE)
@@ -242,6 +258,29 @@ class RelayProtocol(HttpToolsProtocol):
     def _refuse_parsing(self, refusal: Refusal) -> None:
         self._refusal = refusal
         raise _RefusedError
+
+    # beside llhttp
+
+    def _take_known(self, known: KnownHead, data: bytes) -> bytes:
+        """Takes a request whose head is the last one's, in however many reads; returns what llhttp is to read."""
+        at = 0
+        if not self._to_come:
+            found = None if self._in_message or self._line else known.begins(data)
+            if found is None or not found[0]:
+                return data
+            self._to_come, at = found
+            self._in_message = True
+            self._patience.await_body(self.loop.time())
+            asked = known.framing(self._to_come)
+            self._take(Relayed(self._context, self, known.head, Surface.CAPTURED, asked, http11=True), asked)
+        end = at + self._to_come
+        body = data[at:end]
+        if body:
+            self._to_come -= len(body)
+            self.on_body(body)
+        if not self._to_come:
+            self.on_message_complete()
+        return data[end:]
 
     # the app's requests
 
