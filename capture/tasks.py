@@ -60,7 +60,8 @@ class Matcher:
 @dataclass(frozen=True, slots=True)
 class _Rule:
     task: str
-    model: re.Pattern[str] | None
+    model: str | None
+    glob: re.Pattern[str]
     metadata: tuple[tuple[str, str], ...]
     headers: tuple[tuple[str, str], ...]
     key: str | None
@@ -70,7 +71,8 @@ class _Rule:
     def of(cls, task: str, match: MatchSettings) -> "_Rule":
         return cls(
             task,
-            re.compile(translate(match.model)) if match.model is not None else None,
+            match.model,
+            re.compile(translate(match.model or "*")),
             tuple(match.metadata.items()),
             tuple((name.lower(), value) for name, value in match.headers.items()),
             match.key,
@@ -90,15 +92,15 @@ class _Rule:
         key_id: str | None,
         fingerprint: str | None,
     ) -> bool:
-        if self.model is not None and not self.model.match(model):
+        if self.model is not None and self.model != model and not self.glob.match(model):
             return False
         if self.key is not None and self.key != key_id:
             return False
         if self.fingerprint is not None and self.fingerprint != fingerprint:
             return False
-        if any(metadata.get(name) != value for name, value in self.metadata):
+        if self.metadata and any(metadata.get(name) != value for name, value in self.metadata):
             return False
-        return all(headers.get(name) == value for name, value in self.headers)
+        return not self.headers or all(headers.get(name) == value for name, value in self.headers)
 
 
 def load_tasks(store: Store) -> dict[str, TaskSettings]:

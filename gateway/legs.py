@@ -6,12 +6,11 @@ import msgspec
 
 from capture.settings import FallbackSettings
 from gateway import stream_usage as usage
-from gateway.auth import Caller
 from gateway.breaker import Breakers
 from gateway.headers import Headers, forwarded, without
 from gateway.json_edit import JsonEditError, edit
 from gateway.plan import Leg, Refusal
-from gateway.reading import CapturedRequest
+from gateway.reading import CapturedRequest, Envelope
 from gateway.snapshot import Snapshot
 from gateway.upstreams import Endpoint
 
@@ -45,7 +44,7 @@ def teacher_of(request: CapturedRequest, snapshot: Snapshot) -> Teacher | Refusa
 
 def teacher_leg(request: CapturedRequest, endpoint: Endpoint, model: str, snapshot: Snapshot) -> Leg | Refusal:
     """The request as this upstream gets it: the client's bytes, but for the edits that DESIGN.md names."""
-    headers = upstream_headers(request.headers, endpoint, request.caller, snapshot)
+    headers = upstream_headers(request.envelope, endpoint, snapshot)
     if isinstance(headers, Refusal):
         return headers
     asks_usage = endpoint.asks_usage and usage.is_unasked(request.head, request.route)
@@ -60,7 +59,7 @@ def teacher_leg(request: CapturedRequest, endpoint: Endpoint, model: str, snapsh
     return Leg(
         endpoint.address,
         "POST",
-        endpoint.target(request.path, request.query, model),
+        endpoint.target(request.envelope.path[3:], request.envelope.query, model),
         headers,
         request.sent if changed is None else changed,
         model,
@@ -83,17 +82,23 @@ def fallback_legs(request: CapturedRequest, teacher: Teacher, snapshot: Snapshot
             yield leg
 
 
-def upstream_headers(headers: Headers, endpoint: Endpoint, caller: Caller, snapshot: Snapshot) -> Headers | Refusal:
+def upstream_headers(envelope: Envelope, endpoint: Endpoint, snapshot: Snapshot) -> Headers | Refusal:
     """What the upstream gets: the client's own credentials, or the upstream's key in their place."""
-    if endpoint.auth == "forward":
-        if caller.by_bearer:
-            return Refusal(401, _NO_BEARER, type="authentication_error", code="invalid_api_key")
-        return forwarded(headers, credentials=True)
     secret = snapshot.secrets.get(endpoint.name)
-    if not secret:
+    known = envelope.forwarded
+    if known is not None and known[0] is endpoint and known[1] == secret:
+        return known[2]
+    if endpoint.auth == "forward":
+        if envelope.caller.by_bearer:
+            return Refusal(401, _NO_BEARER, type="authentication_error", code="invalid_api_key")
+        headers = forwarded(envelope.headers, credentials=True)
+    elif not secret:
         message = f"The gateway has no key for the upstream {endpoint.name}: see its api_key_env or api_key_file."
         return Refusal(503, message, type="server_error", code="no_upstream_key")
-    return forwarded(headers, endpoint.credentials(secret), credentials=False)
+    else:
+        headers = forwarded(envelope.headers, endpoint.credentials(secret), credentials=False)
+    envelope.forwarded = endpoint, secret, headers
+    return headers
 
 
 def unknown_model(model: str) -> Refusal:

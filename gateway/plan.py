@@ -16,12 +16,16 @@ class Surface(StrEnum):
     LOCAL = "local"  # ours: handed to the FastAPI app
 
 
-class RequestHead(msgspec.Struct, frozen=True):
-    """The head of a request as it came. `target` is path and query; header names are lower case, order kept."""
+class RequestHead(msgspec.Struct):
+    """The head of a request as it came. `target` is path and query; header names are lower case, order kept.
+
+    It is the same object for as long as its connection sends the same head: `read` is what the router made of it.
+    """
 
     method: str
     target: str
     headers: tuple[tuple[bytes, bytes], ...]
+    read: object = None
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of a header (lower-case name), or None."""

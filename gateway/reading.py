@@ -1,15 +1,19 @@
 """A captured request as the router reads it: its head decoded once, its task, session and prompt version found."""
 
+from collections.abc import Mapping
+from typing import Any
 from urllib.parse import unquote
 
 import msgspec
 
+from capture.keys import Key
 from gateway.auth import Caller
 from gateway.fingerprints import Fingerprints
 from gateway.head import BodyHead, MalformedBodyError, decompress, read_head
 from gateway.headers import Headers
 from gateway.plan import Refusal, RequestHead
 from gateway.snapshot import Snapshot
+from gateway.upstreams import Endpoint
 from students.assignment import session_key
 
 CHAT, RESPONSES = "/v1/chat/completions", "/v1/responses"
@@ -17,24 +21,40 @@ ROUTES = {CHAT: "chat.completions", RESPONSES: "responses"}
 SESSION_CHARACTERS = 256
 
 _NO_HEADERS: dict[str, str] = {}
+_NO_TAGS: dict[str, Any] = {}
 _UNREADABLE = Refusal(415, "This content-encoding of a request cannot be read here: use gzip or none.")
 _NO_OBJECT = Refusal(400, "We could not parse the JSON body of your request: it must be one JSON object.")
 _NO_SUCH_TASK = Refusal(400, "x-stillhouse-task names no task of this gateway.", code="task_not_found")
 _NOT_FOR_THIS_KEY = Refusal(403, "This gateway key may not be used for this task.", code="task_not_allowed")
 
 
+class Envelope(msgspec.Struct, gc=False):
+    """What a request's head says, and who `caller` is by `keys`: worked out once for as long as a client repeats it."""
+
+    headers: Headers
+    named: dict[bytes, bytes]  # of repeated ones the first
+    path: str  # without what is escaped, where it is a captured route's
+    query: str
+    caller: Caller
+    keys: Mapping[str, Key]
+    forwarded: tuple[Endpoint, str | None, Headers] | None = None  # to whom, with which key of its own, what
+
+    @classmethod
+    def of(cls, head: RequestHead, caller: Caller, keys: Mapping[str, Key]) -> "Envelope":
+        path, _, query = head.target.partition("?")
+        plain = path if path in ROUTES else unquote(path)
+        return cls(head.headers, dict(reversed(head.headers)), plain if plain in ROUTES else path, query, caller, keys)
+
+
 class CapturedRequest(msgspec.Struct, frozen=True, gc=False):
     """A request of a captured route, read as far as needed."""
 
+    envelope: Envelope
     route: str
-    path: str  # what follows /v1
-    query: str
-    headers: Headers
     sent: bytes  # the body as it came
     body: bytes  # without content coding
     head: BodyHead
     model: str  # as the client asked; empty where it is no text
-    caller: Caller
     task: str | None
     fingerprint: str | None
     session: str | None
@@ -53,33 +73,29 @@ class Reader:
         self._max_body_bytes = max_body_bytes
         self._fingerprints = Fingerprints()
 
-    def read(self, head: RequestHead, body: bytes, caller: Caller, snapshot: Snapshot) -> CapturedRequest | Refusal:
+    def read(self, envelope: Envelope, body: bytes, snapshot: Snapshot) -> CapturedRequest | Refusal:
         """The request, or why nobody here can answer it."""
-        named = dict(reversed(head.headers))  # of repeated ones the first
+        named = envelope.named
         try:
-            plain = decompress(body, named.get(b"content-encoding", b""), self._max_body_bytes)
+            coding = named.get(b"content-encoding")
+            plain = decompress(body, coding, self._max_body_bytes) if coding else body
             if plain is None:
                 return _UNREADABLE
             read = read_head(plain)
         except MalformedBodyError:
             return _NO_OBJECT
-        path, _, query = head.target.partition("?")
-        path = path if path in ROUTES else unquote(path)
         model = read.model if isinstance(read.model, str) else ""
         seen = self._fingerprints.of(read, plain) if snapshot.matches_fingerprints else None
-        task = _task_of(model, read, named, caller, seen, snapshot)
+        task = _task_of(model, read, envelope, seen, snapshot)
         if isinstance(task, Refusal):
             return task
         return CapturedRequest(
-            route=ROUTES[path],
-            path=path[3:],
-            query=query,
-            headers=head.headers,
+            envelope=envelope,
+            route=ROUTES[envelope.path],
             sent=body,
             body=plain,
             head=read,
             model=model,
-            caller=caller,
             task=task,
             fingerprint=seen or (self._fingerprints.of(read, plain) if task else None),
             session=_session(read, named.get(b"x-stillhouse-session")),
@@ -88,9 +104,10 @@ class Reader:
 
 
 def _task_of(
-    model: str, read: BodyHead, named: dict[bytes, bytes], caller: Caller, seen: str | None, snapshot: Snapshot
+    model: str, read: BodyHead, envelope: Envelope, seen: str | None, snapshot: Snapshot
 ) -> str | Refusal | None:
     """A student's own task, else the one that the header names, else the first whose rule holds."""
+    named, caller = envelope.named, envelope.caller
     wanted = named.get(b"x-stillhouse-task")
     task = wanted.decode("latin-1") if wanted else None
     if task is not None and task not in snapshot.tasks:
@@ -101,7 +118,8 @@ def _task_of(
     elif task is None:
         wanted_headers = snapshot.matched_headers
         looked_at = _texts(named, wanted_headers) if wanted_headers else _NO_HEADERS
-        task = snapshot.matcher.match(model, read.tags, looked_at, caller.id, seen)
+        tags = read.metadata if isinstance(read.metadata, dict) else _NO_TAGS
+        task = snapshot.matcher.match(model, tags, looked_at, caller.id, seen)
     return task if caller.may_use(task) else _NOT_FOR_THIS_KEY
 
 

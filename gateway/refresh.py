@@ -45,14 +45,14 @@ class SnapshotKeeper:
         self.failures = 0
         self._asks_keys = settings.gateway.keys == "required"
         self._kept = KeptKeys(settings.data)
+        self._file = from_file(settings, self._secrets({}))
         self.current: Snapshot = self._first()
 
     def _first(self) -> Snapshot:
         """By the file alone; the keys are those that were seen last."""
-        first = from_file(self._settings, self._secrets({}))
         if not self._asks_keys:
-            return first
-        return self._without_revoked(replace(first, keys=self._kept.load(), knows_keys=False))
+            return self._file
+        return self._without_revoked(replace(self._file, keys=self._kept.load(), knows_keys=False))
 
     def start(self) -> None:
         """Begins, and waits for the first look, so that the first request finds what the store says; 3 s at most."""
@@ -77,8 +77,8 @@ class SnapshotKeeper:
             now = self._clock()
             if self._rounds % SLOW_EVERY == 1:
                 self._slow = load_slow(self._store, self.current, now)
-            loaded = load(self._store, self._settings, secrets, self._slow, now)
-            self.current = self._without_revoked(loaded)
+            loaded = load(self._store, replace(self._file, secrets=secrets), self._slow, now)
+            self.current = self._with_known_keys(self._without_revoked(loaded))
         except (StillhouseError, SQLAlchemyError, ValidationError) as error:
             self.current = self._without_revoked(replace(self.current, secrets=secrets))
             self._failed(error)
@@ -96,6 +96,11 @@ class SnapshotKeeper:
             return snapshot
         live = {name: key for name, key in snapshot.keys.items() if not revoked & {key.id, key.prefix}}
         return replace(snapshot, keys=live)
+
+    def _with_known_keys(self, snapshot: Snapshot) -> Snapshot:
+        """With the very keys of the last one where they are equal: requests remember by them whom they let in."""
+        known = self.current.keys
+        return replace(snapshot, keys=known) if snapshot.keys == known else snapshot
 
     def _failed(self, error: Exception) -> None:
         self.failures += 1

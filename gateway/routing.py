@@ -16,7 +16,7 @@ from gateway.legs import Teacher, fallback_legs, teacher_leg, teacher_of, unknow
 from gateway.limits import Admitted, Limiter
 from gateway.peeking import is_peekable, model_of_body, model_of_path
 from gateway.plan import Leg, Plan, Refusal, RequestHead, Surface
-from gateway.reading import CHAT, ROUTES, CapturedRequest, Reader
+from gateway.reading import CHAT, ROUTES, CapturedRequest, Envelope, Reader
 from gateway.snapshot import LiveStudent, Snapshot
 from students.view import eligible
 
@@ -25,8 +25,6 @@ OWN_TRAINING = re.compile(
     r"|/v1/fine_tuning/jobs(/ftjob-[0-9a-f]{32}(/(cancel|pause|resume|events|checkpoints))?)?"
 )
 """Paths that the app answers: the collections, and what has an id of ours; other ids are the provider's."""
-
-SCREENED = 256
 
 _TEACHER = Choice()
 
@@ -59,8 +57,6 @@ class Router:
         self._observe = breakers.observe
         self._clock = clock
         self._reader = Reader(max_body_bytes)
-        self._screened: dict[int, tuple[RequestHead, Caller]] = {}  # by the head's id: those whose body is to come
-        self._screened_by: Snapshot | None = None
         self.asked_for: set[str] = set()  # students that are served on demand; whoever wakes them empties it
 
     def surface(self, method: str, path: str) -> Surface:
@@ -83,28 +79,22 @@ class Router:
 
     def screen(self, head: RequestHead) -> Refusal | None:
         """Why a request is refused before its body is read; None where it may go on."""
-        snapshot = self._snapshots.current
-        caller = self._admitted(head.headers, snapshot)
-        if isinstance(caller, Refusal):
-            return caller
-        if self._screened_by is not snapshot or len(self._screened) >= SCREENED:  # some clients leave before their body
-            self._screened_by, self._screened = snapshot, {}
-        self._screened[id(head)] = head, caller
-        return None
+        envelope = self._opened(head, self._snapshots.current)
+        return envelope if isinstance(envelope, Refusal) else None
 
     def plan(self, head: RequestHead, body: bytes | None) -> Plan | Refusal:
         """What happens to a request; `body` is None on a passed route, whose body is streamed."""
         snapshot = self._snapshots.current
-        caller = self._caller(head, snapshot)
-        if isinstance(caller, Refusal):
-            return caller
+        envelope = self._opened(head, snapshot)
+        if isinstance(envelope, Refusal):
+            return envelope
         if body is None:
-            return self._passed(head, caller, snapshot, "")
-        request = self._reader.read(head, body, caller, snapshot)
+            return self._passed(head, envelope, snapshot, "")
+        request = self._reader.read(envelope, body, snapshot)
         if isinstance(request, Refusal):
             return request
         student = snapshot.students.get(request.model)
-        if student is not None and not caller.owns(student.key_id):
+        if student is not None and not envelope.caller.owns(student.key_id):
             return unknown_model(request.model)
         if student is not None and not student.passed:
             return self._to_student(request, student, snapshot)
@@ -119,24 +109,30 @@ class Router:
     def plan_passed(self, head: RequestHead, beginning: bytes) -> Plan | Refusal:
         """The same for a passed request whose body was looked at; it is streamed all the same."""
         snapshot = self._snapshots.current
-        caller = self._caller(head, snapshot)
+        envelope = self._opened(head, snapshot)
+        if isinstance(envelope, Refusal):
+            return envelope
+        model = model_of_body(head.header(b"content-type") or b"", beginning)
+        return self._passed(head, envelope, snapshot, model)
+
+    def _opened(self, head: RequestHead, snapshot: Snapshot) -> Envelope | Refusal:
+        """Who asks, and what the head says. Whoever these keys let in is looked up again only when they change."""
+        known = head.read
+        if isinstance(known, Envelope) and known.keys is snapshot.keys:
+            key = known.caller.key
+            if key is None or key.usable(self._clock()):
+                return known
+        caller = self._admitted(head.headers, snapshot)
         if isinstance(caller, Refusal):
             return caller
-        model = model_of_body(head.header(b"content-type") or b"", beginning)
-        return self._passed(head, caller, snapshot, model)
-
-    def _caller(self, head: RequestHead, snapshot: Snapshot) -> Caller | Refusal:
-        """Whoever asks; whom `screen` let in by the same snapshot is not looked up again."""
-        known = self._screened.pop(id(head), None)
-        if known is not None and known[0] is head and self._screened_by is snapshot:
-            return known[1]
-        return self._admitted(head.headers, snapshot)
+        head.read = envelope = Envelope.of(head, caller, snapshot.keys)
+        return envelope
 
     def _admitted(self, headers: Headers, snapshot: Snapshot) -> Caller | Refusal:
         return self._gate.admit(headers, snapshot.keys, self._clock(), complete=snapshot.knows_keys)
 
-    def _passed(self, head: RequestHead, caller: Caller, snapshot: Snapshot, model: str) -> Plan | Refusal:
-        path, _, query = head.target.partition("?")
+    def _passed(self, head: RequestHead, envelope: Envelope, snapshot: Snapshot, model: str) -> Plan | Refusal:
+        path, caller = envelope.path, envelope.caller
         if not path.startswith("/v1/"):  # written with escapes: not what an upstream would be asked for
             return Refusal(404, f"Invalid URL ({head.method} {path})")
         model = model or model_of_path(path)
@@ -145,7 +141,7 @@ class Router:
             return Refusal(404, "No upstream takes this route: set gateway.default_upstream.", code="no_upstream")
         if not caller.may_use(None):
             return Refusal(403, "This gateway key is for certain tasks only.", code="task_not_allowed")
-        headers = upstream_headers(head.headers, endpoint, caller, snapshot)
+        headers = upstream_headers(envelope, endpoint, snapshot)
         if isinstance(headers, Refusal):
             return headers
         admitted = self._limiter.admit(caller.key, 0, snapshot.spent_usd)
@@ -153,7 +149,7 @@ class Router:
             return admitted
         if not self._breakers.take(endpoint.name):
             return self._left_alone([endpoint.name], admitted)
-        target = endpoint.target(path[3:], query, model)
+        target = endpoint.target(path[3:], envelope.query, model)
         leg = Leg(endpoint.address, head.method, target, headers, None, circuit=endpoint.name)
         return Plan(leg=leg, key_id=caller.id, release=(admitted,) if admitted else (), observe=self._observe)
 
@@ -164,7 +160,7 @@ class Router:
         leg = teacher_leg(request, teacher.endpoint, teacher.model, snapshot)
         if isinstance(leg, Refusal) and not teacher.fallbacks:
             return leg
-        admitted = self._limiter.admit(request.caller.key, len(request.sent), snapshot.spent_usd)
+        admitted = self._limiter.admit(request.envelope.caller.key, len(request.sent), snapshot.spent_usd)
         if isinstance(admitted, Refusal):
             return admitted
         try:
@@ -230,7 +226,7 @@ class Router:
         if leg is None:
             message, soon = f"The model {student.name} is not being served.", ((b"retry-after", b"5"),)
             return Refusal(503, message, type="server_error", code="student_away", headers=soon)
-        admitted = self._limiter.admit(request.caller.key, len(request.body), snapshot.spent_usd)
+        admitted = self._limiter.admit(request.envelope.caller.key, len(request.body), snapshot.spent_usd)
         if isinstance(admitted, Refusal):
             return admitted
         if not self._breakers.take(leg.circuit):
@@ -252,7 +248,7 @@ class Router:
             opted_out=request.opted_out,
             route=request.route,
             task=request.task,
-            key_id=request.caller.id,
+            key_id=request.envelope.caller.id,
             session=request.session,
             fingerprint=request.fingerprint,
             rollout=choice.rollout,
@@ -280,7 +276,7 @@ def _asked(request: CapturedRequest, task: str, upstream: str) -> Asked:
         task=task,
         route=request.route,
         request=decode_whole(request.body),
-        headers=request.headers,
+        headers=request.envelope.headers,
         upstream=upstream,
         fingerprint=request.fingerprint,
         session=request.session,

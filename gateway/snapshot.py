@@ -98,13 +98,12 @@ class Slow:
     spent_usd: Mapping[str, float] = field(default_factory=dict)
 
 
-def load(store: Store, settings: Settings, secrets: Mapping[str, str], slow: Slow, now: float) -> Snapshot:
-    """One short read of the store, laid over the file. Raises StoreAwayError."""
-    start = from_file(settings, secrets)
+def load(store: Store, start: Snapshot, slow: Slow, now: float) -> Snapshot:
+    """One short read of the store, laid over `start`, the file's. Raises StoreAwayError."""
     with store.read() as connection:
         live = _students(connection, start.endpoints)
         return replace(
-            _with_tasks(start, {**_tasks(connection), **settings.tasks}),
+            _with_tasks(start, {**_tasks(connection), **start.tasks}),
             students={student.name: student for student in live.values()},
             rollouts=_rollouts(connection, live),
             latencies=slow.latencies,

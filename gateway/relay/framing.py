@@ -135,10 +135,15 @@ def request_head(method: str, target: str, host: bytes, headers: Headers, framin
 
     Raises MalformedError where a value would break out of its line (keys and names come from files and tasks).
     """
+    return b"%b%b%b\r\n" % (_request_start(method, target, host), _lines(headers), framing)
+
+
+@lru_cache(maxsize=256)
+def _lines(headers: Headers) -> bytes:
     lines = b"\r\n".join([*map(b": ".join, headers), b""])
     if lines.count(b"\n") != len(headers) or lines.count(b"\r") != len(headers):
         raise MalformedError("a header to send holds a line break")
-    return b"%b%b%b\r\n" % (_request_start(method, target, host), lines, framing)
+    return lines
 
 
 @lru_cache(maxsize=1024)

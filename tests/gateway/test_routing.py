@@ -275,6 +275,39 @@ def test_a_key_is_looked_up_once_for_head_and_body_unless_the_snapshot_is_a_new_
     assert refusal.status == 401
 
 
+def test_a_head_that_is_sent_again_is_let_in_by_the_keys_of_now(snapshot: Snapshot) -> None:
+    clock = Time()
+    router = router_of(snapshot, keys=keys_of(expires_at=NOW + 10), clock=clock)
+    head, body = head_of(x_stillhouse_key="sh-token"), json.dumps(chat(model="extract")).encode()
+    first, again = router.plan(head, body), router.plan(head, body)
+    assert isinstance(first, Plan)
+    assert isinstance(again, Plan)
+    assert again.leg == first.leg
+    clock.now = NOW + 10
+    expired = router.plan(head, body)
+    assert isinstance(expired, Refusal)
+    assert expired.status == 401
+
+
+def test_a_head_that_is_sent_again_gets_the_secret_of_now_and_the_upstream_of_its_model(snapshot: Snapshot) -> None:
+    snapshots, clock, breakers = Fixed(snapshot), Time(), Breakers({}, Time())
+    arms = Arms(Capacity(1, clock), HeavyKeys(), Tally(), breakers)
+    router = Router(snapshots, Gate("off", b""), Limiter(UsagePages(), clock), arms, breakers, clock)
+    head = head_of(authorization="Bearer sk-c")
+    sent = []
+    for model, secret in (("extract", "one"), ("extract", "two"), ("az-gpt", "two"), ("gpt-4.1", "two")):
+        snapshots.current = replace(snapshot, secrets={"local": secret, "azure": "a"})
+        plan = router.plan(head, json.dumps(chat(model=model)).encode())
+        assert isinstance(plan, Plan)
+        sent.append(plan.leg.headers)
+    assert sent == [
+        ((b"authorization", b"Bearer one"),),
+        ((b"authorization", b"Bearer two"),),
+        ((b"api-key", b"a"),),
+        ((b"authorization", b"Bearer sk-c"),),
+    ]
+
+
 def test_a_gateway_key_never_leaves(snapshot: Snapshot) -> None:
     router = router_of(snapshot, keys=keys_of())
     plan = planned(router, chat(model="extract"), authorization="Bearer sh-token")

@@ -26,7 +26,7 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def read(store: Store, settings: Settings) -> Snapshot:
-    return load(store, settings, SECRETS, Slow(), NOW)
+    return load(store, from_file(settings, SECRETS), Slow(), NOW)
 
 
 def test_the_file_alone_is_a_snapshot(settings: Settings) -> None:
@@ -123,4 +123,4 @@ def test_what_a_key_with_a_budget_has_spent_this_month(store: Store, settings: S
         add_exchange(store, id=f"{ms:012x}{key_id[-10:]:0>20}", key_id=key_id, cost_usd=cost)
     slow = load_slow(store, read(store, settings), NOW)
     assert slow.spent_usd == {key.id: 1.5}
-    assert load(store, settings, SECRETS, slow, NOW).spent_usd == {key.id: 1.5}
+    assert load(store, from_file(settings, SECRETS), slow, NOW).spent_usd == {key.id: 1.5}
