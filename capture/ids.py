@@ -3,11 +3,11 @@
 import os
 import time
 
+_VARIANT = "89ab"
+
 
 def new_id(prefix: str = "") -> str:
     """`prefix` and 32 hexadecimal digits: 48 bits of Unix milliseconds, 74 random bits, version 7, variant 10."""
-    milliseconds = time.time_ns() // 1_000_000
-    random = int.from_bytes(os.urandom(10), "big")
-    low = (0b10 << 62) | (random & ((1 << 62) - 1))
-    value = (milliseconds << 80) | (0x7 << 76) | (((random >> 62) & 0xFFF) << 64) | low
-    return f"{prefix}{value:032x}"
+    random = os.urandom(10)
+    digits = random.hex()
+    return f"{prefix}{time.time_ns() // 1_000_000:012x}7{digits[:3]}{_VARIANT[random[9] & 3]}{digits[3:18]}"

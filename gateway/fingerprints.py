@@ -48,13 +48,12 @@ class Fingerprints:
 
 def _parts(head: BodyHead) -> tuple[bytes, ...] | None:
     """The bytes that the fingerprint depends on; None where they cannot be told apart at a glance."""
-    turns = bytes(head.messages) or bytes(head.input)
+    turns = bytes(head.messages or head.input)
     try:
-        system = (
-            [bytes(turn.content) for turn in _turns.decode(turns) if turn.role in _SYSTEM] if turns[:1] == b"[" else []
-        )
+        read = _turns.decode(turns) if turns[:1] == b"[" else []
     except msgspec.DecodeError:
         return None
-    fixed = (bytes(head.tools), bytes(head.functions), bytes(head.response_format), bytes(head.text))
+    system = [bytes(turn.content) for turn in read if turn.role in _SYSTEM]
+    fixed = [bytes(part) if part else b"" for part in (head.tools, head.functions, head.response_format, head.text)]
     instructions = head.instructions.encode("utf-8", "surrogatepass") if isinstance(head.instructions, str) else b""
     return (*fixed, instructions, *system)
