@@ -15,7 +15,7 @@ from capture.tables import counters, dataset_rows, datasets, exchanges, outlived
 BATCH = 500
 
 Purge = Callable[[Connection, Sequence[str]], None]
-"""Takes exchanges out of another room's tables, in the transaction that erases them."""
+"""Takes exchanges out of another room's tables, in the transaction that erases them, while datasets have their rows."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,7 @@ class Touched:
 
 @dataclass(frozen=True)
 class ErasureReport:
-    """How many exchanges were erased, and the ids of the datasets that had rows of them, oldest first.
-
-    Students trained on those datasets have learnt from the rows: training them anew is the reader's decision.
-    """
+    """How many exchanges were erased, and the ids of the datasets that had rows of them, oldest first."""
 
     erased: int
     datasets: tuple[str, ...]
@@ -77,9 +74,9 @@ def erase(
     for ids in _batches(store, exchange_ids, user):
         with store.write() as connection:
             _hold_builds(connection)
-            counts, in_datasets = _emptied(connection, ids)
             for one in purge:
                 one(connection, ids)
+            counts, in_datasets = _emptied(connection, ids)
             erased += _deleted(connection, ids, in_datasets, (who, clock()))
         named |= counts.keys()
         rows += counts.total()

@@ -15,7 +15,7 @@ from capture.errors import DiskError, NotFoundError, RefusedError
 from capture.traffic import TrafficFilter
 from console.access import Desk, Role
 from console.verbs import together
-from students.erasure import purge
+from students.erasure import Erased, purge
 
 BATCH = 200
 MOST = 10_000
@@ -48,7 +48,7 @@ def review_all(desk: Desk, wanted: TrafficFilter, verdict: Verdict, expected: in
     return done
 
 
-def erase_all(desk: Desk, wanted: TrafficFilter, expected: int, at: float | None = None) -> lineage.ErasureReport:
+def erase_all(desk: Desk, wanted: TrafficFilter, expected: int, at: float | None = None) -> Erased:
     """Deletes every exchange that matches, with its copies in datasets. Refuses as `review_all` does."""
     desk.demand(Role.OPERATOR, "erasing")
     if wanted == TrafficFilter():
@@ -59,9 +59,9 @@ def erase_all(desk: Desk, wanted: TrafficFilter, expected: int, at: float | None
         for batch in _batches(ids):
             reports += _erased(desk, batch)
     finally:
-        whole = together(reports)
-        said = {"filter": _said(wanted), "matched": len(ids), "datasets": list(whole.datasets)}
-        desk.record("traffic.erase_all", f"{whole.erased}", **said)
+        whole = together(desk.store, reports)
+        touched = {"datasets": list(whole.datasets), "students": list(whole.students)}
+        desk.record("traffic.erase_all", f"{whole.erased}", filter=_said(wanted), matched=len(ids), **touched)
     return whole
 
 

@@ -13,6 +13,7 @@ from sqlalchemy import update
 
 from capture import datasets, keys, lineage, reviews
 from capture import tasks as task_store
+from capture.db import Store
 from capture.errors import NotFoundError, RefusedError
 from capture.ids import new_id
 from capture.redact import Redactor, load_secret
@@ -20,7 +21,7 @@ from capture.settings import RedactionSettings, TaskSettings, TrainingSettings
 from console.access import Desk, Role
 from console.evaluating import evaluate as evaluate
 from students import registry, rollouts
-from students.erasure import purge
+from students.erasure import Erased, purge, with_taught
 from students.jobs import LOCAL
 from students.queueing import FineTune, queue_fine_tune
 from students.tables import fine_tunes
@@ -195,8 +196,8 @@ def revoke_key(desk: Desk, key_id: str) -> None:
     desk.record("keys.revoke", key_id)
 
 
-def erase(desk: Desk, exchange_ids: Sequence[str] = (), user: str | None = None) -> lineage.ErasureReport:
-    """Deletes exchanges, or all of a user's, and says which datasets they had gone into.
+def erase(desk: Desk, exchange_ids: Sequence[str] = (), user: str | None = None) -> Erased:
+    """Deletes exchanges, or all of a user's, and says which datasets and students they had gone into.
 
     A user is found by the name that apps send, also where redaction stored it as a keyed hash.
     """
@@ -205,17 +206,19 @@ def erase(desk: Desk, exchange_ids: Sequence[str] = (), user: str | None = None)
     if not names:
         raise NotFoundError("no exchange of that user is stored: there is nothing to erase")
     reports = [lineage.erase(desk.store, exchange_ids, name, desk.actor.name, desk.clock, [purge]) for name in names]
-    whole = together(reports)
-    desk.record("traffic.erase", names[0] or ",".join(exchange_ids), datasets=list(whole.datasets))
+    whole = together(desk.store, reports)
+    touched = {"datasets": list(whole.datasets), "students": list(whole.students)}
+    desk.record("traffic.erase", names[0] or ",".join(exchange_ids), **touched)
     return whole
 
 
-def together(reports: Sequence[lineage.ErasureReport]) -> lineage.ErasureReport:
-    """What several erasures did; the datasets oldest first, as their ids have it."""
+def together(store: Store, reports: Sequence[lineage.ErasureReport]) -> Erased:
+    """What several erasures did, and who had learnt from it; the datasets oldest first, as their ids have it."""
     touched = {dataset for report in reports for dataset in report.datasets}
-    return lineage.ErasureReport(
+    whole = lineage.ErasureReport(
         sum(report.erased for report in reports), tuple(sorted(touched)), sum(report.rows for report in reports)
     )
+    return with_taught(store, whole)
 
 
 def _names(desk: Desk, user: str) -> list[str]:

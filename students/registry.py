@@ -40,6 +40,7 @@ class Student:
     tools: bool
     created_at: float
     key_id: str | None = None  # the gateway key that alone may call it
+    erased: int = 0  # rows that it learnt from, erased since
 
 
 @dataclass(frozen=True)
@@ -276,7 +277,9 @@ def _insert_once(store: Store, values: Mapping[str, Any]) -> Student:
     """Raises RefusedError where another student has the name."""
     try:
         with store.write() as connection:
-            insert_once(connection, students, values, ["id"])
+            erased = select(fine_tunes.c.erased).where(fine_tunes.c.id == values.get("fine_tune_id"))
+            marked = connection.scalar(erased.with_for_update()) or 0
+            insert_once(connection, students, {**values, "erased": marked}, ["id"])
     except IntegrityError as error:
         raise RefusedError(f"another student answers under {values['name']!r}: choose another name for it") from error
     return load_student(store, values["id"])

@@ -38,6 +38,7 @@ fine_tunes = Table(
     Column("progress", Json, nullable=False),  # the last students.training.Progress
     Column("error", Text),
     Column("student_id", String),
+    Column("erased", Integer, nullable=False, default=0),  # rows that it may have learnt from, erased since
     Column("trained_tokens", Integer),
     Column("cost_usd", Double),
     Column("key_id", String),  # whose job it is, where it came by /v1/fine_tuning/jobs
@@ -106,6 +107,7 @@ students = Table(
     Column("fingerprints", Json, nullable=False),  # prompt versions among its training rows
     Column("tools", Boolean, nullable=False),
     Column("key_id", String),  # the gateway key that alone may call it; null: all may
+    Column("erased", Integer, nullable=False, default=0),  # rows that it learnt from, erased since
     Column("created_at", Double, nullable=False),
 )
 

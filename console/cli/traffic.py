@@ -12,6 +12,7 @@ from capture.errors import UsageError
 from capture.reviews import Verdict
 from console import bulk, verbs
 from console.cli.context import Json, desk, invocation, show
+from students.erasure import Erased
 
 app = typer.Typer(help="Captured exchanges.", no_args_is_help=True)
 Task = Annotated[str | None, typer.Option(help="Only this task.")]
@@ -86,7 +87,7 @@ def erase_all(
     """Delete every exchange that matches, with its copies in datasets."""
     run, wanted = desk(context), filter_of(task, arm, where)
     total, at = _sure(run.store, wanted, "erase all", yes)
-    typer.echo(bulk.erase_all(run, wanted, total, at))
+    _tell(bulk.erase_all(run, wanted, total, at))
 
 
 def _sure(store: Store, wanted: traffic.TrafficFilter, what: str, yes: bool) -> tuple[int, float | None]:
@@ -122,8 +123,13 @@ def erase(
     exchanges: Annotated[list[str] | None, typer.Argument()] = None,
     user: Annotated[str | None, typer.Option(help="Everything of this user.")] = None,
 ) -> None:
-    """Delete exchanges, or all of a user's, and say which datasets they had gone into."""
-    typer.echo(verbs.erase(desk(context), exchanges or (), user))
+    """Delete exchanges, or all of a user's, and say which datasets and students they had gone into."""
+    _tell(verbs.erase(desk(context), exchanges or (), user))
+
+
+def _tell(report: Erased) -> None:
+    for line in report.lines():
+        typer.echo(line)
 
 
 def _row(found: Any) -> dict[str, Any]:

@@ -34,6 +34,7 @@ class FineTune:
     created_at: float
     started_at: float | None
     ended_at: float | None
+    erased: int = 0  # rows that it may have learnt from, erased since
 
     @property
     def moving(self) -> bool:

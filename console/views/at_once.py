@@ -8,7 +8,7 @@ import streamlit as st
 from capture.traffic import COUNT_CAP, TrafficFilter, count_exchanges, end_of
 from console import bulk
 from console.views import narrowing, page
-from console.views.words import capped
+from console.views.words import capped, plain
 
 WORDS = {"accept": "Accept", "reject": "Reject", "erase": "Erase"}
 EFFECTS = {
@@ -62,6 +62,7 @@ def _confirm(verb: Any, shown: _Shown) -> None:
     with st.spinner(f"{WORDS[verb]} {total:,} exchanges …"), page.acting(f"{WORDS[verb]}: {total:,} exchanges, done"):
         del st.session_state[SHOWN]
         if verb == "erase":
-            bulk.erase_all(page.desk(), shown.wanted, total, shown.at)
+            report = bulk.erase_all(page.desk(), shown.wanted, total, shown.at)
+            st.toast(plain("; ".join(report.lines())), icon=":material/delete_forever:", duration="long")
         else:
             bulk.review_all(page.desk(), shown.wanted, verb, total, shown.at)

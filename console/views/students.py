@@ -114,6 +114,7 @@ def _lineage(student: registry.Student) -> None:
         "Upstream": f"{student.upstream}: {student.upstream_model}" if student.upstream else NONE,
         "Prompt versions it learnt": ", ".join(short(one) for one in sorted(student.fingerprints)) or NONE,
         "Tools": "yes" if student.tools else "no",
+        "Rows it learnt, erased since": f"{student.erased:,}" if student.erased else NONE,
         "System prompt": student.view.system_prompt,
         "Longest answer": f"{student.view.max_tokens:,} tokens",
         "Context": f"{student.view.context_tokens:,} tokens",

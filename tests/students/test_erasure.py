@@ -2,15 +2,16 @@
 
 from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, update
 
 from capture import datasets, lineage
 from capture.datasets import Filters
 from capture.db import Store
-from capture.settings import ViewSettings
-from students.erasure import purge, taught, with_taught
-from students.registry import Training, register_local
-from students.tables import evaluation_answers, evaluations
+from capture.settings import TrainingSettings, ViewSettings
+from students.erasure import purge, with_taught
+from students.queueing import FineTune, queue_fine_tune
+from students.registry import Training, load_student, register_local
+from students.tables import evaluation_answers, evaluations, fine_tunes
 from tests.factories.datasets import LATER, UPSTREAMS, task_of
 from tests.factories.store import add_exchange
 
@@ -23,7 +24,6 @@ def test_answers_of_evaluations_go_with_their_exchange(store: Store) -> None:
     lineage.erase(store, [erased], None, "ann", lambda: 1.0, [purge])
     with store.read() as connection:
         assert connection.scalars(select(evaluation_answers.c.exchange_id)).all() == [kept]
-    assert taught(store, ["d"]) == ()
 
 
 def build(store: Store) -> str:
@@ -53,11 +53,46 @@ def test_texts_in_reports_go_with_their_exchange_and_figures_stay(store: Store) 
     assert found == {"of-dataset": left, "replayed": left, "queued": {}}
 
 
-def test_who_learnt_from_what_was_erased_is_named(store: Store) -> None:
-    erased = add_exchange(store)
+def fine_tuned(store: Store, name: str, dataset_id: str, state: str) -> Training:
+    with store.write() as connection:
+        known: Any = {"task": "triage", "base": "tiny", "trainer": "local", "settings": TrainingSettings()}
+        wanted = FineTune(id=name, dataset_id=dataset_id, **known)
+        queue_fine_tune(connection, wanted, 1.0)
+        connection.execute(update(fine_tunes).where(fine_tunes.c.id == name).values(state=state))
+    return Training(name, "triage", "tiny", dataset_id, "models/1", "h", ViewSettings(), ("fp1",), tools=False)
+
+
+def marks(store: Store) -> dict[str, int]:
+    with store.read() as connection:
+        return {row.id: row.erased for row in connection.execute(select(fine_tunes.c.id, fine_tunes.c.erased))}
+
+
+def test_who_learnt_from_what_was_erased_is_named_and_marked(store: Store) -> None:
+    erased, later, held = add_exchange(store), add_exchange(store), add_exchange(store, holdout=True)
     dataset_id = build(store)
-    made = Training("ftjob-1", "triage", "tiny", dataset_id, "models/1", "h", ViewSettings(), ("fp1",), tools=False)
-    student = register_local(store, made, lambda: 1.0)
-    report = lineage.erase(store, [erased], None, "ann", lambda: 1.0, [purge])
+    done = fine_tuned(store, "ftjob-1", dataset_id, "succeeded")
+    running = fine_tuned(store, "ftjob-2", dataset_id, "running")
+    fine_tuned(store, "ftjob-3", dataset_id, "queued")
+    student = register_local(store, done, lambda: 1.0)
+    report = lineage.erase(store, [erased, held], None, "ann", lambda: 1.0, [purge])
     found = with_taught(store, report)
-    assert (found.erased, found.datasets, found.students) == (1, (dataset_id,), (student.name,))
+    assert (found.erased, found.rows, found.datasets) == (2, 2, (dataset_id,))
+    assert (found.fine_tunes, found.students) == (("ftjob-1", "ftjob-2"), (student.name,))
+    assert found.lines()[0] == "erased 2 exchanges and 2 rows of datasets"
+    assert f"students touched: {student.name}" in found.lines()
+    assert marks(store) == {"ftjob-1": 1, "ftjob-2": 1, "ftjob-3": 0}
+    assert load_student(store, student.id).erased == 1
+    assert register_local(store, running, lambda: 2.0).erased == 1  # it had read the row already
+    lineage.erase(store, [erased, later], None, "ann", lambda: 1.0, [purge])  # what is gone counts once
+    assert marks(store) == {"ftjob-1": 2, "ftjob-2": 2, "ftjob-3": 0}
+    assert load_student(store, student.id).erased == 2
+
+
+def test_the_holdout_teaches_nobody(store: Store) -> None:
+    add_exchange(store)
+    held = add_exchange(store, holdout=True)
+    dataset_id = build(store)
+    student = register_local(store, fine_tuned(store, "ftjob-1", dataset_id, "succeeded"), lambda: 1.0)
+    found = with_taught(store, lineage.erase(store, [held], None, "ann", lambda: 1.0, [purge]))
+    assert (found.datasets, found.fine_tunes, found.students) == ((dataset_id,), (), ())
+    assert load_student(store, student.id).erased == 0
