@@ -1,0 +1,111 @@
+"""A filesystem that is really full: requests go on, what is not kept is counted, and what waits is kept afterwards."""
+
+import errno
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from capture.db import Store, open_store
+from capture.errors import OperationError
+from capture.migrations import upgrade
+from capture.reconcile import reconcile
+from capture.settings import Settings
+from capture.ship import Shipper
+from tests.factories.routing import settings_of
+from tests.fakes.client import RawClient
+from tests.fakes.gateway import GatewayServer
+from tests.fakes.upstream import ScriptedUpstream, answering, response
+
+SIZE = "8m"
+CONFIG = """
+[gateway]
+[upstreams.a]
+base_url = "http://127.0.0.1:{port}/v1"
+[tasks.triage]
+match = {{ model = "m" }}
+teacher = {{ upstream = "a", model = "m" }}
+"""
+REQUEST = b'{"model":"m","messages":[{"role":"user","content":"%b"}]}' % (b"word " * 2000)
+ANSWER = b'{"id":"c","choices":[{"index":0,"message":{"role":"assistant","content":"yes"},"finish_reason":"stop"}]}'
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a filesystem of its own."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(folder)]
+    made = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if made.returncode:
+        pytest.skip(f"no filesystem may be mounted here: {made.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def fill(folder: Path) -> Path:
+    """A file that takes all the room there is."""
+    ballast = folder / "ballast"
+    piece = bytes(65_536)
+    with ballast.open("wb", buffering=0) as file:
+        while piece:
+            try:
+                file.write(piece)
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+                piece = piece[: len(piece) // 2]
+    return ballast
+
+
+def ask(port: int, times: int) -> None:
+    with RawClient(port) as client:
+        for _ in range(times):
+            answer = client.chat(REQUEST)
+            assert (answer.status, answer.complete, answer.body) == (200, True, ANSWER)
+
+
+def ready(port: int) -> int:
+    with RawClient(port) as client:
+        client.send(b"GET /readyz HTTP/1.1\r\nhost: g\r\n\r\n")
+        return client.answer("GET").status
+
+
+def shipped(shipper: Shipper) -> int:
+    total = 0
+    while read := shipper.ship_once():
+        total += read
+    return total
+
+
+def opened(settings: Settings) -> tuple[Store, Shipper]:
+    store = open_store(settings.store_url)
+    upgrade(store)
+    return store, Shipper(store, settings, settings.tasks, lambda *_: None)
+
+
+def test_a_full_disk_fails_no_request_and_what_was_dropped_is_counted(small_disk: Path) -> None:
+    with ScriptedUpstream(answering(response(ANSWER))) as upstream:
+        settings = settings_of(small_disk, CONFIG.format(port=upstream.port))
+        store, shipper = opened(settings)
+        with GatewayServer(settings) as server:
+            ask(server.port, 5)
+            ballast = fill(small_disk)
+            ask(server.port, 30)
+            assert ready(server.port) == 200
+            with pytest.raises(OperationError):  # the store has no room either; nothing is lost by that
+                shipper.ship_once()
+            during = reconcile(store, settings.spool_folder)["triage"]
+            assert during.dropped.keys() == {"disk_full"}
+            assert 0 < during.dropped["disk_full"] <= 30
+            assert (during.seen, during.stored, during.difference) == (35, 0, 0)
+            ballast.unlink()
+            ask(server.port, 5)
+            assert shipped(shipper) == during.pending + 5
+        shipped(shipper)
+        after = reconcile(store, settings.spool_folder)["triage"]
+        assert (after.seen, after.pending, after.difference) == (40, 0, 0)
+        assert after.dropped == during.dropped
+        assert after.stored == 40 - during.dropped["disk_full"]
+        store.close()
