@@ -18,6 +18,7 @@ class Pick:
     user: str | None
     session: str | None
     conversation: str
+    fingerprint: str | None = None  # prompt version
 
 
 def rank(seed: int, identity: str) -> bytes:
@@ -35,6 +36,7 @@ def capped(picks: Sequence[Pick], filters: Filters) -> tuple[list[Pick], Counter
         ("key_cap", filters.per_key, lambda pick: pick.key_id),
         ("user_cap", filters.per_user, lambda pick: pick.user),
         ("session_cap", filters.per_session, lambda pick: pick.session),
+        ("prompt_version_cap", filters.per_prompt_version, lambda pick: pick.fingerprint),
         ("label_cap", filters.per_label, lambda pick: pick.label),
     )
     for reason, limit, owner in caps:

@@ -43,6 +43,7 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     per_key: int | None = None
     per_user: int | None = None
     per_session: int | None = None
+    per_prompt_version: int | None = None
     per_label: int | None = None
     balance: float | None = None  # no label has more rows than this many times the rarest one
     seed: int = 0

@@ -1,10 +1,11 @@
-"""Rows from files: what `export` wrote, and OpenAI's supervised lines, as a dataset of a task."""
+"""Rows from files: what `export` wrote, and OpenAI's supervised and preference lines, as a dataset of a task."""
 
 import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,9 @@ def import_rows(
 ) -> Card:
     """Makes the task's next dataset of a file's rows, at once and whole, and returns its card.
 
-    `openai-sft`: lines are put on a side as exchanges are when captured. `jsonl`, `parquet`, `huggingface`: as `export`
-    wrote them, and the rows come out as they went in. Rows for training that belong to a holdout of the task's, or are
+    `openai-sft`, `openai-dpo`: lines are put on a side as exchanges are when captured; of a preference pair, what was
+    preferred is the target, as a correction is. `jsonl`, `parquet`, `huggingface`: as `export` wrote them, and the rows
+    come out as they went in. Rows for training that belong to a holdout of the task's, or are
     near-duplicates of one of its rows, are left out, as are rows that were erased and lines that are none; all are
     counted. Whether the terms of whoever answered allow training, the importer must know. Raises RefusedError for
     another form and for too few rows, DiskError for an unreadable file.
@@ -127,36 +129,60 @@ def _close(intake: _Intake, minimum: int, now: float) -> None:
     writing.finish(intake.connection, intake.lines.dataset_id, contents, intake.lines.hash, now)
 
 
-def _sft(path: Path, settings: TaskSettings) -> Found:
+@dataclass(frozen=True)
+class _Said:
+    """What a line of OpenAI's says: a request, the answer to learn, and the one that it was preferred to."""
+
+    request: dict[str, Any]
+    target: dict[str, Any]
+    original: dict[str, Any] | None = None
+
+
+def _openai(path: Path, settings: TaskSettings, read: Callable[[Any], _Said]) -> Found:
     with path.open(encoding="utf-8") as file:
         for line in file:
             if line.strip():
-                yield _sft_row(line, settings)
+                yield _openai_row(line, settings, read)
 
 
-def _sft_row(line: str, settings: TaskSettings) -> tuple[Split, Row] | str:
+def _openai_row(line: str, settings: TaskSettings, read: Callable[[Any], _Said]) -> tuple[Split, Row] | str:
     try:
-        given = json.loads(line)
-        messages = given["messages"]
-        request = chat_request({**given, "messages": messages[:-1]})
-        if messages[-1]["role"] != "assistant":
-            return "no_answer"
-        target = target_of(messages[-1])
+        said = read(json.loads(line))
     except UnusableError as error:
         return error.reason
-    except (ValueError, LookupError, TypeError, RecursionError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return "bad_line"
-    conversation = hashed("text", variable_text(request))
+    conversation = hashed("text", variable_text(said.request))
     row = Row(
-        exchange_id=hashlib.sha256(msgspec.json.encode([request, target], order="sorted")).hexdigest()[:32],
-        request=request,
-        target=target,
-        label=label_of(Answer(message=target), settings.label),
-        fingerprint=fingerprint(request),
+        exchange_id=hashlib.sha256(msgspec.json.encode([said.request, said.target], order="sorted")).hexdigest()[:32],
+        request=said.request,
+        target=said.target,
+        label=label_of(Answer(message=said.target), settings.label),
+        fingerprint=fingerprint(said.request),
         conversation=conversation,
+        source="teacher" if said.original is None else "correction",
         started_at=0.0,
+        original=said.original,
     )
     return ("holdout" if is_holdout(conversation, settings.dataset) else "train"), row
+
+
+def _supervised(given: Any) -> _Said:
+    messages = given["messages"]
+    request = chat_request({**given, "messages": messages[:-1]})
+    return _Said(request, _answer_in(messages))
+
+
+def _preference(given: Any) -> _Said:
+    request = chat_request({**given["input"]})
+    return _Said(request, _answer_in(given["preferred_output"]), _answer_in(given["non_preferred_output"]))
+
+
+def _answer_in(messages: Any) -> dict[str, Any]:
+    """The last message, which must be an assistant's."""
+    if messages[-1]["role"] != "assistant":
+        raise UnusableError("no_answer")
+    return target_of(messages[-1])
 
 
 def _jsonl(path: Path, _: TaskSettings) -> Found:
@@ -195,7 +221,8 @@ def _folder(path: Path, settings: TaskSettings) -> Found:
 
 
 FORMS: dict[str, Callable[[Path, TaskSettings], Found]] = {
-    "openai-sft": _sft,
+    "openai-sft": partial(_openai, read=_supervised),
+    "openai-dpo": partial(_openai, read=_preference),
     "jsonl": _jsonl,
     "parquet": _parquet,
     "huggingface": _folder,

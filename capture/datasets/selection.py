@@ -216,7 +216,8 @@ def row_parts(found: Found, *, as_answered: bool = False) -> tuple[Json, Json]:
 
 def _pick(found: Found, pointer: str | None) -> Pick:
     one = found.candidate
-    return Pick(one.id, label(found, pointer), one.key_id, one.user, one.session, one.conversation)
+    owners = (one.key_id, one.user, one.session, one.conversation, one.fingerprint)
+    return Pick(one.id, label(found, pointer), *owners)
 
 
 def label(found: Found, pointer: str | None) -> str | None:

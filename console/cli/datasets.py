@@ -70,12 +70,27 @@ def diff(context: typer.Context, old: str, new: str) -> None:
     typer.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
 
 
+@app.command("import")
+def import_(
+    context: typer.Context,
+    task: str,
+    path: Path,
+    form: Annotated[
+        str, typer.Option(help="openai-sft, openai-dpo, jsonl, parquet or huggingface (the last three: our exports)")
+    ] = "openai-sft",
+) -> None:
+    """Make the task's next dataset of a file's rows; whether they may be trained on, you must know."""
+    card = verbs.import_dataset(desk(context), task, form, path)
+    left_out = ", ".join(f"{count} {reason}" for reason, count in card.drops.items()) or "none"
+    typer.echo(f"{card.name}: {card.rows['train']} to train, {card.rows['holdout']} held out; left out: {left_out}")
+
+
 @app.command("export")
 def export(
     context: typer.Context,
     dataset: str,
     path: Path,
-    form: Annotated[str, typer.Option(help="openai-sft, openai-dpo, parquet or huggingface")] = "openai-sft",
+    form: Annotated[str, typer.Option(help="openai-sft, openai-dpo, jsonl, parquet or huggingface")] = "openai-sft",
 ) -> None:
     """Write a dataset's training rows to a file or folder."""
     count = verbs.export_dataset(desk(context), dataset, form, path)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from capture import datasets, lineage
+from capture import datasets, lineage, reviews
 from capture.datasets import Filters
 from capture.db import Store
 from capture.errors import DiskError, RefusedError
@@ -58,6 +58,50 @@ def test_nothing_is_lost_on_the_way_out_and_in(exchanges: list[dict[str, Any]], 
         assert back.hash == card.hash
         assert list(datasets.rows(store, back.id)) == list(datasets.rows(store, card.id))
         store.close()
+
+
+@settings(max_examples=15, deadline=None)
+@given(exchanges=st.lists(said, min_size=1, max_size=6), better=texts.filter(str.strip))
+def test_openai_s_lines_keep_what_they_can_say(exchanges: list[dict[str, Any]], better: str) -> None:
+    """They have no split, id or truth; what was asked, what is to be learnt and what it replaced come back."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        store = new_store(folder)
+        mended = add_exchange(store)
+        reviews.review(store, mended, "correct", better, "ann", lambda: 1.0)
+        for one in exchanges:
+            add_exchange(store, **one)
+        card = build(store)
+        trained = list(datasets.rows(store, card.id, "train"))
+        corrected = [row for row in trained if row.original is not None]
+        for form, expected in (("openai-sft", trained), ("openai-dpo", corrected)):
+            datasets.export(store, card.id, form, folder / form, SETTINGS)
+            dataset = DatasetSettings(minimum_rows=1, holdout=0.0001, near_duplicate=1.0)
+            back = take(store, form, folder / form, task=form, dataset=dataset)
+            found = list(datasets.rows(store, back.id))
+            assert [said_by(row, form) for row in found] == [said_by(row, form) for row in expected]
+        store.close()
+
+
+def said_by(row: datasets.Row, form: str) -> tuple[Any, ...]:
+    asked = row.request["messages"], row.request.get("tools")
+    return (*asked, row.target, *((row.original, row.source) if form == "openai-dpo" else ()))
+
+
+def test_preference_lines(store: Store, tmp_path: Path) -> None:
+    question = {"messages": [{"role": "user", "content": "hello"}]}
+    said = {"preferred_output": [{"role": "assistant", "content": "yes"}]}
+    other = {"non_preferred_output": [{"role": "assistant", "content": "no"}]}
+    bad: list[Any] = [{"input": question, **said}, {"input": question, **other, "preferred_output": []}, {}, [], "x"]
+    empty = {"input": question, **said, "non_preferred_output": [{"role": "assistant", "content": ""}]}
+    user = {"input": question, **other, "preferred_output": question["messages"]}
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("\n".join(map(json.dumps, [{"input": question, **said, **other}, *bad, empty, user])))
+    card = take(store, "openai-dpo", path, dataset=DatasetSettings(minimum_rows=1, holdout=0.0001))
+    (row,) = datasets.rows(store, card.id)
+    assert (row.text, row.original, row.source) == ("yes", {"role": "assistant", "content": "no"}, "correction")
+    assert card.drops == {"bad_line": 5, "empty": 1, "no_answer": 1}
+    assert datasets.export(store, card.id, "openai-dpo", tmp_path / "again.jsonl", SETTINGS) == 1
 
 
 def test_openai_lines(store: Store, tmp_path: Path) -> None:

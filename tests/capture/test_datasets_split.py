@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,14 @@ def test_caps_keep_rows_without_an_owner() -> None:
     kept, drops = capped([pick(1), pick(2), pick(3, user="u"), pick(4, user="u")], Filters(per_user=1))
     assert len(kept) == 3
     assert drops == {"user_cap": 1}
+
+
+def test_a_template_has_no_more_rows_than_its_cap() -> None:
+    picks = [replace(pick(number), fingerprint=f"fp{number % 2}") for number in range(8)]
+    kept, drops = capped([*picks, pick(9)], Filters(per_prompt_version=1))
+    assert [one.fingerprint for one in kept if one.fingerprint] in (["fp0", "fp1"], ["fp1", "fp0"])
+    assert pick(9) in kept
+    assert drops == {"prompt_version_cap": 6}
 
 
 @given(labels=st.lists(st.sampled_from(["a", "b", None]), min_size=1, max_size=40), ratio=st.floats(1, 4))

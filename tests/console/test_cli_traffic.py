@@ -1,6 +1,7 @@
 """What the console does by filters and on its page Operations, by the command."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -75,3 +76,19 @@ def test_a_build_is_previewed(at_full: tuple[World, Store], capsys: pytest.Captu
     found = json.loads(capsys.readouterr().out)
     assert found["looked"] == found["passed"] + sum(found["drops"].values())
     assert found["drops"]["low_score:category"] > 0
+
+
+def test_a_file_s_rows_become_a_dataset(
+    at_full: tuple[World, Store], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = {"role": "assistant", "content": '{"category": "bug"}'}
+    questions = [{"role": "user", "content": f"{word} {word}"} for word in "abcdefghijklmnopqrstuvwxyz"]
+    lines = [json.dumps({"messages": [question, answer]}) for question in questions]
+    (tmp_path / "rows.jsonl").write_text("\n".join([*lines, "{broken"]))
+    assert run(["datasets", "import", "triage", str(tmp_path / "rows.jsonl")]) == 0
+    said = capsys.readouterr().out
+    assert "to train" in said
+    assert "1 bad_line" in said
+    assert run(["datasets", "import", "triage", str(tmp_path / "rows.jsonl"), "--form", "csv"]) == 2
+    assert run(["datasets", "import", "nobody", str(tmp_path / "rows.jsonl")]) == 2
+    assert run(["datasets", "import", "triage", str(tmp_path / "nowhere.jsonl")]) == 1

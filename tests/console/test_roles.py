@@ -31,6 +31,10 @@ ACTIONS: dict[str, tuple[Role, Act]] = {
         Role.OPERATOR,
         lambda desk, world: verbs.export_dataset(desk, world.dataset, "openai-sft", desk.settings.data / "rows.jsonl"),
     ),
+    "import": (
+        Role.OPERATOR,
+        lambda desk, _: verbs.import_dataset(desk, "triage", "openai-sft", desk.settings.data / "nowhere.jsonl"),
+    ),
     "export traffic": (
         Role.OPERATOR,
         lambda desk, _: bulk.export_all(desk, TrafficFilter(), desk.settings.data / "all.jsonl"),
