@@ -1,19 +1,20 @@
 """Owns the bar of an evaluation: who is close enough to the teacher, and what that says about training at all."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from students.report import Arm, Bar, Standing
 
 
-def bar_of(arms: Sequence[Arm], gates: Sequence[str], margin: float) -> Bar:
-    """The standing of every arm but the teacher."""
-    standings = {arm.student_id: standing_of(arm, gates, margin) for arm in arms if arm.role != "teacher"}
+def bar_of(arms: Sequence[Arm], gates: Sequence[str], margin: float, unlicensed: Collection[str] = ()) -> Bar:
+    """The standing of every arm but the teacher; gates that are unlicensed judges say nothing of it."""
+    own = (arm for arm in arms if arm.role != "teacher")
+    standings = {arm.student_id: standing_of(arm, gates, margin, unlicensed) for arm in own}
     return Bar(gates=list(gates), margin=margin, standings=standings)
 
 
-def standing_of(arm: Arm, gates: Sequence[str], margin: float) -> Standing:
+def standing_of(arm: Arm, gates: Sequence[str], margin: float, unlicensed: Collection[str] = ()) -> Standing:
     """`reaches`: on every gate the whole interval lies above -margin; `misses`: on one of them all of it lies below."""
-    found = [arm.differences.get(gate) for gate in gates]
+    found = [None if gate in unlicensed else arm.differences.get(gate) for gate in gates]
     if any(figure is not None and figure.high < -margin for figure in found):
         return "misses"
     sure = all(figure is not None and figure.low >= -margin for figure in found)

@@ -11,14 +11,17 @@ import msgspec
 from sqlalchemy import select, update
 
 from capture.errors import NotFoundError
+from capture.judges import TaskJudges
 from capture.settings import TaskSettings, secret
-from students.answering import Room, ask_teacher, lanes_of, side_by_side
+from students.answering import TEACHER, Room, ask_teacher, lanes_of, side_by_side
 from students.asking import Asked, asked_of, kept_under
-from students.comparison import Judge, judges_of
+from students.comparison import Judge
 from students.exams import drawn
 from students.hall import enter
 from students.head_to_head import bouts_of, fight
+from students.hearing import answers_to, hear
 from students.marking import Marking, mark
+from students.panel import Panel, panel_of
 from students.registry import Student, ensure_base, load_student
 from students.report import Report
 from students.sittings import choose_shots, sittings
@@ -45,13 +48,19 @@ def run(shop: Workshop, evaluation_id: str) -> Report:
     """Answer what is not answered yet and write the report; going on after a stop asks nothing twice.
 
     Raises RefusedError when the holdout overlaps a student's training rows, UpstreamAwayError when a student is not
-    served, an upstream is away or the referee is at the task's spend cap, NotFoundError for what is not there.
+    served, an upstream is away or the referee is at the task's spend cap, NotFoundError for what is not there. A judge
+    that is away is no error: the report says on how many rows it spoke.
     """
     evaluation = _load(shop, evaluation_id)
     task = shop.load_tasks().get(evaluation.task)
     if task is None:
         raise NotFoundError(f"task {evaluation.task!r} is gone")
-    asked, judges = asked_of(evaluation), judges_of(task)
+    with TaskJudges(shop.store, shop.settings, (evaluation.task, task), shop.caps, shop.clock) as models:
+        return _examined(shop, evaluation, task, panel_of(shop, evaluation.task, task, models))
+
+
+def _examined(shop: Workshop, evaluation: Any, task: TaskSettings, panel: Panel) -> Report:
+    asked = asked_of(evaluation)
     students = _students(shop, evaluation, asked, task)
     hall = enter(shop, evaluation, asked, task, students)
     few_shot = task.evaluation.few_shot if asked.few_shot is None else asked.few_shot
@@ -60,15 +69,16 @@ def run(shop: Workshop, evaluation_id: str) -> Report:
     most = asked.base_rows or task.evaluation.base_rows
     papers = {one.key: drawn(hall.exams, most) if one.is_base else hall.exams for one in sat}
     bouts = bouts_of(asked.referee, sat, papers)
-    twice = _is_asked_twice(shop, task, judges, asked)
-    total = sum(map(len, papers.values())) + sum(len(bout.exams) for bout in bouts) + len(hall.exams) * twice
+    twice = _is_asked_twice(shop, task, panel.judges, asked)
+    of_all = len(hall.exams) * (twice + bool(panel.asking))
+    total = sum(map(len, papers.values())) + sum(len(bout.exams) for bout in bouts) + of_all
     room = Room(
         shop=shop,
         task=evaluation.task,
         kept_under=kept_under(evaluation),
-        judges=judges,
+        judges=panel.plain,
         graded=frozenset(student.id for student in students),
-        count=_Progress(shop, evaluation_id, total).add,
+        count=_Progress(shop, evaluation.id, total).add,
     )
     teacher = (task.teacher.upstream, task.teacher.model)
     lanes = lanes_of(room, sat, papers)
@@ -76,7 +86,11 @@ def run(shop: Workshop, evaluation_id: str) -> Report:
     referees = replace(room, purpose="judge", cap_usd=task.rollout.spend_cap_usd)
     for bout in bouts:
         fight(referees, bout)
-    return mark(Marking(shop, evaluation, asked, task, judges), hall, sat, papers)
+    papers[TEACHER] = hall.exams
+    answers = answers_to(shop, evaluation, papers)
+    panel, said = hear(room, panel, papers, answers)
+    marking = Marking(shop, evaluation, asked, task, panel, answers)
+    return mark(marking, replace(hall, notes=hall.notes + said), sat, papers)
 
 
 def _load(shop: Workshop, evaluation_id: str) -> Any:

@@ -5,28 +5,28 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import select
 
 from capture.datasets import load_card
 from capture.exchange import Answer
 from capture.graders.registry import default_graders
-from capture.graders.sample import Sample, text_of
+from capture.graders.sample import text_of
 from capture.rows import label_of
 from capture.settings import TaskSettings
 from students import referee_report
 from students.answering import TEACHER, Papers
-from students.asking import Asked, kept_under
+from students.asking import Asked
 from students.bar import bar_of, sentences
-from students.comparison import Case, Judge, compare
+from students.comparison import compare
 from students.exams import Exam
 from students.hall import Hall
+from students.hearing import Answers, Kept, agreement, case_of
 from students.looks import MOST, looks_at
-from students.pairs import read_output, written
+from students.pairs import written
+from students.panel import Panel
 from students.registry import Student
 from students.report import Answered, Arm, Figure, Report, mean_figure, summarise, versus
 from students.sittings import Sitting
 from students.slices import slices_of
-from students.tables import evaluation_answers
 from students.workshop import Workshop
 
 __all__ = ["TEACHER", "Marking", "mark"]
@@ -40,61 +40,50 @@ class Marking:
     row: Any
     asked: Asked
     task: TaskSettings
-    judges: Sequence[Judge]
-
-
-@dataclass(frozen=True)
-class Kept:
-    """One kept answer."""
-
-    answer: Answer | None
-    error: str | None
-    duration_ms: float
-    cost_usd: float | None
+    panel: Panel
+    answers: Answers
 
 
 def mark(marking: Marking, hall: Hall, sat: Sequence[Sitting], papers: Papers) -> Report:
     """The report of all kept answers: of the teacher first, then in the order of the sittings."""
-    shop, row, judges = marking.shop, marking.row, marking.judges
-    second = _kept(shop, row, TEACHER)
-    rows = {TEACHER: _teacher_rows(marking, hall.exams, second)}
+    shop, row, panel = marking.shop, marking.row, marking.panel
+    rows = {TEACHER: _teacher_rows(marking, hall.exams)}
     for sitting in sat:
-        rows[sitting.key] = _rows(marking, papers[sitting.key], (_kept(shop, row, sitting.key), second))
+        rows[sitting.key] = _rows(marking, papers[sitting.key], sitting.key)
     arms = [summarise(TEACHER, marking.task.teacher.model, "teacher", rows[TEACHER])]
     arms += [_with_rivals(summarise(one.key, one.name, one.role, rows[one.key]), rows) for one in sat]
     gates = marking.task.rollout.gates or tuple(default_graders(marking.task))[:1]
-    bar = bar_of(arms, gates, marking.task.rollout.margin)
+    bar = bar_of(arms, gates, marking.task.rollout.margin, panel.unlicensed)
     looks = looks_at(shop.store, row)
     with_truth = sum(exam.truth is not None for exam in hall.exams)
     notes = [
         *sentences(arms, bar),
         *hall.notes,
-        *_notes(marking, sat, with_truth, has_second=bool(second), looks=looks),
+        *_notes(marking, sat, with_truth, looks),
     ]
     return Report(
         dataset_id=row.dataset_id,
         dataset_hash=load_card(shop.store, row.dataset_id).hash if row.dataset_id else None,
         rows=len(hall.exams),
         rows_with_truth=with_truth,
-        graders={judge.name: judge.against if judge.grader.needs_reference else "nothing" for judge in judges},
+        graders={judge.name: judge.against if judge.grader.needs_reference else "nothing" for judge in panel.judges},
         arms=arms,
         looks=looks,
         notes=notes,
-        agreement=_agreement(judges, hall.exams, second),
+        agreement=_agreement(marking, hall.exams),
         bar=bar,
         head_to_head=referee_report.standings(shop.store, row, marking.asked, sat, papers),
     )
 
 
-def _notes(marking: Marking, sat: Sequence[Sitting], with_truth: int, *, has_second: bool, looks: int) -> list[str]:
-    notes = []
-    silent = [name for name in default_graders(marking.task) if name not in {judge.name for judge in marking.judges}]
-    if silent:
-        notes.append(f"Evaluations ask no judge and run no Python, so there are no scores by {', '.join(silent)}.")
-    if any(judge.needs_truth for judge in marking.judges) and not with_truth:
+def _notes(marking: Marking, sat: Sequence[Sitting], with_truth: int, looks: int) -> list[str]:
+    panel = marking.panel
+    notes = [f"There are no scores by {grader}: {why}." for grader, why in panel.silent.items()]
+    notes += [f"Judge {judge} decides nothing here: {why}." for judge, why in panel.unlicensed.items()]
+    if any(judge.needs_truth for judge in panel.judges) and not with_truth:
         notes.append("No row has a truth, so graders against truth say nothing.")
-    wanted = marking.asked.twice or any(judge.needs_second for judge in marking.judges)
-    if wanted and not has_second:
+    wanted = marking.asked.twice or any(judge.needs_second for judge in panel.judges)
+    if wanted and not marking.answers[TEACHER]:
         notes.append("The teacher was not asked twice (no worker key), so its agreement with itself is unknown.")
     if any(one.role == "greedy" and isinstance(one.seat, Student) and one.seat.kind == "local" for one in sat):
         notes.append(
@@ -106,31 +95,16 @@ def _notes(marking: Marking, sat: Sequence[Sitting], with_truth: int, *, has_sec
     return notes
 
 
-def _kept(shop: Workshop, row: Any, key: str) -> dict[str, Kept]:
-    answers = evaluation_answers.c
-    query = select(evaluation_answers).where(answers.dataset_id == kept_under(row), answers.student_id == key)
-    with shop.store.read() as connection:
-        return {
-            one.exchange_id: Kept(
-                None if one.error else read_output(one.output), one.error, one.duration_ms, one.cost_usd
-            )
-            for one in connection.execute(query)
-        }
-
-
-def _agreement(judges: Sequence[Judge], exams: Sequence[Exam], second: Mapping[str, Kept]) -> dict[str, Figure]:
+def _agreement(marking: Marking, exams: Sequence[Exam]) -> dict[str, Figure]:
     """By every grader that needs something to compare with: score(second answer, first answer)."""
-    found = {}
-    for judge in (judge for judge in judges if judge.grader.needs_reference):
-        scored = [
-            (judge.grader.score(Sample(output=twice.answer, reference=exam.teacher, request=exam.request)), exam)
-            for exam in exams
-            if (twice := second.get(exam.id)) is not None and twice.answer is not None
-        ]
-        known = [(value, exam.row.conversation) for value, exam in scored if value is not None]
-        if known:
-            found[judge.name] = mean_figure([value for value, _ in known], [cluster for _, cluster in known])
-    return found
+    found: dict[str, list[tuple[float, str]]] = {}
+    for exam in exams:
+        marking.shop.check()
+        for judge in marking.panel.of(exam.id):
+            value = agreement(judge, exam, marking.answers) if judge.grader.needs_reference else None
+            if value is not None:
+                found.setdefault(judge.name, []).append((value, exam.row.conversation))
+    return {name: mean_figure(*zip(*scored, strict=True)) for name, scored in found.items()}
 
 
 def _with_rivals(arm: Arm, rows: Mapping[str, Sequence[Answered]]) -> Arm:
@@ -140,30 +114,25 @@ def _with_rivals(arm: Arm, rows: Mapping[str, Sequence[Answered]]) -> Arm:
     return msgspec.structs.replace(arm, versus={key: found for key, found in others.items() if found})
 
 
-def _teacher_rows(marking: Marking, exams: Sequence[Exam], second: Mapping[str, Kept]) -> list[Answered]:
+def _teacher_rows(marking: Marking, exams: Sequence[Exam]) -> list[Answered]:
     answered = []
     for exam in exams:
-        twice = second.get(exam.id)
-        case = Case(exam.request, exam.teacher, None, twice.answer if twice else None, exam.truth)
-        scores = compare(marking.judges, case).teacher
+        marking.shop.check()
+        scores = compare(marking.panel.of(exam.id), case_of(exam, None, marking.answers)).teacher
         kept = Kept(exam.teacher, None, 0.0, exam.cost_usd)
         row = _row(exam, marking.task, kept, scores)
         answered.append(msgspec.structs.replace(row, duration_ms=exam.duration_ms))
     return answered
 
 
-def _rows(
-    marking: Marking, exams: Sequence[Exam], answers: tuple[Mapping[str, Kept], Mapping[str, Kept]]
-) -> list[Answered]:
-    own, second = answers
+def _rows(marking: Marking, exams: Sequence[Exam], key: str) -> list[Answered]:
     answered = []
     for exam in exams:
-        kept = own.get(exam.id)
+        marking.shop.check()
+        kept = marking.answers[key].get(exam.id)
         if kept is None:
             continue
-        twice = second.get(exam.id)
-        case = Case(exam.request, exam.teacher, kept.answer, twice.answer if twice else None, exam.truth)
-        found = compare(marking.judges, case)
+        found = compare(marking.panel.of(exam.id), case_of(exam, kept, marking.answers))
         row = _row(exam, marking.task, kept, found.student)
         answered.append(msgspec.structs.replace(row, differences=found.differences, error=kept.error))
     return answered

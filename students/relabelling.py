@@ -18,14 +18,16 @@ from capture.errors import NotFoundError, RefusedError
 from capture.exchange import Answer
 from capture.graders.of_task import reference_of
 from capture.graders.sample import Sample
+from capture.judges import TaskJudges
 from capture.rows import label_of
 from capture.settings import TaskSettings
-from students.answering import Room, ask_upstream
+from students.answering import Room, ask_upstream, asked
 from students.asking import Contender
 from students.clients import Reply
-from students.comparison import Judge, judges_of
+from students.comparison import Judge
 from students.exams import Exam
 from students.pairs import read_output
+from students.panel import panel_of
 from students.sittings import with_system
 from students.tables import evaluation_answers, pairs, rollouts
 from students.workshop import Workshop
@@ -37,8 +39,8 @@ MOST_MISSES = 5000
 def carry_out(shop: Workshop, dataset_id: str) -> None:
     """Build a dataset whose filters ask for relabelling. Repeatable: each answer is kept, and asked for once.
 
-    Raises RefusedError for an upstream whose terms forbid training, UpstreamAwayError while it does not answer, and at
-    the task's spend cap of the day.
+    Raises RefusedError for an upstream whose terms forbid training, UpstreamAwayError while it or a judge does not
+    answer, and at the task's spend caps of the day.
     """
     card = load_card(shop.store, dataset_id)
     wanted = msgspec.convert(card.filters, Filters).relabel
@@ -57,7 +59,9 @@ def carry_out(shop: Workshop, dataset_id: str) -> None:
     for key in keys:
         missing = room.missing(key, asked_anew)
         ask_upstream(room, key, missing, (wanted.upstream, wanted.model), body, _whole)
-    derive(shop.store, dataset_id, wanted.of, _rows(shop.store, wanted, keys, task), shop.clock)
+    with TaskJudges(shop.store, shop.settings, (card.task, task), shop.caps, shop.clock) as models:
+        chosen = _chosen(room, asked_anew, keys, panel_of(shop, card.task, task, models).judges)
+    derive(shop.store, dataset_id, wanted.of, _rows(shop.store, wanted, chosen, task), shop.clock)
 
 
 def check(shop: Workshop, wanted: Relabel) -> None:
@@ -142,22 +146,28 @@ def _whole(reply: Reply) -> Reply:
     return reply
 
 
-def _rows(store: Store, wanted: Relabel, keys: Sequence[str], task: TaskSettings) -> Iterator[tuple[Split, Row]]:
-    judges, kept = judges_of(task), [_kept(store, wanted.of, key) for key in keys]
+def _chosen(
+    room: Room, exams: Sequence[Exam], keys: Sequence[str], judges: Sequence[Judge]
+) -> Mapping[str, Answer | None]:
+    """Exchange id → what was said better than what the row has; None where nothing was."""
+    kept = [_kept(room.shop.store, room.kept_under, key) for key in keys]
+
+    def choose(exam: Exam) -> Answer | None:
+        said = [Answer(message=answers[exam.id]) for answers in kept if exam.id in answers]
+        chosen = best([*said, exam.teacher], exam.row, judges)
+        return None if chosen == len(said) else said[chosen]
+
+    return {exam.id: answer for exam, answer in asked(room, exams, choose)}
+
+
+def _rows(
+    store: Store, wanted: Relabel, chosen: Mapping[str, Answer | None], task: TaskSettings
+) -> Iterator[tuple[Split, Row]]:
     for row in rows(store, wanted.of, "train"):
-        said = [Answer(message=answers[row.exchange_id]) for answers in kept if row.exchange_id in answers]
-        target = _better(row, said, judges)
+        target = chosen.get(row.exchange_id)
         yield "train", row if target is None else _relabelled(row, target, wanted, task)
     for row in rows(store, wanted.of, "holdout"):
         yield "holdout", row
-
-
-def _better(row: Row, said: Sequence[Answer], judges: Sequence[Judge]) -> Answer | None:
-    """The best of what was said; None where that is what the row has, and for a person's correction."""
-    if row.source == "correction" or not said:
-        return None
-    chosen = best([*said, Answer(message=row.target)], row, judges)
-    return None if chosen == len(said) else said[chosen]
 
 
 def _relabelled(row: Row, answer: Answer, wanted: Relabel, task: TaskSettings) -> Row:

@@ -119,6 +119,8 @@ def _staff(store: Store, settings: Settings, stopping: threading.Event, clock: C
         models=lambda name: bases.pull(name, settings.models_folder, allow_hub=settings.students.allow_hub),
     )
     shop.trainers = {LOCAL: trainer, **_hosted(shop)}
+    python = PythonProcesses(settings.python_graders) if settings.python_graders.allowed else None
+    shop.python = python
     pairer = Pairer(store, settings, shop.client, redactor(settings), clock, shop.caps)
 
     def on_stored(exchange: Exchange, request: dict[str, Any], answer: Answer, task: str | None) -> None:
@@ -133,7 +135,7 @@ def _staff(store: Store, settings: Settings, stopping: threading.Event, clock: C
         observer=observer,
         pairer=pairer,
         shipper=Shipper(store, settings, tasks(), on_stored, clock),
-        python=PythonProcesses(settings.python_graders) if settings.python_graders.allowed else None,
+        python=python,
         replica=replica,
         workflows=Workflows(shop, replica.name),
     )

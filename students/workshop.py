@@ -8,6 +8,7 @@ from pathlib import Path
 
 from capture.db import Store
 from capture.errors import UpstreamAwayError
+from capture.graders.means import Python
 from capture.settings import Settings, TaskSettings
 from students.caps import Caps
 from students.clients import Client
@@ -35,6 +36,8 @@ class Workshop:
     trainers: Mapping[str, Trainer] = field(default_factory=dict)
     models: Callable[[str], Path] = Path
     """The folder of a base by its name, fetched and checked where it was not yet."""
+    python: Python | None = None
+    """What runs a task's Python graders; None where the settings do not allow that."""
     caps: Caps = field(init=False)
 
     def __post_init__(self) -> None:

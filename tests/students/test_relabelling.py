@@ -16,6 +16,7 @@ from capture.errors import RefusedError, UpstreamAwayError
 from capture.exchange import Answer
 from capture.settings import (
     GraderSettings,
+    JudgeSettings,
     PriceSettings,
     RolloutSettings,
     Settings,
@@ -98,6 +99,31 @@ def test_of_several_answers_the_graders_keep_the_best(store: Store, client: Clie
         assert len(server.requests) == 60
     found = list(rows(store, dataset_id, "train"))
     assert all(json.loads(row.text)["category"] == row.truth["category"] for row in found)
+
+
+@pytest.mark.usefixtures("worker_key")
+def test_judges_choose_where_the_task_has_them(store: Store, client: Client) -> None:
+    asks = {"upstream": "strong", "model": "judge", "input": "{{sample.output_text}}"}
+    judged = TASK.model_copy(
+        update={
+            "graders": {"kind": GraderSettings(type="score_model", **asks)},
+            "judges": JudgeSettings(upstreams=("strong",)),
+        }
+    )
+
+    def answer(request: dict[str, Any]) -> str:
+        if request["model"] == "larger":
+            return "thank you, it is about " + saying(request)
+        return '{"score": 1}' if "thank you" in request["messages"][-1]["content"] else '{"score": 0}'
+
+    dataset_id = queued(store)
+    with ChatServer(answer) as server:
+        shop = shop_of(store, client, server.url)
+        shop.settings.prices["judge"] = PriceSettings(input=1, output=1)
+        shop.load_tasks = lambda: {"triage": judged}
+        carry_out(shop, dataset_id)
+    assert load_card(store, dataset_id).sources == {"relabel": 20}
+    assert all(row.text.startswith("thank you") for row in rows(store, dataset_id, "train"))
 
 
 @pytest.mark.usefixtures("worker_key")
