@@ -1,8 +1,8 @@
 """What a request costs the gateway without the kernel: plan, relay, record and append, in process, on fake sockets.
 
-Run: python -m benchmarks.router [REQUESTS] [--profile [--stream]]; keys required, a task matched, 0.6 kB in, 0.8 kB out or
-50 events of 280 bytes, a read each. The best of seven rounds is printed, in microseconds of CPU: it is for comparing two
-versions on one machine.
+Run: python -m benchmarks.router [REQUESTS] [--profile [--stream]]; keys required, a task matched, 0.6 kB in, 0.8 kB
+out or 50 events of 280 bytes, a read each. The best of seven rounds is printed, in microseconds of CPU: it is for
+comparing two versions on one machine.
 """
 
 import asyncio
