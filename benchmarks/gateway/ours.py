@@ -36,20 +36,23 @@ def version() -> str:
     return f"{number} ({ran.stdout.strip()})" if ran.returncode == 0 else number
 
 
-def launch(ground: Ground) -> Launch:
-    """A store with one key, and one gateway process; no worker: its cost is not the gateway's."""
+def launch(ground: Ground, store_url: str = "") -> Launch:
+    """A store with one key (in the data folder, where none is named), and one gateway process.
+
+    No worker: its cost is not the gateway's.
+    """
     config = ground.write("stillhouse.toml", _CONFIG.format(upstream=ground.upstream, model=MODEL))
     data = ground.folder / "data"
-    token = _key(data)
+    token = _key(data, store_url or f"sqlite:///{data / 'stillhouse.db'}")
     here = ["--port", str(ground.port), "--metrics-port", str(ground.spare), "--workers", "1"]
     command = [sys.executable, "-m", "gateway", "--config", str(config), "--data", str(data), *here]
     environment = {"PYTHONPATH": str(ROOT), "BENCH_KEY": KEY}
     return Launch(command, environment, (f"authorization: Bearer {token}",))
 
 
-def _key(data: Path) -> str:
+def _key(data: Path, store_url: str) -> str:
     data.mkdir(parents=True, exist_ok=True)
-    store = open_store(f"sqlite:///{data / 'stillhouse.db'}")
+    store = open_store(store_url)
     try:
         upgrade(store)
         token, _ = create(store, data, "bench", [], None, time.time)

