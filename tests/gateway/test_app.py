@@ -21,6 +21,7 @@ from capture.settings import RedactionSettings
 from capture.tables import feedback
 from capture.tasks import fingerprint
 from students.assignment import arm_for
+from tests.factories.requests import EVERY_FIELD
 from tests.factories.rollouts import add_rollout, add_student, tick
 from tests.factories.routing import settings_of
 from tests.factories.store import add_exchange
@@ -90,7 +91,8 @@ teacher = {{ upstream = "openai", model = "gpt-4.1" }}
         small = None
         if student is not None:
             small = stack.enter_context(ScriptedUpstream(chatting(student, "student")))
-            prints = [fingerprint({"messages": ASKED}), fingerprint({"messages": ASKED, "response_format": JSON})]
+            known = ({"messages": ASKED}, {"messages": ASKED, "response_format": JSON}, EVERY_FIELD)
+            prints = [fingerprint(request) for request in known]
             add_student(store, f"http://127.0.0.1:{small.port}/v1", fingerprints=prints)
             add_rollout(store)
             tick(store, gateway.app.state.clock())
@@ -167,6 +169,67 @@ def test_a_students_session_is_answered_by_the_student(tmp_path: Path) -> None:
     assert (first.arm, first.assignment, first.rollout) == (Arm.STUDENT, Assignment.STUDENT, "ro_1")
     assert (first.student, first.served_model) == ("ft:small:triage:1", "ft:small:triage:1")
     assert (second.arm, second.assignment) == (Arm.TEACHER, Assignment.CONTROL)
+
+
+def sent_by_the_sdk(client: OpenAI, session: str, **changes: Any) -> Any:
+    """The answer to a request with every field that there is, but for `changes`."""
+    fields = {**EVERY_FIELD, **changes}
+    tomorrow = {"a_field_of_tomorrow": fields.pop("a_field_of_tomorrow")}
+    headers = {"x-stillhouse-session": session}
+    return client.chat.completions.with_raw_response.create(**fields, extra_body=tomorrow, extra_headers=headers)
+
+
+def test_of_every_field_of_a_reasoning_models_request_the_student_gets_what_a_plain_server_takes(
+    tmp_path: Path,
+) -> None:
+    with scene(tmp_path, student='{"category": "billing"}') as here, here.client() as client:
+        reply = sent_by_the_sdk(client, STUDENT_SESSION)
+        assert reply.headers["x-stillhouse-arm"] == "student"
+        text = "".join(chunk.choices[0].delta.content or "" for chunk in reply.parse() if chunk.choices)
+        assert json.loads(text) == {"category": "billing"}
+        assert here.student is not None
+        (asked,) = here.student.requests
+        assert json.loads(asked.body) == {
+            "model": "served-small",
+            "messages": [
+                {"role": "system", "content": "Sort.\nIn JSON."},
+                {"role": "user", "content": "Charged twice"},
+            ],
+            "max_tokens": 40,
+            "temperature": 0.3,
+            "top_p": 0.9,
+            "seed": 7,
+            "stop": ["\n\n"],
+            "stream": True,
+        }
+        sent_by_the_sdk(client, CONTROL_SESSION).parse().close()
+        assert here.sent() == {name: value for name, value in EVERY_FIELD.items() if name != "metadata"}
+
+
+TOOL = {"type": "function", "function": {"name": "look_up", "parameters": {"type": "object"}}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"n": 2}, "n"),
+        ({"logprobs": True}, "logprobs"),
+        ({"modalities": ["text", "audio"]}, "modality"),
+        ({"tools": [TOOL]}, "tools"),
+        ({"messages": [{"role": "user", "content": "another prompt"}]}, "unknown_prompt_version"),
+        ({"messages": [*EVERY_FIELD["messages"], {"role": "user", "content": "long " * 10_000}]}, "context"),
+    ],
+)
+def test_what_the_student_may_not_answer_reaches_the_teacher_with_the_reason_counted(
+    tmp_path: Path, changes: dict[str, Any], reason: str
+) -> None:
+    with scene(tmp_path, student="{}") as here, here.client() as client:
+        reply = sent_by_the_sdk(client, STUDENT_SESSION, stream=False, stream_options=None, **changes)
+        assert reply.headers["x-stillhouse-arm"] == "teacher"
+        assert here.student is not None
+        assert here.student.requests == []
+        assert here.sent()["messages"] == {**EVERY_FIELD, **changes}["messages"]
+        assert here.gateway.app.state.tally.reasons == {("triage", reason): 1}
 
 
 @pytest.mark.parametrize("stream", [False, True])

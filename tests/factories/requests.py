@@ -1,0 +1,48 @@
+"""Requests as clients of today send them."""
+
+from typing import Any
+
+EVERY_FIELD: dict[str, Any] = {
+    "messages": [
+        {"role": "developer", "content": [{"type": "text", "text": "Sort."}, {"type": "text", "text": "In JSON."}]},
+        {"role": "user", "content": "Charged twice", "name": "ann"},
+    ],
+    "model": "gpt-5.1",
+    "audio": None,
+    "frequency_penalty": 0.1,
+    "function_call": "none",
+    "functions": None,
+    "logit_bias": {"50256": -100},
+    "logprobs": False,
+    "max_completion_tokens": 40,
+    "max_tokens": None,
+    "metadata": {"app": "triage"},
+    "modalities": ["text"],
+    "moderation": None,
+    "n": 1,
+    "parallel_tool_calls": True,
+    "prediction": None,
+    "presence_penalty": 0.2,
+    "prompt_cache_key": "k",
+    "prompt_cache_options": None,
+    "prompt_cache_retention": "24h",
+    "reasoning_effort": "low",
+    "response_format": {"type": "json_object"},
+    "safety_identifier": "u1",
+    "seed": 7,
+    "service_tier": "auto",
+    "stop": ["\n\n"],
+    "store": False,
+    "stream": True,
+    "stream_options": {"include_usage": True, "include_obfuscation": False},
+    "temperature": 0.3,
+    "tool_choice": "auto",
+    "tools": None,
+    "top_logprobs": None,
+    "top_p": 0.9,
+    "user": "u1",
+    "verbosity": "low",
+    "web_search_options": None,
+    "a_field_of_tomorrow": {"x": 1},
+}
+"""Every field that Chat Completions takes today, with a value that a plain text answer may have."""
