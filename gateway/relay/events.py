@@ -6,6 +6,7 @@ import msgspec
 
 from gateway.relay.framing import ResponseHead
 
+LARGEST_EVENT = 1024 * 1024  # bytes that are waited for until an event is whole
 _KEPT_OF_A_LINE = 96  # enough to tell every terminal event by its line's beginning
 _PLAIN = b'data: {"'  # how nearly every line begins: worth no closer look,
 _SUSPECT = (b'data: {"error', b'data: {"type')  # unless it begins so
@@ -87,9 +88,10 @@ def is_plain_stream(head: ResponseHead) -> bool:
 
 
 def end_of_last_event(stream: bytes) -> int:
-    """Where the last whole event ends, in bytes; 0 for none."""
+    """Where the last whole event ends, in bytes; 0 for none. One too large to be waited for counts as whole."""
     lf, crlf, cr = stream.rfind(b"\n\n"), stream.rfind(b"\r\n\r\n"), stream.rfind(b"\r\r")
-    return max(lf + 2 if lf >= 0 else 0, crlf + 4 if crlf >= 0 else 0, cr + 2 if cr >= 0 else 0)
+    end = max(lf + 2 if lf >= 0 else 0, crlf + 4 if crlf >= 0 else 0, cr + 2 if cr >= 0 else 0)
+    return end if len(stream) - end <= LARGEST_EVENT else len(stream)
 
 
 def content_of(payload: bytes) -> str | None:

@@ -6,14 +6,22 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
 
+from capture import segments
+from capture.db import open_store
+from capture.keys import KeyLimits, create
+from capture.migrations import upgrade
+from capture.spool import folders
 from tests.fakes.client import RawClient
 from tests.fakes.processes import TIMEOUT_S, family, free_port, wait_until
 from tests.fakes.upstream import LAST_CHUNK, STREAM_HEAD, Conversation, ScriptedUpstream, answering, chunk, response
@@ -122,6 +130,33 @@ def test_a_worker_that_dies_is_started_again_and_no_spool_folder_is_shared(tmp_p
         assert len(psutil.Process(gateway.pid).children()) == 2
         with RawClient(port) as client:
             assert client.chat().status == 200
+
+
+def test_four_processes_hold_a_keys_limit_together(tmp_path: Path) -> None:
+    port, limit = free_port(), 60
+    with ScriptedUpstream(answering(ANSWER)) as upstream:
+        line = command(tmp_path, upstream.port, port, "--workers", "4")
+        config = tmp_path / "stillhouse.toml"
+        config.write_text(config.read_text().replace("[gateway]", '[gateway]\nkeys = "required"'))
+        store = open_store(f"sqlite:///{tmp_path / 'data' / 'stillhouse.db'}")
+        upgrade(store)
+        limits = KeyLimits(requests_per_minute=limit)
+        token, _ = create(store, tmp_path / "data", "app", [], None, time.time, limits)
+        store.close()
+        with started(line, port), ThreadPoolExecutor(8) as pool:
+            spool = tmp_path / "data" / "spool"
+            wait_until(lambda: len(list(spool.glob("[!.]*"))) == 4)
+            statuses = Counter(pool.map(lambda _: status_of(port, token), range(4 * limit)))
+            served = sum(bool(segments.listed(folder)[0][1]) for folder in folders(spool))
+    assert set(statuses) == {200, 429}
+    assert limit <= statuses[200] <= 1.1 * limit
+    assert served > 1  # more than one process had to do with it
+
+
+def status_of(port: int, token: str) -> int:
+    """Of one request on a connection of its own, so that any of the processes may take it."""
+    with RawClient(port) as client:
+        return client.chat(extra=b"x-stillhouse-key: %b\r\n" % token.encode()).status
 
 
 def test_workers_do_not_outlive_their_supervisor(tmp_path: Path) -> None:

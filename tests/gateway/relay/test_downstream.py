@@ -2,6 +2,7 @@
 
 import contextlib
 import inspect
+import socket
 import threading
 import time
 
@@ -301,6 +302,27 @@ def test_a_body_at_a_fair_pace_may_take_longer_than_its_timeout() -> None:
             client.send(b"x" * 200)
             time.sleep(0.06)  # 3,300 bytes a second
         assert client.answer().status == 200
+
+
+def test_a_client_that_half_closes_counts_as_gone() -> None:
+    closed = threading.Event()
+
+    def script(talk: Conversation) -> None:
+        talk.read_request()
+        if talk.wait_closed():
+            closed.set()
+
+    with (
+        ScriptedUpstream(script) as upstream,
+        RelayServer(planning(address(upstream.port))) as server,
+        RawClient(server.port) as client,
+    ):
+        client.send(WHOLE)
+        client.socket.shutdown(socket.SHUT_WR)
+        (exchange,) = server.spool.wait_for(1)
+        assert client.read_to_end() == b""
+        assert closed.wait(10)
+    assert (exchange.complete, exchange.cause) == (False, "client_left")
 
 
 def test_http10_clients_get_a_close_delimited_answer() -> None:

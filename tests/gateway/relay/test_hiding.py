@@ -1,6 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.relay.events import LARGEST_EVENT
 from gateway.relay.hiding import UsageHider
 
 WORD = b'data: {"choices":[{"delta":{"content":"%b"}}]%b}\n\n'
@@ -33,3 +34,11 @@ def test_what_is_not_understood_passes_as_it_is() -> None:
     assert UsageHider().feed(odd, True) == odd
     two_lines = b'data: {"usage":null,\ndata: "choices":[]}\n\n'
     assert UsageHider().feed(two_lines, True) == two_lines
+
+
+def test_an_event_too_large_to_be_waited_for_passes_as_it_comes() -> None:
+    hider = UsageHider()
+    begun = b"data: " + b"x" * (LARGEST_EVENT - 6)
+    assert hider.feed(begun, False) == b""
+    assert hider.feed(b"y", False) == begun + b"y"
+    assert hider.feed(b'z\n\ndata: {"choices":[],"usage":{"total_tokens":1}}\n\n', False) == b"z\n\n"
