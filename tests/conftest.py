@@ -11,6 +11,15 @@ from tests.factories.store import store_at
 from tests.fakes import postgres
 
 
+LONGEST = ("tests/acceptance/", "tests/browser/", "tests/faults/")
+"""Where tests lie that take minutes: begun first, so that at the end no core waits for another's last file."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With `--no-loadscope-reorder` (pyproject.toml), xdist gives files to its workers in this order."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
+
+
 @pytest.fixture(scope="session")
 def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Of its administrative database."""
