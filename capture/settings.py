@@ -280,9 +280,11 @@ class TrainingSettings(_Frozen):
     rank: int = Field(16, ge=1)
     batch_size: int = Field(8, ge=1)
     max_tokens: int = Field(1024, ge=16)  # rows longer than this are counted and left out
-    validation: float = Field(0.0, ge=0, lt=0.5)
+    validation: float = Field(0.0, ge=0, lt=0.5)  # share of the training rows that is held back to watch the loss
+    patience: int = Field(2, ge=0)  # epochs in a row without a lower loss there that end it, with the best; 0: never
     checkpoint_every_s: float = Field(20, gt=0)  # the most that a killed training loses
     seed: int = 7
+    adapter: bool = False  # LoRA's adapter is kept too, beside the merged model
 
 
 class ViewSettings(_Frozen):

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -130,17 +130,17 @@ def check_folder(folder: Path) -> None:
         raise RefusedError(f"{folder} has no chat template (chat_template.jinja): take an instruct model")
 
 
+def told(base: Base, folder: Path) -> Base:
+    """A base with what its folder tells: its context, and whether its chat template knows tools."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    context = int(config.get("max_position_embeddings", 0))
+    return replace(base, context_tokens=context, tools="tools" in _template(folder))
+
+
 def _folder_base(folder: Path) -> Base:
     check_folder(folder)
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    return Base(
-        name=folder.name,
-        kind="folder",
-        licence="its own",
-        context_tokens=int(config.get("max_position_embeddings", 0)),
-        tools="tools" in _template(folder),
-        source=str(folder.resolve()),
-    )
+    base = Base(folder.name, kind="folder", licence="its own", context_tokens=0, source=str(folder.resolve()))
+    return told(base, folder)
 
 
 def _template(folder: Path) -> str:

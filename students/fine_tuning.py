@@ -146,8 +146,10 @@ def plan_of(shop: Workshop, job: Any) -> TrainingPlan:
         learning_rate=settings.learning_rate,
         rank=settings.rank,
         batch_size=settings.batch_size,
-        max_tokens=settings.max_tokens,
+        max_tokens=_most_tokens(shop, job, settings),
         validation=settings.validation,
+        patience=settings.patience if settings.validation else 0,
+        adapter=settings.adapter,
         checkpoint_every_s=settings.checkpoint_every_s,
         seed=settings.seed,
         card=_card(job, lesson),
@@ -156,6 +158,12 @@ def plan_of(shop: Workshop, job: Any) -> TrainingPlan:
         validation_rows=(str(held),) if held.exists() else (),
         hyperparameters=msgspec.to_builtins(asked.wishes) if asked else {"n_epochs": max(1, round(settings.epochs))},
     )
+
+
+def _most_tokens(shop: Workshop, job: Any, settings: TrainingSettings) -> int:
+    """Of a row: what the settings allow, and never more than the base has context for."""
+    context = base_of(shop, job.base).context_tokens if job.trainer == LOCAL else 0
+    return min(settings.max_tokens, context or settings.max_tokens)
 
 
 def _card(job: Any, lesson: Lesson) -> dict[str, str]:

@@ -46,7 +46,7 @@ def source_of(shop: Workshop, job: Any, folder: Path) -> Source:
         return _file_source(shop, job, task.view if task else None, folder)
     if task is None:
         raise NotFoundError(f"task {job.task!r} is gone")
-    view, dataset_id = task.view, job.dataset_id
+    view, dataset_id = _fitting(shop, job, task.view), job.dataset_id
     tools = any(row.request.get("tools") for row in rows(shop.store, dataset_id, "train"))
     lines = ((line_of(row, view, tools), row.fingerprint) for row in rows(shop.store, dataset_id, "train"))
     return Source(f"dataset {dataset_id}", load_card(shop.store, dataset_id).hash, view, tools, lines)
@@ -55,6 +55,7 @@ def source_of(shop: Workshop, job: Any, folder: Path) -> Source:
 def _file_source(shop: Workshop, job: Any, view: ViewSettings | None, folder: Path) -> Source:
     """A client's file; what an upstream trains for no task of ours goes there as it came."""
     asked = msgspec.convert(job.asked, Asked)
+    view = None if view is None else _fitting(shop, job, view)
     path = path_of(shop.data, asked.training_file)
     tools = has_tools(path)
     if asked.validation_file:
@@ -81,8 +82,16 @@ def _view_of(shop: Workshop, job: Any) -> ViewSettings:
     return ViewSettings(max_tokens=context // 2, context_tokens=context)
 
 
+def _fitting(shop: Workshop, job: Any, view: ViewSettings) -> ViewSettings:
+    """A task's view with no more context than the base has: longer requests are the teacher's."""
+    context = base_of(shop, job.base).context_tokens if job.trainer == LOCAL else 0
+    return view.model_copy(update={"context_tokens": min(view.context_tokens, context or view.context_tokens)})
+
+
 def base_of(shop: Workshop, name: str) -> bases.Base:
-    return bases.find(name, allow_hub=shop.settings.students.allow_hub)
+    """What is known of a base; one of a hub is fetched for it. Raises as bases.find and bases.pull do."""
+    base = bases.find(name, allow_hub=shop.settings.students.allow_hub)
+    return bases.told(base, shop.models(name)) if base.kind == "hub" else base
 
 
 def line_of(row: Row, view: ViewSettings, tools: bool) -> Json:

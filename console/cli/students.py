@@ -62,6 +62,7 @@ def list_(context: typer.Context, task: Annotated[str | None, typer.Option()] = 
         "kind": "kind",
         "server": "server",
         "capacity_per_s": "answers/s",
+        "erased": "rows erased since",
     }
     show(rows, heads, json)
 

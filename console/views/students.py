@@ -62,6 +62,7 @@ def _opened(student_id: str) -> None:
     student = page.ask(registry.load_student, student_id)
     st.header(plain(student.name), anchor=False)
     _server(student.id)
+    _erased(student)
     _serving(student)
     _lineage(student)
     evaluations.of_student(student)
@@ -82,6 +83,13 @@ def _server(student_id: str) -> None:
             st.caption(f"last seen {when(server.seen_at, page.zone())}")
     if server.detail:
         st.text(server.detail)
+
+
+def _erased(student: registry.Student) -> None:
+    """Says so where it learnt from what was erased since."""
+    if student.erased:
+        said = f"{student.erased:,} of the rows that it learnt were erased since. Build a dataset and train anew."
+        st.warning(said, icon=":material/ink_eraser:")
 
 
 def _serving(student: registry.Student) -> None:

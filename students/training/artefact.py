@@ -9,10 +9,12 @@ from typing import Any
 import msgspec
 
 from capture.errors import DiskError
+from students.training.learner import Learner
 from students.training.trainer import Artefact, TrainingPlan
 
 RECORD = "artefact.json"
 WEIGHTS = "model.safetensors"
+ADAPTER = "adapter"
 
 
 def find(folder: str) -> Artefact | None:
@@ -21,20 +23,26 @@ def find(folder: str) -> Artefact | None:
     return msgspec.json.decode(record.read_bytes(), type=Artefact) if record.exists() else None
 
 
-def publish(model: Any, tokenizer: Any, plan: TrainingPlan, artefact: Artefact) -> Artefact:
-    """Writes the folder next to its place and renames it there. `artefact` comes back with the weights' hash."""
+def publish(learner: Learner, tokenizer: Any, plan: TrainingPlan, artefact: Artefact) -> Artefact:
+    """Writes the folder next to its place and renames it there. `artefact` comes back with the weights' hash.
+
+    It ends the learner's use. Raises DiskError without room.
+    """
     target = Path(plan.folder)
     fresh = target.with_name(f".{target.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
     try:
         fresh.mkdir(parents=True)
+        if plan.adapter and plan.method == "lora":
+            learner.save_adapter(fresh / ADAPTER)
+        model = learner.merged()
         model.generation_config.do_sample = True  # else servers answer greedily, whatever temperature is asked for
         model.save_pretrained(fresh)
         tokenizer.save_pretrained(fresh)
         finished = msgspec.structs.replace(artefact, weights_hash=hash_file(fresh / WEIGHTS))
         (fresh / "README.md").write_text(card(plan, finished), encoding="utf-8")
         (fresh / RECORD).write_bytes(msgspec.json.encode(finished))
-        for path in fresh.iterdir():
+        for path in fresh.rglob("*"):
             _sync(path)
         shutil.rmtree(target, ignore_errors=True)
         fresh.rename(target)
@@ -49,7 +57,7 @@ def card(plan: TrainingPlan, artefact: Artefact) -> str:
     lines = [f"# {Path(plan.folder).name}", "", f"A student of Stillhouse, fine-tuned from `{plan.base_name}`.", ""]
     told = {
         **plan.card,
-        "method": plan.method if plan.method == "full" else f"LoRA, rank {plan.rank}, alpha {plan.alpha:g}, merged",
+        "method": _method(plan),
         "rows": str(artefact.rows),
         "rows left out": ", ".join(f"{count} {reason}" for reason, count in artefact.dropped.items()) or "none",
         "epochs": f"{plan.epochs:g}",
@@ -63,6 +71,13 @@ def card(plan: TrainingPlan, artefact: Artefact) -> str:
         "weights (sha256)": artefact.weights_hash,
     }
     return "\n".join([*lines, "| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in told.items()), ""])
+
+
+def _method(plan: TrainingPlan) -> str:
+    if plan.method == "full":
+        return "full"
+    beside = f", the adapter beside it in {ADAPTER}/" if plan.adapter else ""
+    return f"LoRA, rank {plan.rank}, alpha {plan.alpha:g}, merged{beside}"
 
 
 def hash_file(path: Path) -> str:

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -87,6 +88,14 @@ class Learner:
             for weight, saved in zip(self._weights, weights, strict=True):
                 weight.master.copy_(saved)
         self._hand_down()
+
+    def save_adapter(self, folder: Path) -> None:
+        """LoRA's weights alone, in float32, as peft and vLLM load them; before `merged`. They name their base."""
+        if self._adapted is None:
+            raise ValueError("a whole model was trained: it has no adapter")
+        self._adapted.float()
+        self._hand_down()
+        self._adapted.save_pretrained(str(folder), safe_serialization=True)
 
     def merged(self) -> Any:
         """The standalone model in bf16. Merging is done in float32, and ends this learner's use."""

@@ -43,7 +43,7 @@ def train(plan: TrainingPlan, on_progress: OnProgress, should_stop: Callable[[],
     run = _Run(plan, _course(plan, tokenizer), on_progress)
     if not run.go(should_stop):
         return None
-    return finished.publish(run.learner.merged(), tokenizer, plan, run.summary())
+    return finished.publish(run.learner, tokenizer, plan, run.summary())
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class _Run:
         if self.best is not None and self.plan.patience:
             self.learner.load_weights(self.best)
             self.standing.validation_loss = self.standing.best_validation_loss
-        self._tell(force=True)
+        self._tell(force=True, said=self._early())
         return True
 
     def summary(self) -> Artefact:
@@ -144,6 +144,13 @@ class _Run:
     def _hopeless(self) -> bool:
         return 0 < self.plan.patience <= self.standing.epochs_without_gain
 
+    def _early(self) -> str | None:
+        """What is told of a run that ended before its last step."""
+        if self.standing.step == len(self.course.steps):
+            return None
+        best = f"{self.standing.best_validation_loss:.3f}"
+        return f"stopped early: the validation loss fell no lower than {best}; its best weights are kept"
+
     def _save(self) -> None:
         state = self.learner.state()
         if self.best is not None:
@@ -154,7 +161,7 @@ class _Run:
             raise DiskError(f"{self.plan.run_folder}: no checkpoint could be written: {error.strerror}") from error
         self._saved_at = time.monotonic()
 
-    def _tell(self, *, force: bool = False) -> None:
+    def _tell(self, *, force: bool = False, said: str | None = None) -> None:
         now = time.monotonic()
         if not force and now - self._told_at < REPORT_EVERY_S:
             return
@@ -171,6 +178,7 @@ class _Run:
                 validation_loss=standing.validation_loss,
                 tokens_per_s=speed,
                 seconds_left=self.course.tokens(standing.step, total) / speed if speed else None,
+                said=said,
             )
         )
 

@@ -24,6 +24,7 @@ class TrainingPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     learning_rate: float = 1e-3  # at its peak
     rank: int = 16
     alpha: float = 32.0
+    adapter: bool = False  # it is kept in a folder of its own inside the model's
     batch_size: int = 8
     max_tokens: int = 1024  # longer rows are counted and left out
     validation: float = 0.0  # share of the rows that is held back to watch the loss

@@ -97,6 +97,14 @@ def test_hubs_are_refused_unless_allowed() -> None:
     assert bases.find(f"some/model@{'0' * 40}", allow_hub=True).kind == "hub"
 
 
+def test_a_hubs_base_is_known_by_its_folder(folder: Path) -> None:
+    (folder / "chat_template.jinja").write_text("{{ tools }}{{ messages }}")
+    base = bases.find(f"some/model@{'0' * 40}", allow_hub=True)
+    assert (base.context_tokens, base.tools) == (0, False)
+    told = bases.told(base, folder)
+    assert (told.name, told.context_tokens, told.tools) == (base.name, 2048, True)
+
+
 def test_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(NotFoundError, match="smollm2-135m-instruct, tiny"):
         bases.find("gpt-9")

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import psutil
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -20,6 +21,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from capture.errors import OperationError, RefusedError
 from students import bases
 from students.training import Artefact, Progress, TrainingPlan
+from students.training.artefact import ADAPTER
 from students.training.batches import epoch_ends, learning_rate, schedule, shared_prefix
 from students.training.learner import Learner
 from students.training.local import LOG, LocalTrainer
@@ -218,12 +220,29 @@ def test_an_estimate_counts_what_training_counts(plan: TrainingPlan, trainer: Lo
     assert 0 < estimate.seconds < 60
 
 
+def test_the_adapter_is_kept_where_that_is_wished(plan: TrainingPlan) -> None:
+    wished = elsewhere(plan, "lora", method="lora", epochs=1, learning_rate=1e-2, adapter=True)
+    made, _ = run_here(wished)
+    folder = Path(made.folder)
+    merged = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    base = AutoModelForCausalLM.from_pretrained(plan.base, dtype=torch.float32)
+    adapted = AutoModelForCausalLM.from_pretrained(folder / ADAPTER, dtype=torch.float32)
+    ids = torch.arange(3, 40)[None]
+    with torch.no_grad():
+        before, beside, after = (model(ids).logits for model in (base, adapted, merged))
+    assert (beside - after).abs().max() < 0.05 * (before - after).abs().max()
+    assert "the adapter beside it" in (folder / "README.md").read_text()
+    assert not (Path(run_here(elsewhere(wished, "plain", adapter=False))[0].folder) / ADAPTER).exists()
+
+
 def test_training_stops_when_nothing_is_gained(plan: TrainingPlan) -> None:
     hopeless = msgspec.structs.replace(plan, epochs=50, learning_rate=0.3, validation=0.25, patience=1)
     made, told = run_here(hopeless)
     assert made.steps < told[0].total_steps
     assert made.validation_loss is not None
     assert made.validation_loss == min(loss for progress in told if (loss := progress.validation_loss) is not None)
+    assert told[-1].said is not None
+    assert told[-1].said.startswith("stopped early")
 
 
 def test_rows_that_are_given_for_validation_take_none_from_training(plan: TrainingPlan, tmp_path: Path) -> None:

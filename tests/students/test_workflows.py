@@ -171,6 +171,23 @@ def wait_for(met: Callable[[], bool], within_s: float = 20) -> None:
         time.sleep(0.01)
 
 
+def test_a_plan_is_what_the_settings_say_within_what_the_base_can(scene: Scene) -> None:
+    training = TrainingSettings(base="tiny", max_tokens=9999, validation=0.1, patience=3, adapter=True)
+    fine_tuning.write_rows(scene.shop, scene.fine_tune(settings=training.model_dump(mode="json")))
+    plan = fine_tuning.plan_of(scene.shop, scene.row())
+    assert (plan.max_tokens, plan.validation, plan.patience, plan.adapter) == (2048, 0.1, 3, True)
+    scene.fine_tune("ftjob-2", settings=training.model_copy(update={"validation": 0.0}).model_dump(mode="json"))
+    fine_tuning.write_rows(scene.shop, "ftjob-2")
+    assert fine_tuning.plan_of(scene.shop, scene.row("ftjob-2")).patience == 0
+
+
+def test_a_view_has_no_more_context_than_the_base(scene: Scene) -> None:
+    wide = scene.shop.load_tasks()["triage"].model_copy(update={"view": ViewSettings(context_tokens=50_000)})
+    scene.shop.load_tasks = lambda: {"triage": wide}
+    fine_tuning.write_rows(scene.shop, scene.fine_tune())
+    assert fine_tuning.load_lesson(scene.shop, "ftjob-1").view["context_tokens"] == 2048
+
+
 def test_a_fine_tune_becomes_a_student_that_is_wanted(scene: Scene) -> None:
     scene.trainer.leave.release(5)
     fine_tune = scene.fine_tune()
