@@ -10,7 +10,6 @@ from tests.factories.clock import Clock
 from tests.factories.store import store_at
 from tests.fakes import postgres
 
-
 LONGEST = ("tests/acceptance/", "tests/browser/", "tests/faults/")
 """Where tests lie that take minutes: begun first, so that at the end no core waits for another's last file."""
 
