@@ -16,7 +16,8 @@ from students.clients import RETRIED, Reply, Target, student_target, teacher_tar
 from students.comparison import Case, Judge, compare
 from students.exams import Exam
 from students.pairs import written
-from students.registry import Student, unwant_if_idle
+from students.registry import Server, Student, unwant_if_idle
+from students.samples import sample_of
 from students.sittings import Sitting
 from students.tables import evaluation_answers
 from students.workshop import Workshop
@@ -147,17 +148,30 @@ def _model_of(seat: Student | Contender) -> tuple[str, str]:
 
 
 def _ask_here(room: Room, seat: Student, own: Sequence[Sitting], missing: Papers) -> None:
-    """A student that this machine serves: whatever it answers is its answer."""
-    server, wished = room.shop.served(seat)
+    """A student that this machine serves. Its server draws as live traffic does: greedily another one answers."""
+    left = [sitting for sitting in own if missing[sitting.key]]
+    draws = sample_of(room.shop.store, seat).temperature > 0
+    apart = [sitting for sitting in left if draws and sitting.role == "greedy"]
+    live = [sitting for sitting in left if sitting not in apart]
+    if live:
+        server, wished = room.shop.served(seat)
+        try:
+            _ask_server(room, seat, server, live, missing)
+        finally:
+            if wished:
+                unwant_if_idle(room.shop.store, seat.id)
+    if apart:
+        with room.shop.greedily(seat) as server:
+            _ask_server(room, seat, server, apart, missing)
+
+
+def _ask_server(room: Room, seat: Student, server: Server | None, own: Sequence[Sitting], missing: Papers) -> None:
+    """Whatever a student answers is its answer."""
     target = student_target(room.shop.settings, seat, server)
-    try:
-        for sitting in own:
-            for exam, reply in asked(room, missing[sitting.key], asking(room.shop, target, sitting.body)):
-                room.keep(sitting.key, exam, reply, seat.name)
-                room.count(1)
-    finally:
-        if wished:
-            unwant_if_idle(room.shop.store, seat.id)
+    for sitting in own:
+        for exam, reply in asked(room, missing[sitting.key], asking(room.shop, target, sitting.body)):
+            room.keep(sitting.key, exam, reply, seat.name)
+            room.count(1)
 
 
 def ask_teacher(room: Room, exams: Sequence[Exam], teacher: tuple[str, str]) -> None:

@@ -23,7 +23,6 @@ from students.hearing import Answers, Kept, agreement, case_of
 from students.looks import MOST, looks_at
 from students.pairs import written
 from students.panel import Panel
-from students.registry import Student
 from students.report import Answered, Arm, Figure, Report, mean_figure, summarise, versus
 from students.sittings import Sitting
 from students.slices import slices_of
@@ -59,7 +58,7 @@ def mark(marking: Marking, hall: Hall, sat: Sequence[Sitting], papers: Papers) -
     notes = [
         *sentences(arms, bar),
         *hall.notes,
-        *_notes(marking, sat, with_truth, looks),
+        *_notes(marking, with_truth, looks),
     ]
     return Report(
         dataset_id=row.dataset_id,
@@ -76,7 +75,7 @@ def mark(marking: Marking, hall: Hall, sat: Sequence[Sitting], papers: Papers) -
     )
 
 
-def _notes(marking: Marking, sat: Sequence[Sitting], with_truth: int, looks: int) -> list[str]:
+def _notes(marking: Marking, with_truth: int, looks: int) -> list[str]:
     panel = marking.panel
     notes = [f"There are no scores by {grader}: {why}." for grader, why in panel.silent.items()]
     notes += [f"Judge {judge} decides nothing here: {why}." for judge, why in panel.unlicensed.items()]
@@ -85,11 +84,6 @@ def _notes(marking: Marking, sat: Sequence[Sitting], with_truth: int, looks: int
     wanted = marking.asked.twice or any(judge.needs_second for judge in panel.judges)
     if wanted and not marking.answers[TEACHER]:
         notes.append("The teacher was not asked twice (no worker key), so its agreement with itself is unknown.")
-    if any(one.role == "greedy" and isinstance(one.seat, Student) and one.seat.kind == "local" for one in sat):
-        notes.append(
-            "A student of this machine keeps the sampling that its server was started with: its greedy figure is its "
-            "live one, unless the live traffic is greedy too. Served by vLLM it obeys each request."
-        )
     if looks > MOST:
         notes.append(f"This holdout was looked at {looks} times: capture a fresh one before trusting small gains.")
     return notes

@@ -53,3 +53,8 @@ class Serving:
 
 
 Report = Callable[[ServerState], None]
+
+
+def device_of(devices: Path) -> str:
+    """cuda where the machine shows an NVIDIA GPU, else cpu; told by its device files, without loading torch here."""
+    return "cuda" if any(devices.glob("nvidia[0-9]*")) else "cpu"

@@ -6,18 +6,12 @@
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import structlog
 from sqlalchemy import select, update
 
-from capture import datasets
-from capture.datasets import Row
 from capture.db import Store, open_store
 from capture.errors import StillhouseError, StoreAwayError
 from capture.migrations import upgrade
@@ -25,26 +19,15 @@ from capture.settings import Settings
 from students import bases
 from students.entry import enter
 from students.registry import Student, load_student
+from students.samples import sample_of
+from students.served import device_of
 from students.serving import Report, ServedStudent, ServerState, Serving, serve_students
 from students.tables import student_servers
-from students.view import student_view
 
 log = structlog.get_logger(__name__)
 
-SAMPLE_ROWS = 16
-CHARACTERS_PER_TOKEN = 3
 STORE_RETRY_S = 2.0
 TRY_AGAIN_S = 30.0
-
-
-@dataclass(frozen=True)
-class Sample:
-    """What a student's traffic looks like, from rows of a dataset: for the warm-up and to measure its capacity with."""
-
-    prompts: tuple[tuple[dict[str, Any], ...], ...]
-    temperature: float
-    top_p: float
-    max_tokens: int
 
 
 def run(settings: Settings, stopping: threading.Event, clock: Callable[[], float] = time.time) -> None:
@@ -71,11 +54,6 @@ def run(settings: Settings, stopping: threading.Event, clock: Callable[[], float
     serve_students(Wanted(store, settings), reporting(store, clock), stopping, serving)
     store.close()
     log.info("student server stopped")
-
-
-def device_of(devices: Path) -> str:
-    """cuda where the machine shows an NVIDIA GPU, else cpu; told by its device files, without loading torch here."""
-    return "cuda" if any(devices.glob("nvidia[0-9]*")) else "cpu"
 
 
 def _forget_former(store: Store) -> None:
@@ -135,37 +113,6 @@ class Wanted:
         with self._store.write() as connection:
             row = update(student_servers).where(student_servers.c.student_id == student_id)
             connection.execute(row.values(state="dead", detail=reason))
-
-
-def sample_of(store: Store, student: Student) -> Sample:
-    """From the student's own dataset; a base's from the task's newest one. Without any: nothing, and greedy.
-
-    The sampling is that of most rows, and greedy where they say nothing of it. The answer's length that capacity is
-    measured with is that of the longest of these rows.
-    """
-    rows = _rows(store, student)
-    views = [student_view(row.request, student.view, tools=student.tools) for row in rows]
-    longest = max((len(row.text) for row in rows), default=0)
-    tokens = longest // CHARACTERS_PER_TOKEN + 8 if longest else student.view.max_tokens
-    return Sample(
-        prompts=tuple(tuple(view["messages"]) for view in views),
-        temperature=float(_usual([view.get("temperature") for view in views], 0.0)),
-        top_p=float(_usual([view.get("top_p") for view in views], 1.0)),
-        max_tokens=min(student.view.max_tokens, tokens),
-    )
-
-
-def _rows(store: Store, student: Student) -> list[Row]:
-    dataset_id = student.dataset_id
-    if dataset_id is None:
-        ready = [card for card in datasets.list_datasets(store, student.task) if card.state == "ready"]
-        dataset_id = ready[0].id if ready else None
-    return [] if dataset_id is None else list(islice(datasets.rows(store, dataset_id, "train"), SAMPLE_ROWS))
-
-
-def _usual(values: Sequence[float | None], otherwise: float) -> float:
-    given = Counter(values).most_common(1)
-    return otherwise if not given or given[0][0] is None else given[0][0]
 
 
 def reporting(store: Store, clock: Callable[[], float]) -> Report:

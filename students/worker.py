@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import structlog
@@ -30,6 +31,7 @@ from students import bases
 from students.clients import Client
 from students.controller import LEASE, tick
 from students.entry import enter
+from students.greedy import served_greedily
 from students.jobs import LOCAL
 from students.leases import release
 from students.loops import Loop, Loops
@@ -120,7 +122,7 @@ def _staff(store: Store, settings: Settings, stopping: threading.Event, clock: C
     )
     shop.trainers = {LOCAL: trainer, **_hosted(shop)}
     python = PythonProcesses(settings.python_graders) if settings.python_graders.allowed else None
-    shop.python = python
+    shop.python, shop.greedily = python, partial(served_greedily, shop)
     pairer = Pairer(store, settings, shop.client, redactor(settings), clock, shop.caps)
 
     def on_stored(exchange: Exchange, request: dict[str, Any], answer: Answer, task: str | None) -> None:

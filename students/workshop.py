@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +24,10 @@ class Stopping(BaseException):
     """The worker stops: leave the job as it is, it goes on at the next start. No error: nothing may take it for one."""
 
 
+def _nowhere(student: Student) -> AbstractContextManager[Server]:
+    raise UpstreamAwayError(f"student {student.name} is served in one way alone here")
+
+
 @dataclass
 class Workshop:
     """Passed to every job. `stopping` is set when the worker has to end; `caps` bound all of its background calls."""
@@ -36,6 +41,8 @@ class Workshop:
     trainers: Mapping[str, Trainer] = field(default_factory=dict)
     models: Callable[[str], Path] = Path
     """The folder of a base by its name, fetched and checked where it was not yet."""
+    greedily: Callable[[Student], AbstractContextManager[Server]] = field(default=_nowhere)
+    """A second server of a local student, without chance in its sampling, for as long as the block runs."""
     python: Python | None = None
     """What runs a task's Python graders; None where the settings do not allow that."""
     caps: Caps = field(init=False)

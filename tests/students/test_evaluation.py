@@ -2,8 +2,10 @@
 
 import json
 import threading
+from contextlib import nullcontext
 from typing import Any
 
+import msgspec
 import pytest
 from scipy import stats
 from sqlalchemy import select
@@ -17,17 +19,21 @@ from students.answering import Room, asked
 from students.caps import Caps
 from students.clients import Client
 from students.exams import Exam, exams_of
-from students.registry import Student, register_upstream
+from students.registry import Server, Student, register_upstream
 from students.report import Answered, summarise
 from students.workshop import Stopping
 from tests.factories.clock import Clock
-from tests.factories.examined import LABELS, ROWS, Scene, answering, clock, put_dataset
+from tests.factories.examined import LABELS, ROWS, Scene, answering, clock, put_dataset, put_rows, row_of
 from tests.fakes.chat_server import ChatServer
 
 
 @pytest.fixture
 def store(examined_store: Store) -> Store:
     return examined_store
+
+
+def up(student_id: str, url: str) -> Server:
+    return Server(student_id, "ready", url, "m", None, None, 0.0)
 
 
 def test_a_student_is_compared_with_the_teacher_row_by_row(store: Store, client: Client) -> None:
@@ -73,22 +79,45 @@ def test_the_untuned_base_is_examined_beside_its_student(store: Store, client: C
 
 
 def test_greedy_and_few_shot_are_sat_beside_the_live_parameters(store: Store, client: Client) -> None:
-    with ChatServer(answering({1, 2})) as good, ChatServer(answering(set(range(20)))) as raw:
+    likeliest = ChatServer(answering({1}))
+    with ChatServer(answering({1, 2})) as good, ChatServer(answering(set(range(20)))) as raw, likeliest:
         scene = Scene(store, client)
         student = scene.student(url=good.url)
+        scene.shop.greedily = lambda student: nullcontext(up(student.id, likeliest.url))
         evaluation_id = scene.evaluate(student, with_base=True, greedy=True, few_shot=3)
         base = scene.base()
         scene.serve(base.id, raw.url)
         evaluation.carry_out(scene.shop, evaluation_id)
     report = scene.report(evaluation_id)
     assert [arm.role for arm in report.arms] == ["teacher", "student", "base", "greedy", "few_shot"]
-    assert [request["temperature"] for request in good.requests] == [0.4] * ROWS + [0] * ROWS
+    for server, temperature in ((good, 0.4), (likeliest, 0)):
+        assert [request["temperature"] for request in server.requests] == [temperature] * ROWS
+    assert [arm.scores["category"].mean for arm in report.arms if arm.role in ("student", "greedy")] == [0.95, 0.975]
     shown = [request["messages"] for request in raw.requests if len(request["messages"]) > 2]
     assert len(shown) == ROWS
     assert [message["role"] for message in shown[0]] == ["system", *["user", "assistant"] * 3, "user"]
     assert {json.loads(message["content"])["category"] for message in shown[0][2::2]} == set(LABELS)
     row = scene.row(evaluation_id)
     assert row.progress["done"] == row.progress["total"] == 4 * ROWS
+
+
+def test_one_whose_live_traffic_is_greedy_needs_no_second_server(store: Store, client: Client) -> None:
+    greedy = [msgspec.structs.replace(row_of(n, "train"), request={"messages": []}) for n in range(5)]
+    put_rows(store, "ds_9", 9, greedy, [row_of(n, "holdout") for n in range(ROWS)])
+    with ChatServer(answering(set())) as server:
+        scene = Scene(store, client)
+        evaluation_id = scene.evaluate(scene.student(url=server.url, dataset="ds_9"), dataset="ds_9", greedy=True)
+        evaluation.carry_out(scene.shop, evaluation_id)
+        assert len(server.requests) == 2 * ROWS
+
+
+def test_a_greedy_server_that_does_not_come_up_ends_it_with_its_reason(store: Store, client: Client) -> None:
+    with ChatServer(answering(set())) as server:
+        scene = Scene(store, client)
+        evaluation_id = scene.evaluate(scene.student(url=server.url), greedy=True)
+        with pytest.raises(UpstreamAwayError, match="served in one way alone"):
+            evaluation.carry_out(scene.shop, evaluation_id)
+        assert len(server.requests) == ROWS  # and what it said is kept
 
 
 def test_going_on_after_a_stop_asks_nothing_twice(store: Store, client: Client) -> None:

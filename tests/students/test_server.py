@@ -19,7 +19,7 @@ from capture.migrations import upgrade
 from capture.settings import Settings, ViewSettings
 from students.clients import Client, student_target
 from students.registry import Training, ensure_base, load_student, register_local, server_of, unwant, want
-from students.server import sample_of
+from students.samples import sample_of
 from tests.factories.examined import put_dataset
 from tests.factories.store import new_store
 

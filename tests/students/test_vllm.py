@@ -9,7 +9,7 @@ import pytest
 from capture.errors import RefusedError
 from capture.settings import ViewSettings
 from students.registry import Student
-from students.server import device_of
+from students.served import device_of
 from students.vllm import Placed, vllm_command
 
 
