@@ -20,6 +20,8 @@ ICON = (
     '<path d="M11 4v8l-6 12a3 3 0 0 0 3 4h12a3 3 0 0 0 3-4l-6-12V4M9 4h10"/><path d="M17 9h10v14"/></g></svg>'
 )
 
+SIDEBAR_PX = 220
+
 Environment = tuple[tuple[str, str], ...]
 
 PAGES = (
@@ -57,7 +59,7 @@ def _environment() -> Environment:
 
 
 def main() -> None:
-    st.set_page_config(page_title="Stillhouse", page_icon=ICON, layout="wide")
+    st.set_page_config(page_title="Stillhouse", page_icon=ICON, layout="wide", initial_sidebar_state=SIDEBAR_PX)
     try:
         desk = _desk(_environment(), Path.cwd())
     except StillhouseError as error:

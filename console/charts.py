@@ -49,7 +49,8 @@ def confidence(points: Sequence[Point], grader: str, margin: float, alpha: float
         x=x, y=alt.Y("low:Q", title="Student − teacher (points)", scale=scale), y2="high:Q", tooltip=tooltip
     )
     mean = frame.mark_line(color=STUDENT, clip=True).encode(x=x, y=alt.Y("mean:Q", scale=scale), tooltip=tooltip)
-    lines = (*_line(0, "equal to the teacher", QUIET), *_line(-100 * margin, f"margin −{100 * margin:.3g}", HARM))
+    equal, allowed = _line(0, "equal to the teacher", QUIET), _line(-100 * margin, f"margin −{100 * margin:.3g}", HARM)
+    lines = (*equal, *allowed)
     title = f"{grader}: difference to the teacher, each bound at α {alpha:.2g}"
     return alt.layer(band, mean, *lines).properties(title=title, height=HEIGHT + 80)
 
@@ -70,8 +71,8 @@ def _line(at: float, text: str, colour: str) -> Sequence[alt.Chart]:
     rule = alt.Chart(data).mark_rule(color=colour, strokeDash=[5, 4]).encode(y="at:Q")
     label = (
         alt.Chart(data)
-        .mark_text(align="right", dx=-4, dy=-7, color=colour, fontWeight=600)
-        .encode(y="at:Q", x=alt.value("width"), text="text:N")
+        .mark_text(align="left", dx=4, dy=-7 if at >= 0 else 9, color=colour, fontWeight=600)
+        .encode(y="at:Q", x=alt.value(0), text="text:N")
     )
     return rule, label
 

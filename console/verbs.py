@@ -17,7 +17,7 @@ from capture.db import Store
 from capture.errors import NotFoundError, RefusedError
 from capture.ids import new_id
 from capture.redact import Redactor, load_secret
-from capture.settings import RedactionSettings, TaskSettings, TrainingSettings
+from capture.settings import RedactionSettings, RolloutSettings, TaskSettings, TrainingSettings
 from console.access import Desk, Role
 from console.evaluating import evaluate as evaluate
 from students import registry, rollouts
@@ -158,25 +158,38 @@ def start_rollout(desk: Desk, start: rollouts.Start) -> rollouts.Rollout:
     return rollout
 
 
-def steer(desk: Desk, verb: str, rollout_id: str, reason: str = "") -> rollouts.Rollout:
-    """`verb` is pause, resume, promote or abort; promote and abort need a reason."""
+def policy_of(desk: Desk, task: str, changes: dict[str, Any]) -> RolloutSettings:
+    """A task's rollout policy with some of it changed. Raises RefusedError that names the key which cannot stay so."""
+    wanted = {**desk.task(task).rollout.model_dump(), **changes}
+    try:
+        return RolloutSettings.model_validate(wanted)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise RefusedError(f"rollout.{'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from error
+
+
+def steer(desk: Desk, verb: str, rollout_id: str, reason: str = "", seen: int | None = None) -> rollouts.Rollout:
+    """`verb` is pause, resume, promote or abort; promote and abort need a reason.
+
+    `seen`: the stage that the person was shown: of two who promote at once, one is told to look again.
+    """
     desk.demand(Role.OPERATOR, f"to {verb} a rollout")
     if verb in ("promote", "abort") and not reason.strip():
         raise RefusedError(f"to {verb} a rollout needs a reason: it stands in its history")
-    rollout = _steer(desk, verb, rollout_id, reason)
+    rollout = _steer(desk, verb, rollout_id, reason, seen)
     desk.record(f"rollouts.{verb}", rollout_id, reason=reason)
     return rollout
 
 
-def _steer(desk: Desk, verb: str, rollout_id: str, reason: str) -> rollouts.Rollout:
+def _steer(desk: Desk, verb: str, rollout_id: str, reason: str, seen: int | None) -> rollouts.Rollout:
     store, who, clock = desk.store, desk.actor.name, desk.clock
     match verb:
         case "pause":
             return rollouts.pause(store, rollout_id, who, clock)
         case "resume":
-            return rollouts.resume(store, rollout_id, who, clock)
+            return rollouts.resume(store, rollout_id, who, clock, seen)
         case "promote":
-            return rollouts.promote(store, rollout_id, who, reason, clock)
+            return rollouts.promote(store, rollout_id, who, reason, clock, seen)
         case "abort":
             return rollouts.abort(store, rollout_id, who, reason, clock)
     raise RefusedError(f"{verb!r} is none of pause, resume, promote, abort")

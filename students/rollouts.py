@@ -183,11 +183,11 @@ def pause(store: Store, rollout_id: str, who: str, clock: Clock) -> Rollout:
     return _act(store, rollout_id, ("pause", ("running",), lambda _row: {"state": "paused"}), (who, ""), clock)
 
 
-def resume(store: Store, rollout_id: str, who: str, clock: Clock) -> Rollout:
+def resume(store: Store, rollout_id: str, who: str, clock: Clock, seen: int | None = None) -> Rollout:
     """Let a paused rollout go on.
 
     One that paused by itself, undecided, gets its stage's whole bound again. One that waited for a person before the
-    next stage may enter it now, as soon as (and only while) its proof stands.
+    next stage may enter it now, as soon as (and only while) its proof stands. `seen`: as for `promote`.
     """
 
     def changes(row: Row[Any]) -> dict[str, Any]:
@@ -197,7 +197,7 @@ def resume(store: Store, rollout_id: str, who: str, clock: Clock) -> Rollout:
             return {"state": "running", "evidence": {**row.evidence, "agreed": row.stage}}
         return {"state": "running"}
 
-    return _act(store, rollout_id, ("resume", ("paused",), changes), (who, ""), clock)
+    return _act(store, rollout_id, ("resume", ("paused",), changes), (who, ""), clock, seen)
 
 
 def abort(store: Store, rollout_id: str, who: str, reason: str, clock: Clock) -> Rollout:
@@ -206,10 +206,11 @@ def abort(store: Store, rollout_id: str, who: str, reason: str, clock: Clock) ->
     return _act(store, rollout_id, ("abort", LIVE_STATES, lambda _row: changes), (who, reason), clock)
 
 
-def promote(store: Store, rollout_id: str, who: str, reason: str, clock: Clock) -> Rollout:
-    """Move a rollout on by one stage, by a person's will instead of by proof. Raises RefusedError without a reason.
+def promote(store: Store, rollout_id: str, who: str, reason: str, clock: Clock, seen: int | None = None) -> Rollout:
+    """Move a rollout on by one stage, by a person's will instead of by proof.
 
-    A dry run gets no share of the traffic by it.
+    `seen`: the stage that the person decided on. Raises RefusedError without a reason, and where somebody else, or a
+    verdict, has moved it from there meanwhile. A dry run gets no share of the traffic by it.
     """
     if not reason.strip():
         raise RefusedError("promoting by hand needs a reason")
@@ -223,7 +224,7 @@ def promote(store: Store, rollout_id: str, who: str, reason: str, clock: Clock) 
         share = 0.0 if row.dry_run else shares[stage - 1]
         return {"stage": stage, "share": share, "stage_at": clock(), "state": "full" if full else "running"}
 
-    return _act(store, rollout_id, ("promote", ("running", "paused"), changes), (who, reason), clock)
+    return _act(store, rollout_id, ("promote", ("running", "paused"), changes), (who, reason), clock, seen)
 
 
 Changes = Callable[[Row[Any]], dict[str, Any]]
@@ -236,6 +237,7 @@ def _act(
     action: tuple[str, Sequence[str], Changes],
     by: tuple[str, str],
     clock: Clock,
+    seen: int | None = None,
 ) -> Rollout:
     """One change by a person, in one transaction with its row in verdicts; only from the states that allow it."""
     kind, states, changes_of = action
@@ -247,6 +249,10 @@ def _act(
             raise NotFoundError(f"no rollout {rollout_id!r}; `stillhouse rollouts status` shows them")
         if row.state not in states:
             raise RefusedError(f"cannot {kind} rollout {rollout_id}: it is {row.state} at stage {row.stage}")
+        if seen is not None and row.stage != seen:
+            raise RefusedError(
+                f"rollout {rollout_id} has moved to stage {row.stage} since you looked at it; look again"
+            )
         changes = changes_of(row)
         note = reason or f"{kind} by {who}"
         connection.execute(update(rollouts).where(rollouts.c.id == rollout_id).values(**changes, reason=note))

@@ -13,6 +13,7 @@ from console.cli import (
     datasets,
     evaluations,
     keys,
+    looking_at_tasks,
     loop,
     models,
     operations,
@@ -35,6 +36,7 @@ app = typer.Typer(
 setup.register(app)
 processes.register(app)
 better_targets.register(datasets.app)
+looking_at_tasks.register(tasks.app)
 for name, noun in (
     ("tasks", tasks.app),
     ("traffic", traffic.app),

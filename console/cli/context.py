@@ -3,7 +3,9 @@
 import getpass
 import json
 import os
-from collections.abc import Iterable, Mapping
+import re
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,10 +16,12 @@ from rich.table import Table
 
 from capture import settings as configuration
 from capture.db import Store, open_store
-from capture.errors import UsageError
+from capture.errors import RefusedError, UsageError
 from capture.migrations import upgrade
 from capture.settings import Settings
 from console.access import Actor, Desk, Role
+
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 
@@ -75,6 +79,31 @@ def model_at(text: str) -> tuple[str, str]:
     return upstream, model
 
 
+def tasks_in(file: Path) -> dict[str, Any]:
+    """The [tasks.NAME] tables of a TOML file. Raises RefusedError for a file without one."""
+    try:
+        tasks: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8")).get("tasks", {})
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise RefusedError(f"{file}: {error}") from error
+    if not tasks:
+        raise RefusedError(f"{file} has no [tasks.NAME] table")
+    return tasks
+
+
+def changes_of(given: Sequence[str] | None, option: str) -> dict[str, Any]:
+    """NAME=VALUE, several times, as a mapping; a value that is JSON is read as such. Raises UsageError."""
+    found: dict[str, Any] = {}
+    for part in given or ():
+        name, equals, value = part.partition("=")
+        if not equals or not name:
+            raise UsageError(f"{option} {part!r}: write NAME=VALUE")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    return found
+
+
 def text_of(file: Path | None) -> str | None:
     """What a file that an option names says. Raises UsageError where it cannot be read."""
     try:
@@ -107,4 +136,9 @@ def _cell(value: Any) -> str:
     if value is None:
         return "–"
     text = f"{value:.4g}" if isinstance(value, float) else str(value)
-    return text.replace("[", r"\[")
+    return harmless(text).replace("[", r"\[")
+
+
+def harmless(text: str) -> str:
+    """Captured text for a terminal, on which its control characters would act."""
+    return _CONTROLS.sub("\ufffd", text)

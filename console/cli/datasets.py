@@ -10,13 +10,20 @@ import typer
 from capture import datasets
 from capture.errors import UsageError
 from console import verbs
-from console.cli.context import Json, desk, invocation, show
+from console.cli.context import Json, changes_of, desk, invocation, show
 from console.cli.waiting import Wait, follow
+from console.reads import datasets as reads
 
 app = typer.Typer(
     help="Datasets: immutable, hashed, with a sealed holdout. Named by id or TASK@VERSION.", no_args_is_help=True
 )
 Lowest = Annotated[list[str] | None, typer.Option(help="GRADER=LOWEST, may be given several times.")]
+OWN = ("minimum_score", "metadata", "first", "misses_of", "relabel")
+FIELDS = [name for name in datasets.Filters.__struct_fields__ if name not in OWN]
+Where = Annotated[
+    list[str] | None,
+    typer.Option(help=f"NAME=VALUE, several times; NAME one of {', '.join(FIELDS)}, metadata.NAME."),
+]
 
 
 @app.command("build")
@@ -24,10 +31,11 @@ def build(
     context: typer.Context,
     task: str,
     minimum_score: Lowest = None,
+    where: Where = None,
     wait: Wait = True,
 ) -> None:
     """Build the next version of a task's dataset."""
-    filters = datasets.Filters(minimum_score=_lowest(minimum_score))
+    filters = _filters(minimum_score, where)
     dataset_id = verbs.build_dataset(desk(context), task, filters)
     typer.echo(dataset_id)
     if wait:
@@ -39,10 +47,11 @@ def preview(
     context: typer.Context,
     task: str,
     minimum_score: Lowest = None,
+    where: Where = None,
 ) -> None:
     """What a build would take and leave out, told from the newest exchanges, as JSON."""
     run = desk(context)
-    filters = datasets.Filters(minimum_score=_lowest(minimum_score))
+    filters = _filters(minimum_score, where)
     found = datasets.preview(run.store, task, run.task(task), filters, run.settings.upstreams)
     typer.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
 
@@ -56,10 +65,11 @@ def list_(context: typer.Context, task: Annotated[str | None, typer.Option()] = 
 
 @app.command("show")
 def show_(context: typer.Context, dataset: str) -> None:
-    """A dataset's card, as JSON."""
+    """A dataset's card, and who learnt from it, as JSON."""
     store = invocation(context).store
     card = datasets.load_card(store, datasets.resolve(store, dataset))
-    typer.echo(msgspec.json.format(msgspec.json.encode(card), indent=2).decode())
+    whole = {**msgspec.to_builtins(card), "students": dict(reads.learners(store, card.id))}
+    typer.echo(msgspec.json.format(msgspec.json.encode(whole), indent=2).decode())
 
 
 @app.command("diff")
@@ -95,6 +105,37 @@ def export(
     """Write a dataset's training rows to a file or folder."""
     count = verbs.export_dataset(desk(context), dataset, form, path)
     typer.echo(f"{count} rows in {path}")
+
+
+@app.command("rows")
+def rows(
+    context: typer.Context,
+    dataset: str,
+    after: Annotated[int, typer.Option(help="Only behind this position.")] = -1,
+    limit: Annotated[int, typer.Option(min=1, max=1000)] = 20,
+    json: Json = False,
+) -> None:
+    """Rows of the train split, in order; the holdout stays sealed."""
+    store = invocation(context).store
+    found = reads.train_rows(store, datasets.resolve(store, dataset), after, limit)
+    shown = [{"position": at, "answer": row.text, **msgspec.to_builtins(row)} for at, row in found.rows]
+    show(shown, {"position": "position", "exchange_id": "exchange", "source": "from", "answer": "answer"}, json)
+
+
+def _filters(lowest: Sequence[str] | None, where: Sequence[str] | None) -> datasets.Filters:
+    """Raises UsageError for a part that there is not, or a value that does not suit it."""
+    given = changes_of(where, "--where")
+    metadata = {
+        name.removeprefix("metadata."): str(given.pop(name)) for name in [*given] if name.startswith("metadata.")
+    }
+    lists = {name: given[name].split(",") for name in ("fingerprints", "arms") if isinstance(given.get(name), str)}
+    if strangers := sorted(given.keys() - set(FIELDS)):
+        raise UsageError(f"--where {strangers[0]!r}: NAME is one of {', '.join(FIELDS)}, metadata.NAME")
+    own = {**given, **lists, "metadata": metadata, "minimum_score": _lowest(lowest)}
+    try:
+        return msgspec.convert(own, datasets.Filters)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"--where: {error}") from error
 
 
 def _lowest(given: Sequence[str] | None) -> dict[str, float] | None:

@@ -4,16 +4,16 @@ import json as codec
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 import typer
-from sqlalchemy import select
 
 from capture.datasets import Filters
-from capture.errors import NotFoundError
 from console import evaluating
-from console.cli.context import desk, invocation, model_at, text_of
+from console.cli.context import Json, desk, invocation, model_at, show, text_of
 from console.cli.waiting import Wait, follow
+from console.reads import evaluations as reads
+from students import registry
 from students.asking import Asked, Contender, Referee, Replay
-from students.tables import evaluations
 
 app = typer.Typer(help="Evaluations on the sealed holdout, or on captured traffic.", no_args_is_help=True)
 
@@ -96,12 +96,29 @@ def replay(
     _follow(context, evaluating.replay(desk(context), task, students or [], asked), wait)
 
 
+@app.command("list")
+def list_(
+    context: typer.Context,
+    task: Annotated[str | None, typer.Option()] = None,
+    student: Annotated[str | None, typer.Option(help="Only those that this student was part of.")] = None,
+    json: Json = False,
+) -> None:
+    """The newest evaluations first."""
+    store = invocation(context).store
+    if student is None:
+        found = reads.list_evaluations(store, task)
+    else:
+        one = registry.load_student(store, student)
+        found = reads.evaluations_of(store, one.id, one.task)
+    rows = [msgspec.to_builtins(one) for one in found]
+    show(rows, {"id": "id", "task": "task", "state": "state", "dataset_id": "dataset", "error": "error"}, json)
+
+
 @app.command("show")
 def show_(context: typer.Context, evaluation: str) -> None:
     """An evaluation's report, as JSON."""
-    row = _load(context, evaluation)
-    shown = {"id": row.id, "state": row.state, "error": row.error, "asked": row.asked, "report": row.report}
-    typer.echo(codec.dumps(shown, indent=2))
+    row = msgspec.to_builtins(reads.load_evaluation(invocation(context).store, evaluation))
+    typer.echo(codec.dumps({name: row[name] for name in ("id", "state", "error", "asked", "report")}, indent=2))
 
 
 def _models(named: list[str] | None, system: Path | None) -> tuple[Contender, ...]:
@@ -117,19 +134,12 @@ def _follow(context: typer.Context, evaluation_id: str, wait: bool) -> None:
     typer.echo(evaluation_id)
     if wait:
         follow(lambda: _state(context, evaluation_id))
-        for note in _load(context, evaluation_id).report.get("notes", []):
+        report = reads.load_evaluation(invocation(context).store, evaluation_id).report
+        for note in report.notes if report else ():
             typer.echo(note)
 
 
 def _state(context: typer.Context, evaluation_id: str) -> tuple[str, str, Any]:
-    row = _load(context, evaluation_id)
+    row = reads.load_evaluation(invocation(context).store, evaluation_id)
     done = f"{row.progress.get('done', 0)} of {row.progress.get('total', '?')} answers"
     return row.state, f"{row.state}, {done}", row.error
-
-
-def _load(context: typer.Context, evaluation_id: str) -> Any:
-    with invocation(context).store.read() as connection:
-        row = connection.execute(select(evaluations).where(evaluations.c.id == evaluation_id)).one_or_none()
-    if row is None:
-        raise NotFoundError(f"no evaluation {evaluation_id!r}")
-    return row

@@ -14,6 +14,16 @@ from console.reads import upstreams
 app = typer.Typer(help="Counters, upstreams, the audit trail, the settings in effect.", no_args_is_help=True)
 
 
+@app.command("processes")
+def processes(context: typer.Context, json: Json = False) -> None:
+    """Who is alive, and what lies in the spool."""
+    run = invocation(context)
+    rows = [asdict(process) for process in reads.processes(run.store, run.settings, time.time())]
+    depth = reads.spool_depth(run.settings.spool_folder)
+    rows.append({"name": "Spool", "detail": f"{depth.bytes:,} bytes in {depth.segments:,} segments", **asdict(depth)})
+    show(rows, {"name": "process", "alive": "alive", "seen_ago_s": "seen seconds ago", "detail": "detail"}, json)
+
+
 @app.command("counters")
 def counters(
     context: typer.Context,

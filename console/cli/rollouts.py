@@ -10,7 +10,7 @@ from capture.tasks import load_tasks
 from console import verbs
 from console.cli import simulating
 from console.cli.accounts import show_ledgers
-from console.cli.context import Json, desk, invocation, show
+from console.cli.context import Json, changes_of, desk, invocation, show
 from console.cli.waiting import ENDED_BADLY, ENDED_WELL, POLL_S
 from console.reads import rollouts as reads
 from students import registry, rollouts
@@ -29,12 +29,17 @@ def start(
     student: str,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Decide, and move nothing.")] = False,
     why: Annotated[str | None, typer.Option(help="Why a student without an evaluation may start.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="NAME=VALUE over the task's policy: margin=0.05, shares=[0.1,0.95]."),
+    ] = None,
 ) -> None:
     """Start a student's rollout at shadow, by its task's policy."""
     run = desk(context)
     found = registry.load_student(run.store, student)
+    policy = verbs.policy_of(run, found.task, changes_of(set_, "--set"))
     asked = rollouts.Start(
-        found.task, found.id, run.actor.name, reason=why or "", force=why is not None, dry_run=dry_run
+        found.task, found.id, run.actor.name, policy, reason=why or "", force=why is not None, dry_run=dry_run
     )
     rollout = verbs.start_rollout(run, asked)
     typer.echo(rollout.id)
@@ -81,6 +86,29 @@ def status(
         if not follow or rollouts.load_rollout(store, rollout).state in (*ENDED_WELL, *ENDED_BADLY):
             return
         time.sleep(POLL_S)
+
+
+@app.command("pairs")
+def pairs(
+    context: typer.Context,
+    rollout: str,
+    grader: Annotated[str | None, typer.Option(help="By which; by default the policy's first gate.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000)] = 20,
+    json: Json = False,
+) -> None:
+    """The pairs that the student lost by most, among the newest thousand."""
+    store = invocation(context).store
+    by = grader or reads.policy(rollouts.load_rollout(store, rollout)).gates[0]
+    rows = [asdict(row) for row in reads.worst_pairs(store, rollout, by, limit)]
+    heads = {"exchange_id": "exchange", "student": "student", "teacher": "teacher", "difference": "difference"}
+    show(rows, {**heads, "served": "served", "error": "error"}, json)
+
+
+@app.command("trail")
+def trail(context: typer.Context, rollout: str, grader: str, json: Json = False) -> None:
+    """A gate's confidence sequence: what was known after so many pairs."""
+    points = [asdict(point) for point in reads.trail(invocation(context).store, rollout, grader)]
+    show(points, {"pairs": "pairs", "mean": "difference", "low": "at least", "high": "at most"}, json)
 
 
 @app.command("pause")

@@ -7,11 +7,14 @@ from typing import Annotated, Any
 import typer
 from sqlalchemy import select
 
+from capture import datasets
 from capture.errors import NotFoundError
 from console import registering, verbs
-from console.cli.context import Json, desk, invocation, show
+from console.cli.context import Json, changes_of, desk, invocation, show
 from console.cli.processes import become
 from console.cli.waiting import Wait, follow
+from console.reads import estimates
+from console.reads import fine_tunes as jobs
 from students import registry
 from students.tables import fine_tunes
 
@@ -25,15 +28,57 @@ def train(
     base: Annotated[str | None, typer.Option(help="A base model: `stillhouse models list`.")] = None,
     epochs: Annotated[float | None, typer.Option()] = None,
     seed: Annotated[int | None, typer.Option()] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="NAME=VALUE over the task's training: learning_rate=0.001, rank=8."),
+    ] = None,
     at: Annotated[str | None, typer.Option(help="An upstream that trains its model --base, at its price.")] = None,
     wait: Wait = True,
 ) -> None:
     """Fine-tune a student on a dataset, with a live loss, tokens per second and the time left."""
-    changes = {key: value for key, value in (("epochs", epochs), ("seed", seed)) if value is not None}
+    own = {key: value for key, value in (("epochs", epochs), ("seed", seed)) if value is not None}
+    changes = {**changes_of(set_, "--set"), **own}
     fine_tune_id = verbs.train(desk(context), dataset, base, changes, at)
     typer.echo(fine_tune_id)
     if wait:
         follow(lambda: _fine_tune(context, fine_tune_id))
+
+
+@app.command("estimate")
+def estimate(
+    context: typer.Context,
+    dataset: Annotated[str, typer.Argument(help="An id, or TASK@VERSION.")],
+    base: Annotated[str | None, typer.Option(help="By default the task's.")] = None,
+    epochs: Annotated[float | None, typer.Option()] = None,
+    at: Annotated[str | None, typer.Option(help="An upstream that would train it.")] = None,
+) -> None:
+    """What a fine-tune would take, as JSON: tokens, seconds, US dollars; null where it is not known."""
+    run = desk(context)
+    card = datasets.load_card(run.store, datasets.resolve(run.store, dataset))
+    training = run.task(card.task).training
+    name, rounds = base or training.base, epochs or training.epochs
+    if at is None:
+        found = estimates.estimate(card, rounds, estimates.pace(run.store, name))
+    else:
+        found = estimates.hosted(card, rounds, name, run.settings)
+    typer.echo(codec.dumps(asdict(found), indent=2))
+
+
+@app.command("fine-tunes")
+def fine_tunes_(context: typer.Context, task: Annotated[str | None, typer.Option()] = None, json: Json = False) -> None:
+    """Every fine-tune, newest first."""
+    rows = [asdict(found) for found in jobs.list_fine_tunes(invocation(context).store, task)]
+    heads = {"id": "id", "task": "task", "base": "base", "trainer": "trainer", "state": "state"}
+    show(rows, {**heads, "student_id": "student", "error": "error"}, json)
+
+
+@app.command("events")
+def events(context: typer.Context, fine_tune: str, json: Json = False) -> None:
+    """What a fine-tune said, its loss by step among it, oldest first."""
+    store = invocation(context).store
+    jobs.load_fine_tune(store, fine_tune)
+    rows = [asdict(event) for event in jobs.events_of(store, fine_tune)]
+    show(rows, {"at": "at", "level": "level", "message": "message"}, json)
 
 
 @app.command("cancel")

@@ -1,6 +1,5 @@
 """`stillhouse tasks`: what is distilled."""
 
-import tomllib
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -8,11 +7,10 @@ from typing import Any
 import typer
 
 from capture.discovery import Candidate, list_candidates
-from capture.errors import RefusedError
 from capture.tasks import load_tasks, sync_tasks
 from capture.traffic import volumes
 from console import verbs
-from console.cli.context import Json, desk, invocation, show
+from console.cli.context import Json, desk, invocation, show, tasks_in
 
 app = typer.Typer(help="Tasks: narrow, named workloads.", no_args_is_help=True)
 
@@ -66,12 +64,6 @@ def show_(context: typer.Context, task: str) -> None:
 @app.command("apply")
 def apply(context: typer.Context, file: Path) -> None:
     """Make or change tasks from the [tasks.NAME] tables of a TOML file."""
-    try:
-        tasks = tomllib.loads(file.read_text(encoding="utf-8")).get("tasks", {})
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise RefusedError(f"{file}: {error}") from error
-    if not tasks:
-        raise RefusedError(f"{file} has no [tasks.NAME] table")
-    for name, settings in tasks.items():
+    for name, settings in tasks_in(file).items():
         verbs.save_task(desk(context), name, settings)
         typer.echo(f"saved {name}")

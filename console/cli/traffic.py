@@ -1,17 +1,20 @@
 """`stillhouse traffic`: what was asked and answered."""
 
+import json as codec
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 import typer
 
-from capture import traffic
+from capture import reviews, traffic
 from capture.db import Store
 from capture.errors import UsageError
-from capture.reviews import Verdict
 from console import bulk, verbs
-from console.cli.context import Json, desk, invocation, show
+from console.cli.context import Json, desk, harmless, invocation, show
+from console.cli.waiting import POLL_S
+from console.reads import exchanges as reads
 from students.erasure import Erased
 
 app = typer.Typer(help="Captured exchanges.", no_args_is_help=True)
@@ -22,6 +25,10 @@ Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 FIELDS = [name for name in traffic.TrafficFilter.__struct_fields__ if name not in ("task", "arm", "metadata")]
 
 
+HEADS = {"id": "id", "task": "task", "arm": "arm", "status": "status", "review": "review", "preview": "preview"}
+MOST_FRESH = 200
+
+
 @app.command("list")
 def list_(
     context: typer.Context,
@@ -30,20 +37,45 @@ def list_(
     where: Where = None,
     before: Annotated[str | None, typer.Option(help="Only older than this exchange.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000)] = 20,
+    follow: Annotated[bool, typer.Option("--follow", help="Then each new one as it comes, until Ctrl-C.")] = False,
     json: Json = False,
 ) -> None:
     """The newest exchanges first; `--before ID` goes on from the last one shown."""
-    wanted = filter_of(task, arm, where)
-    rows = [_row(found) for found in traffic.list_exchanges(invocation(context).store, wanted, before, limit)]
-    heads = {"id": "id", "task": "task", "arm": "arm", "status": "status", "duration_ms": "ms", "preview": "preview"}
-    show(rows, heads, json)
+    store, wanted = invocation(context).store, filter_of(task, arm, where)
+    found = traffic.list_exchanges(store, wanted, before, limit)
+    said = reads.verdicts_of(store, [row.id for row in found])
+    rows = [{**_row(row), "review": said.get(row.id)} for row in found]
+    show(rows, HEADS, json)
+    seen = found[0].id if found else ""
+    while follow:
+        time.sleep(POLL_S)
+        fresh = [row for row in traffic.list_exchanges(store, wanted, None, MOST_FRESH) if row.id > seen]
+        for row in reversed(fresh):
+            line = f"{row.id}  {row.arm}  {row.status}  {harmless(row.preview)}"
+            typer.echo(codec.dumps(_row(row), default=str) if json else line)
+        seen = fresh[0].id if fresh else seen
 
 
 @app.command("show")
 def show_(context: typer.Context, exchange: str) -> None:
-    """One exchange whole: request, answer, scores, feedback and reviews, as JSON. By its id or its completion's."""
-    found = traffic.load_exchange(invocation(context).store, exchange)
-    typer.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
+    """One exchange whole, with its pairs and datasets, as JSON. By its id or its completion's."""
+    store = invocation(context).store
+    found = traffic.load_exchange(store, exchange)
+    beside = {"pairs": reads.pairs_of(store, found.row.id), "datasets": reads.datasets_with(store, found.row.id)}
+    whole = {**msgspec.to_builtins(found), **beside}
+    typer.echo(msgspec.json.format(msgspec.json.encode(whole), indent=2).decode())
+
+
+@app.command("queue")
+def queue(
+    context: typer.Context,
+    task: str,
+    order: Annotated[reviews.Order, typer.Option(help="What comes first.")] = "oldest",
+    limit: Annotated[int, typer.Option(min=1, max=1000)] = 20,
+) -> None:
+    """Ids of answered, unreviewed exchanges, those first that a person should see first."""
+    for one in reviews.queue(invocation(context).store, task, order, limit):
+        typer.echo(one)
 
 
 @app.command("export")
@@ -57,7 +89,7 @@ def export(context: typer.Context, file: Path, task: Task = None, arm: Arm = Non
 def review(
     context: typer.Context,
     exchange: str,
-    verdict: Annotated[Verdict, typer.Argument()],
+    verdict: Annotated[reviews.Verdict, typer.Argument()],
     output: Annotated[str | None, typer.Option(help="The corrected output.")] = None,
 ) -> None:
     """Accept, reject or correct an exchange."""

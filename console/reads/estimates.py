@@ -1,4 +1,4 @@
-"""Owns what a fine-tune on this machine would take: tokens by the dataset's card, time by the pace of the last ones."""
+"""Owns what a fine-tune would take: tokens by the dataset's card; time by the pace of the last ones, or the price."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,9 @@ from sqlalchemy import select
 
 from capture.datasets import Card
 from capture.db import Store
+from capture.settings import Settings
 from students.tables import fine_tunes
+from students.training.pricing import training_cost
 
 USUAL_TOKENS_PER_S = 280.0
 """Of the default base on two cores, where nothing has been trained yet."""
@@ -14,11 +16,12 @@ USUAL_TOKENS_PER_S = 280.0
 
 @dataclass(frozen=True)
 class Estimate:
-    """`tokens`, `seconds` None: unknown. `measured`: the speed is that of an earlier fine-tune of this base."""
+    """`tokens`, `seconds`, `cost_usd` None: unknown. `measured`: the speed is that of an earlier one of this base."""
 
     tokens: int | None
     seconds: float | None
     measured: bool
+    cost_usd: float | None = 0.0
 
 
 def pace(store: Store, base: str) -> float | None:
@@ -34,8 +37,23 @@ def pace(store: Store, base: str) -> float | None:
 
 def estimate(card: Card, epochs: float, tokens_per_s: float | None) -> Estimate:
     """`tokens_per_s`: as measured; None: the usual pace."""
+    tokens = _tokens(card, epochs)
+    seconds = None if tokens is None else tokens / (tokens_per_s or USUAL_TOKENS_PER_S)
+    return Estimate(tokens, seconds, tokens_per_s is not None)
+
+
+def hosted(card: Card, epochs: float, base: str, settings: Settings) -> Estimate:
+    """At an upstream, by the settings' price for training this base; its time is not known beforehand."""
+    tokens = _tokens(card, epochs)
+    cost = None if tokens is None else training_cost(base, tokens, settings.prices)
+    return Estimate(tokens, None, False, cost)
+
+
+def trainers(settings: Settings) -> list[str]:
+    """The upstreams that may train: allowed to, and with a key of the worker's."""
+    return [name for name, one in settings.upstreams.items() if one.training_allowed and one.worker_key_env]
+
+
+def _tokens(card: Card, epochs: float) -> int | None:
     counted = card.tokens.get("train")
-    if counted is None:
-        return Estimate(None, None, tokens_per_s is not None)
-    tokens = round((counted.input + counted.output) * epochs)
-    return Estimate(tokens, tokens / (tokens_per_s or USUAL_TOKENS_PER_S), tokens_per_s is not None)
+    return None if counted is None else round((counted.input + counted.output) * epochs)

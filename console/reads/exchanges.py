@@ -1,10 +1,12 @@
 """Owns what an opened exchange shows beside itself: its pairs, and the datasets that it went into."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import select
 
 from capture.db import Store
+from capture.reviews import latest
 from capture.tables import dataset_rows, datasets
 from students.pairs import read_output
 from students.tables import pairs
@@ -44,6 +46,12 @@ def pairs_of(store: Store, exchange_id: str) -> list[PairTexts]:
 
 def _text(output: str) -> str:
     return read_output(output).text
+
+
+def verdicts_of(store: Store, exchange_ids: Sequence[str]) -> dict[str, str]:
+    """The newest review's verdict, of those that have one."""
+    with store.read() as connection:
+        return {identity: one.verdict for identity, one in latest(connection, list(exchange_ids)).items()}
 
 
 def datasets_with(store: Store, exchange_id: str) -> list[Membership]:

@@ -1,20 +1,22 @@
 """Owns the first page's rows: what each task carries, costs, and waits for."""
 
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, Table, func, select
+from sqlalchemy import Connection, Select, Table, func, select
 
 from capture.db import Store
 from capture.tables import counters, datasets, exchanges, reviews
 from capture.tables import tasks as task_table
 from console.reads.rollouts import Gate, evidence_of
-from students.rollouts import Rollout, rollout_of
-from students.tables import evaluations, fine_tunes, rollouts
+from students.rollouts import NEEDS_PERSON, WAITS_FOR_PERSON, Rollout, rollout_of
+from students.tables import evaluations, fine_tunes, loop_turns, rollouts
 
 RECENT = 10_000
 """How many of a task's newest exchanges the rates and costs are taken over."""
 
 DAY_S = 86_400.0
+MOVING = ("running", "paused")
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,11 @@ class Recent:
 
 @dataclass(frozen=True)
 class Waiting:
-    """One thing that a person has to do, and the page where it is done."""
+    """One thing that a person has to do (`urgent`), or may do next, and the page where it is done."""
 
     what: str
     page: str
+    urgent: bool = True
 
 
 @dataclass(frozen=True)
@@ -118,19 +121,40 @@ def _recent(connection: Connection, task: str, now: float) -> Recent:
 
 def _waiting(connection: Connection, task: str, rollout: Rollout | None) -> list[Waiting]:
     found = []
-    if rollout and rollout.reason in ("needs_person", "waits_for_person") and rollout.state == "running":
+    if rollout and rollout.reason in (NEEDS_PERSON, WAITS_FOR_PERSON) and rollout.state in MOVING:
         found.append(Waiting("A rollout waits for your decision", "rollouts"))
-    if rollout and rollout.state == "paused":
+    elif rollout and rollout.state == "paused":
         found.append(Waiting("A rollout is paused", "rollouts"))
+    if _newest_state(connection, loop_turns, task) == "waiting":
+        found.append(Waiting("A turn of the loop waits for your word", "tasks"))
     if _newest_state(connection, fine_tunes, task) == "failed":
         found.append(Waiting("The last fine-tune failed", "students"))
     if _newest_state(connection, evaluations, task) == "failed":
         found.append(Waiting("The last evaluation failed", "students"))
     if _newest_state(connection, datasets, task) == "failed":
         found.append(Waiting("The last dataset build failed", "datasets"))
+    return found or [step for step in (_next(connection, task, rollout),) if step]
+
+
+def _next(connection: Connection, task: str, rollout: Rollout | None) -> Waiting | None:
+    """The step that nobody has taken yet, on the way from the first exchange to a rollout."""
+    if not _any(connection, select(exchanges.c.id).where(exchanges.c.task == task)):
+        return Waiting("No exchange yet: send a request that its rule matches", "tasks", urgent=False)
     if not _reviewed(connection, task):
-        found.append(Waiting("Nothing reviewed yet", "traffic"))
-    return found
+        return Waiting("Nothing reviewed yet", "traffic")
+    if not _any(connection, select(datasets.c.id).where(datasets.c.task == task)):
+        return Waiting("Build a first dataset", "datasets", urgent=False)
+    if not _any(connection, select(fine_tunes.c.id).where(fine_tunes.c.task == task)):
+        return Waiting("Train a first student", "students", urgent=False)
+    if rollout is not None or _newest_state(connection, fine_tunes, task) != "succeeded":
+        return None
+    if not _any(connection, select(evaluations.c.id).where(evaluations.c.task == task)):
+        return Waiting("Evaluate the student", "students", urgent=False)
+    return Waiting("Start the student's rollout", "rollouts", urgent=False)
+
+
+def _any(connection: Connection, query: Select[Any]) -> bool:
+    return connection.scalar(query.limit(1)) is not None
 
 
 def _newest_state(connection: Connection, table: Table, task: str) -> str | None:
@@ -140,4 +164,4 @@ def _newest_state(connection: Connection, table: Table, task: str) -> str | None
 
 def _reviewed(connection: Connection, task: str) -> bool:
     one = select(reviews.c.id).join(exchanges, exchanges.c.id == reviews.c.exchange_id)
-    return connection.scalar(one.where(exchanges.c.task == task).limit(1)) is not None
+    return _any(connection, one.where(exchanges.c.task == task))

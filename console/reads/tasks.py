@@ -1,5 +1,6 @@
 """Owns what the page Tasks shows: tasks with where they come from, and their prompt versions."""
 
+import difflib
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -67,6 +68,13 @@ def prompt_versions(store: Store, task: str, limit: int = 100) -> list[PromptVer
     chosen = select(*columns).where(versions.c.task == task).order_by(versions.c.last_seen.desc()).limit(limit)
     with store.read() as connection:
         return [PromptVersion(*row) for row in connection.execute(chosen)]
+
+
+def prompt_diff(old: PromptVersion, new: PromptVersion) -> str:
+    """The lines that came and went, as a unified diff; empty where the texts are the same."""
+    names = old.fingerprint, new.fingerprint
+    lines = difflib.unified_diff(old.template.splitlines(), new.template.splitlines(), *names, lineterm="", n=3)
+    return "\n".join(lines)
 
 
 def parsed(text: str) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """The form that builds a dataset: which exchanges may go into it."""
 
-from datetime import date, datetime, time
 from typing import Any
 
 import streamlit as st
@@ -15,16 +14,15 @@ from console.views import page
 from console.views.words import capped, percent
 
 
-def form(names: list[str]) -> None:
+def form(names: list[str], of_task: str | None) -> None:
     box = st.expander("Build a dataset", icon=":material/add:", key="build-dataset", on_change="rerun")
     if box.open:
         with box:
-            _fields(names)
+            _fields(names, of_task)
 
 
-def _fields(names: list[str]) -> None:
-    wanted = page.query("task")
-    at = names.index(wanted) if wanted in names else 0
+def _fields(names: list[str], of_task: str | None) -> None:
+    at = names.index(of_task) if of_task in names else 0
     task = st.selectbox("Task", names, index=at, key="build-task")
     settings = page.desk().task(task)
     filters = _filters(list(task_reads.graders_of(settings)))
@@ -48,7 +46,7 @@ def _previewed(task: str, settings: TaskSettings, filters: datasets.Filters) -> 
         f" and texts like the holdout's are taken out. The task has {capped(found.total, COUNTED)} in all."
     )
     if found.drops:
-        named = {reason.replace("_", " "): number for reason, number in found.drops.items()}
+        named = {reason.replace("_", " ").replace(":", ": "): number for reason, number in found.drops.items()}
         title = f"What the filters remove, of the newest {found.looked:,} exchanges"
         st.altair_chart(charts.bars(named, title, "Exchanges"), key="build-preview", alt=title)
 
@@ -78,8 +76,8 @@ def _filters(graders: list[str]) -> Any:
             minimum_score=scores or None,
             reviews=reviews,
             truth=truth,
-            since=_midnight(since),
-            until=_midnight(until),
+            since=page.midnight(since),
+            until=page.midnight(until),
             near_duplicate=near,
             max_rows=most or None,
             balance=balance or None,
@@ -87,8 +85,3 @@ def _filters(graders: list[str]) -> Any:
         )
 
     return made
-
-
-def _midnight(day: date | None) -> float | None:
-    """The start of a day in the reader's zone, in Unix seconds."""
-    return None if day is None else datetime.combine(day, time(), page.zone()).timestamp()

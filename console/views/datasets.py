@@ -12,7 +12,7 @@ from capture import datasets
 from console import charts, verbs
 from console.access import Desk
 from console.reads import datasets as reads
-from console.views import building_dataset, conversation, page
+from console.views import better_targets, building_dataset, conversation, page
 from console.views.words import NONE, count, plain, short, when
 
 STATES = {"queued": "gray", "building": "blue", "ready": "green", "failed": "red"}
@@ -22,16 +22,17 @@ ROWS = 10
 
 
 def show() -> None:
-    st.title("Datasets")
     chosen = page.query("dataset")
     if chosen is not None:
-        st.page_link("views/datasets.py", label="All datasets", icon=":material/arrow_back:")
+        page.back("datasets", "All datasets")
         opened(page.ask(datasets.resolve, chosen))
         return
-    names = page.task_names()
+    st.title("Datasets")
+    task, names = page.of_task(), page.task_names()
     if names:
-        building_dataset.form(names)
-    listed(page.query("task"))
+        building_dataset.form(names, task)
+        better_targets.misses_first(names, task)
+    listed(task)
 
 
 @page.live(3)
@@ -53,7 +54,11 @@ def listed(task: str | None) -> None:
             if card.state == "ready":
                 train, holdout = card.rows.get("train", 0), card.rows.get("holdout", 0)
                 st.markdown(f"{train:,} to train, {holdout:,} held out")
+                st.caption(f"{sum(card.drops.values()):,} left out")
+            elif card.state in ("queued", "building"):
+                st.caption("the worker builds it")
             st.caption(when(card.created_at, page.zone()))
+            st.space("stretch")
             query = {"dataset": card.id}
             st.page_link("views/datasets.py", label="Open", icon=":material/open_in_full:", query_params=query)
 
@@ -66,7 +71,7 @@ def _badge(card: datasets.Card) -> None:
 def opened(dataset_id: str) -> None:
     """One dataset; while it is being built the page looks again by itself."""
     card = page.ask(datasets.load_card, dataset_id)
-    st.header(plain(card.name), anchor=False)
+    st.title(f"Dataset {plain(card.name)}")
     _state(card.id)
     if card.state != "ready":
         return
@@ -135,6 +140,7 @@ def _acts(card: datasets.Card) -> None:
                 key="export",
                 disabled=page.below_operator(),
             )
+        better_targets.relabelling(card)
         for identity, name in page.ask(reads.learners, card.id):
             query = {"student": identity}
             st.page_link("views/students.py", label=plain(name), icon=":material/school:", query_params=query)
@@ -148,25 +154,21 @@ def _exported(desk: Desk, dataset_id: str, form: str, name: str) -> bytes:
 
 
 def _drops(card: datasets.Card) -> None:
-    st.markdown("### What was left out")
+    st.markdown("## What was left out")
     looked = card.considered.get("train", 0)
     if not card.drops:
         st.caption(f"Nothing: all {looked:,} exchanges that were looked at passed.")
         return
-    left, right = st.columns([3, 2])
-    named = {reason.replace("_", " "): number for reason, number in card.drops.items()}
     title = f"Left out of {looked:,} exchanges, by reason"
-    left.altair_chart(charts.bars(named, title, "Exchanges"), key="drops", alt=title)
-    held = card.holdout_drops
-    right.dataframe(
-        {
-            "Reason": [*named, *(f"{reason.replace('_', ' ')} (holdout)" for reason in held)],
-            "Exchanges": [*named.values(), *held.values()],
-        },
-        hide_index=True,
-        height="content",
-        alt="Counts of what was left out",
-    )
+    st.altair_chart(charts.bars(_named(card.drops), title, "Exchanges"), key="drops", alt=title)
+    if card.holdout_drops:
+        said = ", ".join(f"{number:,} {reason}" for reason, number in _named(card.holdout_drops).items())
+        st.caption(f"From the holdout: {plain(said)}.")
+
+
+def _named(drops: Mapping[str, int]) -> dict[str, int]:
+    """Reasons in words: "low_score:category" is "low score: category"."""
+    return {reason.replace("_", " ").replace(":", ": "): number for reason, number in drops.items()}
 
 
 def _contents(card: datasets.Card) -> None:
@@ -185,7 +187,7 @@ def _most(counts: Mapping[str, int]) -> dict[str, int]:
 
 
 def _rows(dataset_id: str) -> None:
-    st.markdown("### Rows")
+    st.markdown("## Rows")
     after = st.session_state.get("rows-after", {}).get(dataset_id, -1)
     found = page.ask(reads.train_rows, dataset_id, after, ROWS)
     st.caption("Of the train split; the holdout stays sealed.")
@@ -212,9 +214,17 @@ def _versions(card: datasets.Card) -> None:
     others = [one for one in page.ask(datasets.list_datasets, card.task) if one.id != card.id and one.state == "ready"]
     if not others:
         return
-    st.markdown("### Against another version")
+    st.markdown("## Against another version")
     names = {one.id: one for one in others}
-    chosen = st.selectbox("Version", list(names), index=None, format_func=lambda one: names[one].name, key="diff-with")
+    chosen = st.selectbox(
+        "Version",
+        list(names),
+        index=None,
+        format_func=lambda one: names[one].name,
+        key="diff-with",
+        placeholder="one to compare with",
+        width=320,
+    )
     if chosen is not None:
         _counts(card, names[chosen])
         _changes(page.ask(datasets.diff, chosen, card.id))

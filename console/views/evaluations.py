@@ -1,12 +1,11 @@
-"""Evaluations, as the page Students shows them: start one, and read students, base and teacher side by side."""
+"""Evaluations, as the page Students shows them: students, base and teacher side by side."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import streamlit as st
 
-from capture import datasets
-from console import charts, evaluating
+from console import charts
 from console.reads import evaluations as reads
 from console.views import page
 from console.views.words import NONE, interval, milliseconds, money, plain, score, when
@@ -19,36 +18,6 @@ LEAST_SHOWN = 12
 """Slices of a name beyond this many values are those with the most rows."""
 
 
-def starting(task: str | None) -> None:
-    """The form that evaluates students on a dataset's holdout."""
-    able = [student for student in page.ask(registry.list_students, task) if student.kind != "base"]
-    ready = [card for card in page.ask(datasets.list_datasets, task) if card.state == "ready"]
-    if not able or not ready:
-        return
-    with st.expander("Start an evaluation", icon=":material/add:"):
-        labels = {card.id: f"{card.task}@{card.version}" for card in ready}
-        dataset = st.selectbox("Holdout of", list(labels), format_func=lambda one: labels[one], key="evaluate-dataset")
-        of_task = next(card.task for card in ready if card.id == dataset)
-        names = {student.id: student.name for student in able if student.task == of_task}
-        chosen = st.multiselect(
-            "Students",
-            list(names),
-            format_func=lambda one: names[one],
-            default=list(names)[:1],
-            key="evaluate-students",
-        )
-        base = st.checkbox("Also their untuned base", value=True, key="evaluate-base")
-        if st.button(
-            "Start evaluation",
-            type="primary",
-            icon=":material/balance:",
-            key="evaluate",
-            disabled=page.below_operator(),
-        ):
-            with page.acting("The evaluation is queued; the worker takes it from here"):
-                evaluating.evaluate(page.desk(), dataset, chosen, base)
-
-
 @page.live(5)
 def listed(task: str | None) -> None:
     found = page.ask(reads.list_evaluations, task)
@@ -58,7 +27,7 @@ def listed(task: str | None) -> None:
 
 
 def of_student(student: registry.Student) -> None:
-    st.markdown("### Evaluations")
+    st.markdown("## Evaluations")
     found = page.ask(reads.evaluations_of, student.id, student.task)
     if found:
         _cards(found)
@@ -76,6 +45,7 @@ def _cards(found: Sequence[reads.Evaluation]) -> None:
             elif one.moving:
                 st.markdown(f"{one.progress.get('done', 0):,} of {one.progress.get('total', '?')} answers")
             st.caption(when(one.created_at, page.zone()))
+            st.space("stretch")
             query = {"evaluation": one.id}
             st.page_link("views/students.py", label="Open", icon=":material/open_in_full:", query_params=query)
 
@@ -98,7 +68,7 @@ def _badge(one: reads.Evaluation) -> None:
 def opened(evaluation_id: str) -> None:
     """One evaluation: the report, or how far it is."""
     one = page.ask(reads.load_evaluation, evaluation_id)
-    st.header(f"Evaluation of {plain(one.task)}", anchor=False)
+    st.title(f"Evaluation of {plain(one.task)}")
     with st.container(horizontal=True, vertical_alignment="center"):
         _badge(one)
         st.caption(when(one.created_at, page.zone()))
@@ -112,7 +82,22 @@ def opened(evaluation_id: str) -> None:
         text = f"{done:,} of {total:,} answers" if total else "waits for the worker"
         st.progress(min(1.0, done / total) if total else 0.0, text=text)
     if one.report:
+        _next(one)
         _report(one.report)
+
+
+def _next(one: reads.Evaluation) -> None:
+    """What came out in a sentence a student, and where to go with it."""
+    for arm in one.report.arms if one.report else ():
+        if arm.role != "student":
+            continue
+        gaps = [(grader, gap) for grader, gap in arm.differences.items() if gap is not None]
+        said = "; ".join(f"{plain(grader)} {_gap(gap)} points" for grader, gap in gaps)
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(f"**{plain(_called(arm))}** against the teacher: {said or 'nothing could be compared'}")
+            query = {"student": arm.student_id, "task": one.task}
+            label, icon = "Start its rollout", ":material/stairs:"
+            st.page_link("views/rollouts.py", label=label, icon=icon, query_params=query)
 
 
 def _report(report: Report) -> None:
@@ -131,7 +116,7 @@ def _report(report: Report) -> None:
 
 
 def _scores(report: Report) -> None:
-    st.markdown("### Scores")
+    st.markdown("## Scores")
     rows = [
         {"name": grader, "group": _called(arm), **_percent(figure)}
         for grader in report.graders
@@ -191,7 +176,7 @@ def _slices(report: Report) -> None:
     graders = list(report.graders)
     if not names or not graders:
         return
-    st.markdown("### Slices")
+    st.markdown("## Slices")
     with st.container(horizontal=True):
         name = st.selectbox("Slice by", names, key="slice-name", width=220)
         grader = st.selectbox("Grader", graders, key="slice-grader", width=220)
@@ -227,14 +212,14 @@ def _closer(students: Sequence[Arm]) -> None:
 
 
 def _worst(arm: Arm) -> None:
-    st.markdown("### Worst answers")
+    st.markdown("## Worst answers")
     if not arm.worst:
         st.caption("None: the student lost to the teacher nowhere.")
         return
     for number, worst in enumerate(arm.worst):
         better = worst.teacher if worst.reference is None else worst.reference
         said = f"{plain(worst.output[:60])} **instead of** {plain(better[:60])}"
-        label = f"{plain(worst.grader)} {points(worst.difference)} · {said}"
+        label = f"{plain(worst.grader)} {points(worst.difference)} points · {said}"
         with st.expander(label, key=f"worst-{number}"):
             columns = st.columns(3 if worst.reference is not None else 2)
             for column, title, text in zip(columns, ("Student", "Teacher", "Right"), _texts(worst), strict=False):

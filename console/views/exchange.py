@@ -8,7 +8,7 @@ from capture import reviews
 from capture.traffic import ExchangeRow, StoredExchange, load_exchange
 from console import verbs
 from console.reads import exchanges as reads
-from console.views import conversation, difference, page
+from console.views import conversation, difference, exchange_raw, page
 from console.views.words import NONE, count, milliseconds, money, plain, score, short, when
 from students.sentences import points
 
@@ -42,7 +42,7 @@ def opened(exchange_id: str) -> None:
         _scores(found)
         _said(found)
         _lineage(row)
-    _raw(found)
+    exchange_raw.shown(found)
 
 
 def _head(row: ExchangeRow) -> None:
@@ -55,7 +55,6 @@ def _head(row: ExchangeRow) -> None:
             st.badge("holdout", icon=":material/lock:", color="gray")
         st.markdown(f"**{plain(row.task or 'no task')}**")
         st.caption(when(row.started_at, page.zone()))
-    st.code(row.id, language=None, width="content")
     if row.cause or row.reason:
         st.caption(" · ".join(plain(part) for part in (row.cause, row.reason) if part))
 
@@ -118,7 +117,10 @@ def _facts(row: ExchangeRow) -> None:
         table,
         hide_index=True,
         height="content",
-        column_config={"Fact": st.column_config.TextColumn(width=140)},
+        column_config={
+            "Fact": st.column_config.TextColumn(width=140),
+            "Value": st.column_config.TextColumn(width=240),
+        },
         alt="Facts of this exchange",
     )
 
@@ -170,14 +172,9 @@ def _lineage(row: ExchangeRow) -> None:
         label = f"rollout {plain(short(row.rollout))}, assigned to {row.assignment or 'nobody'}"
         st.page_link("views/rollouts.py", label=label, icon=":material/stairs:", query_params=query)
     if row.fingerprint:
-        st.caption(f"prompt version {plain(short(row.fingerprint))}")
-
-
-def _raw(found: StoredExchange) -> None:
-    with st.expander("Raw request, as stored (redacted)", key="raw-request"):
-        st.json(found.request, expanded=1)
-    with st.expander("Raw answer", key="raw-answer"):
-        st.json(found.answer.raw or found.answer.message, expanded=1)
+        query = {"version": row.fingerprint}
+        label = f"prompt version {plain(short(row.fingerprint))}: its traffic"
+        st.page_link("views/traffic.py", label=label, icon=":material/tune:", query_params=query)
 
 
 def _review(found: StoredExchange) -> None:

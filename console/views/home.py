@@ -7,11 +7,20 @@ from console.views import page
 from console.views.words import NONE, capped, count, money, percent, plain
 from students.sentences import points, stage_name
 
-ICONS = {"traffic": "forum", "datasets": "dataset", "students": "school", "rollouts": "stairs"}
+ICONS = {"traffic": "forum", "tasks": "label", "datasets": "dataset", "students": "school", "rollouts": "stairs"}
+WAITS = ":orange-badge[waits for you]"
+NEXT = ":gray-badge[next]"
+STEPS = (
+    ("traffic", "Traffic", "look at what comes in, and say of some of it whether it is right"),
+    ("datasets", "Datasets", "freeze the good part of it, with a holdout that no student learns from"),
+    ("students", "Students", "train a small model on it, and evaluate it against the teacher"),
+    ("rollouts", "Rollouts", "move the traffic over, a step at a time, as far as the proof goes"),
+)
 
 
 def show() -> None:
-    st.title("Tasks at a glance")
+    empty = not page.ask(reads.task_rows, page.now())
+    st.title("Start here" if empty else "Tasks at a glance")
     rows()
 
 
@@ -25,7 +34,8 @@ def rows() -> None:
     for row in sorted(found, key=lambda row: -row.recent.count):
         _task(row)
     if loose:
-        st.caption(f"{capped(loose)} exchanges belong to no task; a rule on the page Tasks can claim such traffic.")
+        text = f"{capped(loose)} exchanges belong to no task. The page Tasks groups them and proposes rules."
+        st.page_link("views/tasks.py", label=text, icon=":material/label:")
 
 
 def _task(row: reads.TaskRow) -> None:
@@ -36,11 +46,14 @@ def _task(row: reads.TaskRow) -> None:
             st.space("stretch")
             query = {"task": row.name}
             st.page_link("views/traffic.py", label="Traffic", icon=":material/forum:", query_params=query)
+            if row.rollout is not None:
+                query = {"rollout": row.rollout.id}
+                st.page_link("views/rollouts.py", label="Rollout", icon=":material/stairs:", query_params=query)
         _figures(row)
         for waiting in row.waiting:
+            label = f"{WAITS if waiting.urgent else NEXT} {waiting.what}"
             icon = f":material/{ICONS[waiting.page]}:"
-            label = f":orange-badge[waits for you] {waiting.what}"
-            st.page_link(f"views/{waiting.page}.py", label=label, icon=icon)
+            st.page_link(f"views/{waiting.page}.py", label=label, icon=icon, query_params={"task": row.name})
 
 
 def _figures(row: reads.TaskRow) -> None:
@@ -56,13 +69,13 @@ def _figures(row: reads.TaskRow) -> None:
         )
         _figure("Student share", percent(recent.share), _stage(row), _over(recent))
         quality, bounds = _quality(row)
-        saved = "estimate" if recent.student else "no student has answered yet"
         _figure("Against teacher", quality, bounds, "Student minus teacher in percentage points, with its bounds.")
+        saved = "estimate" if recent.student else "no student has answered yet"
         _figure("Saved, last day", money(recent.saved_usd), saved, "What the teacher would have charged on average.")
 
 
 def _figure(label: str, value: str, below: str, text: str) -> None:
-    with st.container(width=136, gap=None):
+    with st.container(width=150, gap=None):
         st.metric(label, value, help=text)
         st.caption(plain(below))
 
@@ -75,7 +88,7 @@ def _stage(row: reads.TaskRow) -> str:
     if row.rollout is None:
         return "no rollout yet"
     state = row.rollout.state.replace("_", " ")
-    stage = f", {stage_name(row.rollout.share)}" if row.rollout.state in ("running", "paused") else ""
+    stage = f" at {stage_name(row.rollout.share)}" if row.rollout.state in ("running", "paused") else ""
     fallbacks = f"; {row.recent.fallback:,} fell back" if row.recent.fallback else ""
     return f"rollout {state}{stage}{fallbacks}"
 
@@ -84,8 +97,8 @@ def _quality(row: reads.TaskRow) -> tuple[str, str]:
     reading = row.gate.reading if row.gate else None
     if row.gate is None or reading is None:
         return NONE, "no pair scored yet"
-    bounds = f"{points(reading.low)} to {points(reading.high)} in {row.gate.grader}, {reading.count:,} pairs"
-    return f"{points(reading.mean)} points", bounds
+    bounds = f"points ({points(reading.low)} to {points(reading.high)}) in {row.gate.grader}, {reading.count:,} pairs"
+    return points(reading.mean), bounds
 
 
 def _connect(loose: int) -> None:
@@ -97,22 +110,26 @@ def _connect(loose: int) -> None:
         f'client = OpenAI(base_url="http://{gateway.host}:{gateway.port}/v1")\n'
         'client.chat.completions.create(model="…", messages=[{"role": "user", "content": "Hello"}])',
         language="python",
+        wrap_lines=True,
     )
-    st.markdown("## 2 · Name the workload: a task in `stillhouse.toml`")
+    if loose:
+        text = f"{capped(loose)} exchanges have come in that belong to no task: look at them"
+        st.page_link("views/traffic.py", label=text, icon=":material/forum:")
+    else:
+        st.caption("Nothing has come in yet. This page sees it seconds after it does.")
+    st.markdown("## 2 · Name the workload")
     st.code(
         "[tasks.triage]\n"
         'match = { model = "gpt-4.1", metadata = { app = "triage" } }\n'
         'teacher = { upstream = "openai", model = "gpt-4.1" }',
         language="toml",
+        wrap_lines=True,
     )
+    label = "Those lines go into stillhouse.toml; or make the task here"
+    st.page_link("views/tasks.py", label=label, icon=":material/label:")
     st.markdown("## 3 · Then")
-    st.markdown(
-        "Look at what comes in on **Traffic** and review some of it, build a **dataset**, train a **student**, "
-        "and let a **rollout** move the traffic when the student has proven itself."
-    )
-    if loose:
-        st.info(f"{capped(loose)} exchanges have come in that belong to no task.", icon=":material/forum:")
-        st.page_link("views/traffic.py", label="Look at them", icon=":material/forum:")
+    for view, name, text in STEPS:
+        st.page_link(f"views/{view}.py", label=f"**{name}**: {text}", icon=f":material/{ICONS[view]}:")
 
 
 if __name__ == "__main__":

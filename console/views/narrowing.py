@@ -1,5 +1,6 @@
 """The filters over traffic: fields in, a TrafficFilter out, kept in the address so that a filter can be sent on."""
 
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -10,12 +11,14 @@ from console.reads import tasks as task_reads
 from console.views import page
 
 HOUR_S = 3600.0
+ALL_TIME, BETWEEN = "All time", "Between two days"
 TIMES = {
+    ALL_TIME: None,
     "The last hour": HOUR_S,
     "The last day": 24 * HOUR_S,
     "The last 7 days": 7 * 24 * HOUR_S,
     "The last 30 days": 30 * 24 * HOUR_S,
-    "All time": None,
+    BETWEEN: None,
 }
 NO_TASK, EVERY_TASK = "(no task)", "Every task"
 ARMS = ("Every arm", "teacher", "student", "fallback")
@@ -38,70 +41,121 @@ FEEDBACK = {
     "A correction": "correction",
 }
 ANY_GRADER = "Any score"
-ASKED = {"task": "traffic-task", "version": "traffic-version", "text": "traffic-text", "model": "traffic-model"}
-"""Parts of the address that set a field when they change."""
+WORDS = {
+    "text": ("traffic-text", "words of question or answer"),
+    "model": ("traffic-model", "asked for, or answering"),
+    "label": ("traffic-label", ""),
+    "session": ("traffic-session", ""),
+    "user": ("traffic-user", ""),
+    "version": ("traffic-version", ""),
+    "metadata": ("traffic-metadata", "app=triage, tier=gold"),
+}
+"""Parts of the address that are words → their field, and what it says while it is empty."""
+
+CHOICES = {
+    "task": "traffic-task",
+    "arm": "traffic-arm",
+    "time": "traffic-time",
+    "review": "traffic-review",
+    "feedback": "traffic-feedback",
+    "ending": "traffic-ending",
+    "grader": "traffic-grader",
+}
+"""Parts of the address that are one of some options → their field."""
+
+WRITTEN = "traffic-written"
+KEEP: Any = {"persist_state": "session"}
 
 Chosen = tuple[str, TrafficFilter]
 
 
 def fields() -> TrafficFilter:
-    tasks = [EVERY_TASK, *page.task_names(), NO_TASK]
-    _take_address(tasks)
-    keep: Any = {"persist_state": "session"}
+    """The fields, as the address or the reader set them; the address says afterwards what they are."""
+    options = _options()
+    _take_address(options)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        task = st.selectbox("Task", tasks, key="traffic-task", width=150, **keep)
-        arm = st.selectbox("Arm", ARMS, key="traffic-arm", width=130, **keep)
-        time = st.selectbox("Time", list(TIMES), index=4, key="traffic-time", width=155, **keep)
-        text = st.text_input("Text", key="traffic-text", placeholder="words of question or answer", width=220, **keep)
-        st.toggle("Live", key="traffic-live", help="Look for new exchanges every two seconds.", **keep)
+        task = _choice("Task", "task", options, width=150)
+        arm = _choice("Arm", "arm", options, width=130)
+        time = _choice("Time", "time", options, width=155)
+        between = _between() if time == BETWEEN else {}
+        text = _word("Text", "text", width=220)
+        st.toggle("Live", key="traffic-live", help="Look for new exchanges every two seconds.", **KEEP)
     with st.expander("More filters", key="traffic-more"), st.container(horizontal=True):
-        more = _more(None if task in (EVERY_TASK, NO_TASK) else task)
+        more = _more(options)
+    _give_address(options)
     reach = TIMES[time]
+    since = None if reach is None else page.desk().clock() // 60 * 60 - reach
     return TrafficFilter(
         task=None if task == EVERY_TASK else "" if task == NO_TASK else task,
         arm=None if arm == ARMS[0] else arm,
-        since=None if reach is None else page.desk().clock() // 60 * 60 - reach,
-        text=text.strip() or None,
+        text=text,
+        **{"since": since, **between},
         **more,
     )
 
 
 def chosen(wanted: TrafficFilter) -> Chosen:
     """What of a filter a person has set: the same while the start of "the last day" moves by itself."""
-    return st.session_state["traffic-time"], msgspec.structs.replace(wanted, since=None)
+    time = st.session_state["traffic-time"]
+    return time, wanted if time == BETWEEN else msgspec.structs.replace(wanted, since=None)
 
 
-def _more(task: str | None) -> dict[str, Any]:
+def _options() -> dict[str, list[str]]:
+    """What each choice offers; the first of each narrows nothing."""
+    return {
+        "task": [EVERY_TASK, *page.task_names(), NO_TASK],
+        "arm": list(ARMS),
+        "time": list(TIMES),
+        "review": list(REVIEWS),
+        "feedback": list(FEEDBACK),
+        "ending": list(ENDINGS),
+        "grader": [ANY_GRADER, *page.ask(task_reads.grader_names, None)],
+    }
+
+
+def _choice(label: str, name: str, options: dict[str, list[str]], width: int = 200) -> str:
+    return st.selectbox(label, options[name], key=CHOICES[name], width=width, **KEEP)
+
+
+def _word(label: str, name: str, width: int = 200) -> str | None:
+    key, hint = WORDS[name]
+    return st.text_input(label, key=key, placeholder=hint, width=width, **KEEP).strip() or None
+
+
+def _between() -> dict[str, float | None]:
+    """Whole days in the reader's zone, the last one included."""
+    first = st.date_input("From", None, key="traffic-from", width=130, **KEEP)
+    last = st.date_input("To", None, key="traffic-to", width=130, **KEEP)
+    end = None if last is None else page.midnight(last + timedelta(days=1))
+    return {"since": page.midnight(first), "until": end}
+
+
+def _more(options: dict[str, list[str]]) -> dict[str, Any]:
     """The fields that are not always seen, as parts of a TrafficFilter."""
-    keep: Any = {"persist_state": "session", "width": 200}
-    review = st.selectbox("Review", list(REVIEWS), key="traffic-review", **keep)
-    said = st.selectbox("Feedback", list(FEEDBACK), key="traffic-feedback", **keep)
-    ending = st.selectbox("Ending", list(ENDINGS), key="traffic-ending", **keep)
-    graders = [ANY_GRADER, *page.ask(task_reads.grader_names, task)]
-    grader = st.selectbox("Score by", graders, key="traffic-grader", **keep)
-    between = (0.0, 1.0)
+    review, said = _choice("Review", "review", options), _choice("Feedback", "feedback", options)
+    ending, grader = _choice("Ending", "ending", options), _choice("Score by", "grader", options)
+    low, high = 0.0, 1.0
     if grader != ANY_GRADER:
-        between = st.slider("Score from, to", 0.0, 1.0, (0.0, 1.0), 0.05, key="traffic-score", **keep)
-    text = {
-        name: st.text_input(label, key=f"traffic-{key}", placeholder=hint, **keep).strip() or None
-        for name, key, label, hint in (
-            ("model", "model", "Model", "asked for, or answering"),
-            ("label", "label", "Label", ""),
-            ("session", "session", "Session", ""),
-            ("user", "user", "User", ""),
-            ("fingerprint", "version", "Prompt version", ""),
+        low, high = st.slider("Score from, to", 0.0, 1.0, (0.0, 1.0), 0.05, key="traffic-score", width=200, **KEEP)
+    words = {
+        field: _word(label, name)
+        for field, name, label in (
+            ("model", "model", "Model"),
+            ("label", "label", "Label"),
+            ("session", "session", "Session"),
+            ("user", "user", "User"),
+            ("fingerprint", "version", "Prompt version"),
         )
     }
-    metadata = st.text_input("Metadata", key="traffic-metadata", placeholder="app=triage, tier=gold", **keep)
     return {
         "review": REVIEWS[review],
         "feedback": FEEDBACK[said],
         "failed": ENDINGS[ending],
         "grader": None if grader == ANY_GRADER else grader,
-        "score_from": between[0] if grader != ANY_GRADER and between[0] > 0 else None,
-        "score_to": between[1] if grader != ANY_GRADER and between[1] < 1 else None,
-        "metadata": named(metadata),
-        **text,
+        "score_from": low if grader != ANY_GRADER and low > 0 else None,
+        "score_to": high if grader != ANY_GRADER and high < 1 else None,
+        "metadata": named(_word("Metadata", "metadata") or ""),
+        **words,
     }
 
 
@@ -111,9 +165,23 @@ def named(text: str) -> dict[str, str]:
     return {name.strip(): value.strip() for name, _, value in parts if name.strip()}
 
 
-def _take_address(tasks: list[str]) -> None:
-    for name, field in ASKED.items():
-        asked = page.query(name)
-        if asked is None or st.session_state.get(f"{field}-asked") == asked or (name == "task" and asked not in tasks):
-            continue
-        st.session_state[field] = st.session_state[f"{field}-asked"] = asked
+def _take_address(options: dict[str, list[str]]) -> None:
+    """An address that says something new sets every field: it is somebody's link, and shows what he saw."""
+    asked = {name: value for name, value in st.query_params.to_dict().items() if name in WORDS or name in CHOICES}
+    state = st.session_state
+    if not asked or asked == state.get(WRITTEN):
+        return
+    for name, key in CHOICES.items():
+        value = asked.get(name)
+        state[key] = value if value in options[name] else options[name][0]
+    for name, (key, _) in WORDS.items():
+        state[key] = asked.get(name, "")
+
+
+def _give_address(options: dict[str, list[str]]) -> None:
+    state = st.session_state
+    parts = {name: state[key] for name, key in CHOICES.items() if state[key] != options[name][0]}
+    parts |= {name: state[key] for name, (key, _) in WORDS.items() if state[key]}
+    if parts != st.query_params.to_dict():
+        page.readdress(parts)
+    state[WRITTEN] = parts

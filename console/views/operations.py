@@ -1,6 +1,7 @@
 """Operations: counters that reconcile, processes, the spool, gateway keys, the audit trail, settings in effect."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +35,13 @@ def processes() -> None:
     depth = reads.spool_depth(settings.spool_folder)
     with st.container(horizontal=True):
         for process in found:
-            with st.container(border=True, width=190, height="stretch", gap=None):
+            with st.container(border=True, width=204, height="stretch", gap=None):
                 colour: Any = "green" if process.alive else "red"
                 st.badge("alive" if process.alive else "silent", color=colour)
                 st.markdown(f"**{process.name}**")
                 seen = f"seen {span(process.seen_ago_s)} ago · " if process.seen_ago_s else ""
                 st.caption(plain(seen + process.detail))
-        with st.container(border=True, width=190, height="stretch", gap=None):
+        with st.container(border=True, width=204, height="stretch", gap=None):
             share = depth.bytes / settings.capture.spool_bytes
             st.badge(f"{share * 100:.2g} % of its bound", color="green" if share < 0.5 else "red")
             st.markdown("**Spool**")
@@ -52,7 +53,8 @@ def processes() -> None:
 def counters() -> None:
     st.header("Counters", anchor=False)
     proof = st.toggle("Count every record in the spool", key="count-spool", help="Takes seconds for gigabytes.")
-    found = page.ask(_counted if proof else _quick, page.settings().spool_folder)
+    with st.spinner("Counting …", show_time=True) if proof else nullcontext():
+        found = page.ask(_counted if proof else _quick, page.settings().spool_folder)
     if not found:
         page.empty("Nothing counted yet", "Counters start with the first request through the gateway.", "pin")
         return
@@ -93,8 +95,10 @@ def _balances(found: dict[str, Balance], proof: bool) -> None:
         for cause, number in balance.dropped.items():
             said = cause.replace("_", " ")
             causes[said] = causes.get(said, 0) + number
-    if causes:
+    if len(causes) > 1:
         st.altair_chart(charts.bars(causes, "Dropped, by cause", "Exchanges"), key="drops", alt="Dropped by cause")
+    elif causes:
+        st.caption(f"All that was dropped: {plain(next(iter(causes)))}.")
 
 
 def _audit() -> None:
@@ -114,7 +118,13 @@ def _audit() -> None:
                 "Detail": [json.dumps(row.detail, ensure_ascii=False) if row.detail else NONE for row in found],
             },
             hide_index=True,
-            column_config={"At": st.column_config.DatetimeColumn(format="D MMM YYYY, HH:mm:ss")},
+            column_config={
+                "At": st.column_config.DatetimeColumn(format="D MMM YYYY, HH:mm:ss", width=160),
+                "Who": st.column_config.TextColumn(width=90),
+                "Action": st.column_config.TextColumn(width=130),
+                "Subject": st.column_config.TextColumn(width=180),
+                "Detail": st.column_config.TextColumn(width=300),
+            },
             alt="Audit trail",
         )
     with st.container(horizontal=True):

@@ -1,9 +1,9 @@
 """What every page stands on: its desk, cached answers, actions that end in one clear line, and parts that refresh."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import tzinfo
+from datetime import date, datetime, time, tzinfo
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import streamlit as st
@@ -23,6 +23,7 @@ FRESH_S = 2
 
 DESK = "desk"
 ADDRESS = "address"
+OF_TASK, EVERY_TASK = "of-task", "Every task"
 
 
 def desk() -> Desk:
@@ -124,6 +125,28 @@ def task_names() -> list[str]:
     return sorted(ask(load_tasks))
 
 
+def of_task() -> str | None:
+    """The task that a list is narrowed to: the address's, or what the reader chose since; None: every task."""
+    names, asked = task_names(), query("task")
+    if len(names) < 2:
+        return asked
+    if asked in names and st.session_state.get(f"{OF_TASK}-asked") != asked:
+        st.session_state[OF_TASK] = asked
+    st.session_state[f"{OF_TASK}-asked"] = asked
+    chosen = st.selectbox("Of", [EVERY_TASK, *names], key=OF_TASK, width=220, persist_state="session")
+    return None if chosen == EVERY_TASK else chosen
+
+
+def back(view: str, label: str) -> None:
+    """The way from one thing to all of its kind."""
+    st.page_link(f"views/{view}.py", label=label, icon=":material/arrow_back:")
+
+
+def midnight(day: date | None) -> float | None:
+    """The start of a day in the reader's zone, in Unix seconds."""
+    return None if day is None else datetime.combine(day, time(), zone()).timestamp()
+
+
 def now() -> float:
     """Unix seconds, in steps of FRESH_S, so that an answer that depends on it can be kept that long."""
     return desk().clock() // FRESH_S * FRESH_S
@@ -140,9 +163,14 @@ def keep_address(path: str) -> None:
 
 def turn_to(name: str, value: str) -> None:
     """Sets a part of this page's address; takes effect with the next run."""
-    st.query_params[name] = value
+    readdress({**st.query_params.to_dict(), name: value})
+
+
+def readdress(parts: Mapping[str, str]) -> None:
+    """Makes these all the parts of this page's address."""
+    st.query_params.from_dict(parts)
     path, _ = st.session_state[ADDRESS]
-    st.session_state[ADDRESS] = (path, st.query_params.to_dict())
+    st.session_state[ADDRESS] = (path, dict(parts))
 
 
 def query(name: str) -> str | None:

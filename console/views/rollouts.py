@@ -42,19 +42,21 @@ VERDICTS = {
     "roll_back": ":red[:material/undo:]",
 }
 SHOWN_VERDICTS = 8
+SEEN = "rollout-seen"
 BY_A_PERSON = ":blue[:material/person:]"
 
 
 def show() -> None:
-    st.title("Rollouts")
     chosen = page.query("rollout")
-    task = page.query("task")
     if chosen is None:
+        st.title("Rollouts")
+        task = page.of_task()
         starting_rollout.form(task)
         listed(task)
         return
-    st.page_link("views/rollouts.py", label="All rollouts", icon=":material/arrow_back:")
+    page.back("rollouts", "All rollouts")
     rollout = page.ask(room.load_rollout, chosen)
+    st.title(f"Rollout of {plain(rollout.task)}")
     heading(chosen)
     _acts(rollout)
     opened(chosen)
@@ -75,29 +77,41 @@ def listed(task: str | None) -> None:
         return
     names = {student.id: student.name for student in page.ask(registry.list_students)}
     for rollout in found:
-        with st.container(border=True):
-            _heading(rollout, names.get(rollout.student_id, rollout.student_id))
-            query = {"rollout": rollout.id}
-            st.page_link("views/rollouts.py", label="Open", icon=":material/open_in_full:", query_params=query)
+        with st.container(border=True, gap="xsmall"):
+            with st.container(horizontal=True, vertical_alignment="center"):
+                _badges(rollout)
+                st.markdown(f"**{plain(rollout.task)}** to {plain(names.get(rollout.student_id, rollout.student_id))}")
+                st.space("stretch")
+                query = {"rollout": rollout.id}
+                st.page_link("views/rollouts.py", label="Open", icon=":material/open_in_full:", query_params=query)
+            st.caption(f"{_standing(rollout)} · since {when(rollout.created_at, page.zone())}")
 
 
-def _heading(rollout: room.Rollout, student: str) -> None:
+def _badges(rollout: room.Rollout) -> None:
     colour, word = STATES.get(rollout.state, ("gray", rollout.state))
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.badge(word, color=colour)  # type: ignore[arg-type]
-        if rollout.dry_run:
-            st.badge("dry run", color="violet")
-        st.markdown(f"**{plain(rollout.task)}** to {plain(student)}")
-        st.markdown(f"share **{percent(rollout.share)}**")
-        if rollout.reason and rollout.state in LIVE:
-            st.caption(f"last verdict: {plain(rollout.reason.replace('_', ' '))}", width="content")
-        st.caption(f"since {when(rollout.created_at, page.zone())}")
+    st.badge(word, color=colour)  # type: ignore[arg-type]
+    if rollout.dry_run:
+        st.badge("dry run", color="violet")
+
+
+def _standing(rollout: room.Rollout) -> str:
+    """Its share, and what was said last: "share 25 % · last verdict: minimum not met"."""
+    why = f" · {'last verdict: ' if rollout.state in LIVE else ''}{rollout.reason}" if rollout.reason else ""
+    return f"share {percent(rollout.share)}{plain(why.replace('_', ' '))}"
 
 
 @page.live(3)
 def heading(rollout_id: str) -> None:
     rollout = page.ask(room.load_rollout, rollout_id)
-    _heading(rollout, page.ask(registry.load_student, rollout.student_id).name)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        _badges(rollout)
+        st.markdown(f"share **{percent(rollout.share)}**")
+        label = plain(page.ask(registry.load_student, rollout.student_id).name)
+        query = {"student": rollout.student_id}
+        st.page_link("views/students.py", label=label, icon=":material/school:", query_params=query)
+        query = {"task": rollout.task}
+        st.page_link("views/traffic.py", label="Traffic", icon=":material/forum:", query_params=query)
+    st.caption(f"{_standing(rollout)} · since {when(rollout.created_at, page.zone())}")
 
 
 @page.live(3)
@@ -114,21 +128,26 @@ def opened(rollout_id: str) -> None:
 def _acts(rollout: room.Rollout) -> None:
     acts = ACTS.get(rollout.state, ())
     if not acts:
-        st.caption(f"It ended {when(rollout.ended_at, page.zone())}: {plain(rollout.reason or 'no reason given')}.")
+        st.markdown(f"It ended {when(rollout.ended_at, page.zone())}: {plain(rollout.reason or 'no reason given')}.")
         return
+    seen: room.Rollout = st.session_state.get(SEEN) or rollout
+    st.session_state[SEEN] = rollout
+    if seen.id != rollout.id:
+        seen = rollout
     with st.container(horizontal=True):
         for verb in acts:
             with st.popover(verb.capitalize(), icon=f":material/{ICONS[verb]}:", key=f"act-{verb}"):
-                _confirm(verb, rollout)
+                _confirm(verb, rollout, seen.stage)
 
 
-def _confirm(verb: str, rollout: room.Rollout) -> None:
+def _confirm(verb: str, rollout: room.Rollout, seen: int) -> None:
+    """`seen`: the stage that this page showed when the button was pressed."""
     st.markdown(f"{EFFECTS[verb]} It is at **{percent(rollout.share)}** of **{plain(rollout.task)}** now.")
     needs, off = verb in ("promote", "abort"), page.below_operator()
     reason = st.text_input("Reason" if needs else "Reason (may be empty)", key=f"reason-{verb}", max_chars=300)
     if st.button(f"Yes, {verb}", type="primary", disabled=off or (needs and not reason.strip()), key=f"yes-{verb}"):
         with page.acting(f"{verb}: done"):
-            verbs.steer(page.desk(), verb, rollout.id, reason)
+            verbs.steer(page.desk(), verb, rollout.id, reason, seen)
 
 
 def _ladder(rollout: room.Rollout, policy: Policy, evidence: Evidence) -> None:
@@ -179,7 +198,7 @@ def _history(rollout: room.Rollout) -> None:
     newest = found[::-1]
     _told(newest[:SHOWN_VERDICTS])
     if len(newest) > SHOWN_VERDICTS:
-        with st.expander(f"{len(newest) - SHOWN_VERDICTS} older verdicts", key="older-verdicts"):
+        with st.expander(f"Older verdicts ({len(newest) - SHOWN_VERDICTS})", key="older-verdicts"):
             _told(newest[SHOWN_VERDICTS:])
 
 
@@ -220,9 +239,11 @@ def _losses(rollout: room.Rollout, policy: Policy) -> None:
 def _account(rollout: room.Rollout) -> None:
     """The ledger since the rollout began; on demand, since it adds up every exchange of that time."""
     st.header("Ledger", anchor=False)
-    if not st.toggle("Add it up since this rollout began", key="ledger"):
+    st.caption("What the student's answers cost and saved since this rollout began, and when it has paid for itself.")
+    if not st.toggle("Add it up", key="ledger"):
         return
-    found = page.ask(ledger.account, rollout.task, rollout.created_at, page.now())
+    with st.spinner("Adding up …"):
+        found = page.ask(ledger.account, rollout.task, rollout.created_at, page.now())
     figures = {
         "Would have cost": money(found.would_have_cost_usd),
         "Saved": money(found.saved_usd),

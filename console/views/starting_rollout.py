@@ -15,7 +15,7 @@ def form(task: str | None) -> None:
     if not able:
         return
     wanted = page.query("student")
-    with st.expander("Start a rollout", icon=":material/add:", expanded=wanted is not None):
+    with st.expander("Start a rollout", icon=":material/add:", expanded=wanted is not None, key="start-rollout"):
         ids = [student.id for student in able]
         names = {student.id: student.name for student in able}
         at = ids.index(wanted) if wanted in ids else 0
@@ -50,7 +50,7 @@ def _fields(student: registry.Student, policy: RolloutSettings) -> None:
                 "minimum_sessions": sessions,
                 "minimum_hours": hours,
             }
-            chosen = policy.model_copy(update=changes)
+            chosen = verbs.policy_of(page.desk(), student.task, changes)
             verbs.start_rollout(page.desk(), _request(student, chosen, why, dry))
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import streamlit as st
 
 from console import verbs
-from console.views import evaluations, fine_tunes, page
+from console.views import evaluations, fine_tunes, page, registering_student, starting_evaluation
 from console.views.words import NONE, plain, short, when
 from students import registry
 
@@ -14,16 +14,17 @@ SERVER_COLOURS = {"ready": "green", "starting": "blue", "dead": "red", "stopped"
 
 
 def show() -> None:
-    st.title("Students")
     for name, opened in (("student", _opened), ("fine_tune", fine_tunes.opened), ("evaluation", evaluations.opened)):
         chosen = page.query(name)
         if chosen is not None:
-            st.page_link("views/students.py", label="All students", icon=":material/arrow_back:")
+            page.back("students", "All students")
             opened(chosen)
             return
-    task = page.query("task")
+    st.title("Students")
+    task = page.of_task()
     fine_tunes.starting(task)
-    evaluations.starting(task)
+    starting_evaluation.form(task)
+    registering_student.form(task)
     _listed(task)
     fine_tunes.listed(task)
     evaluations.listed(task)
@@ -46,6 +47,7 @@ def _listed(task: str | None) -> None:
             _badges(student)
             st.markdown(f"**{plain(student.name)}**")
             st.caption(f"{plain(student.task)} · {when(student.created_at, page.zone())}")
+            st.space("stretch")
             query = {"student": student.id}
             st.page_link("views/students.py", label="Open", icon=":material/open_in_full:", query_params=query)
 
@@ -60,7 +62,7 @@ def _badges(student: registry.Student) -> None:
 
 def _opened(student_id: str) -> None:
     student = page.ask(registry.load_student, student_id)
-    st.header(plain(student.name), anchor=False)
+    st.title(plain(student.name))
     _server(student.id)
     _erased(student)
     _serving(student)
@@ -112,13 +114,13 @@ def _serving(student: registry.Student) -> None:
 
 
 def _lineage(student: registry.Student) -> None:
-    st.markdown("### Lineage")
+    st.markdown("## Lineage")
     facts = {
         "Task": student.task,
         "Kind": KINDS.get(student.kind, student.kind),
         "Base": student.base,
         "Made": when(student.created_at, page.zone()),
-        "Weights (sha256)": student.weights_hash or NONE,
+        "Weights (sha256)": short(student.weights_hash, 16) if student.weights_hash else NONE,
         "Upstream": f"{student.upstream}: {student.upstream_model}" if student.upstream else NONE,
         "Prompt versions it learnt": ", ".join(short(one) for one in sorted(student.fingerprints)) or NONE,
         "Tools": "yes" if student.tools else "no",
@@ -132,7 +134,10 @@ def _lineage(student: registry.Student) -> None:
         hide_index=True,
         alt="Lineage of this student",
         height="content",
-        column_config={"Fact": st.column_config.TextColumn(width=190)},
+        column_config={
+            "Fact": st.column_config.TextColumn(width=190),
+            "Value": st.column_config.TextColumn(width=420),
+        },
     )
     with st.container(horizontal=True):
         if student.fine_tune_id:

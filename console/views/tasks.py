@@ -8,7 +8,7 @@ import streamlit as st
 from capture.settings import GraderSettings, TaskSettings
 from console.reads import tasks as reads
 from console.reads import trials
-from console.views import candidates, editing_task, page, prompt_versions
+from console.views import candidates, editing_task, page, prompt_versions, turns
 from console.views.words import NONE, interval, percent, when
 
 
@@ -52,6 +52,7 @@ def _task(task: reads.TaskRow) -> None:
     with page.guarded():
         _agreement(task.name, settings)
     prompt_versions.shown(task.name)
+    turns.shown(task.name, settings.loop)
 
 
 def _facts(settings: TaskSettings) -> dict[str, str]:

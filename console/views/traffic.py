@@ -5,8 +5,9 @@ from typing import Any
 import streamlit as st
 
 from capture.traffic import ExchangeRow, TrafficFilter, count_exchanges, list_exchanges
+from console.reads import exchanges as reads
 from console.views import at_once, exchange, narrowing, page
-from console.views.words import capped, milliseconds, moment, money, plain
+from console.views.words import NONE, capped, milliseconds, moment, money, plain
 
 PAGE = 50
 CURSORS = "traffic-cursors"
@@ -17,7 +18,7 @@ def show() -> None:
     chosen = page.query("exchange")
     st.title("Traffic" if chosen is None else "Exchange")
     if chosen is not None:
-        st.page_link("views/traffic.py", label="All traffic", icon=":material/arrow_back:")
+        page.back("traffic", "All traffic")
         exchange.opened(chosen)
         return
     wanted = narrowing.fields()
@@ -67,12 +68,14 @@ def _listed(wanted: TrafficFilter, cursors: list[str]) -> None:
 def _table(rows: list[ExchangeRow]) -> dict[str, list[Any]]:
     zone = page.zone()
     questions = [row.preview.partition("\n") for row in rows]
+    said = page.ask(reads.verdicts_of, tuple(row.id for row in rows))
     return {
         "Time": [moment(row.started_at, zone) for row in rows],
-        "Arm": [row.arm for row in rows],
         "Question": [question for question, _, _ in questions],
         "Answer": [answer for _, _, answer in questions],
-        "Status": [f"{row.status}" if row.complete else f"{row.status}, broken off" for row in rows],
+        "Arm": [row.arm for row in rows],
+        "Review": [said.get(row.id, NONE) for row in rows],
+        "Status": [f"{row.status}" if row.complete else f"{row.status}, cut" for row in rows],
         "Took": [milliseconds(row.duration_ms) for row in rows],
         "Cost": [money(row.cost_usd) for row in rows],
         "Task": [row.task or narrowing.NO_TASK for row in rows],
@@ -84,10 +87,11 @@ def _table(rows: list[ExchangeRow]) -> dict[str, list[Any]]:
 def _columns() -> dict[str, Any]:
     return {
         "Time": st.column_config.DatetimeColumn(format="D MMM HH:mm:ss", width=122),
-        "Arm": st.column_config.TextColumn(width=68),
         "Question": st.column_config.TextColumn(width=240),
         "Answer": st.column_config.TextColumn(width=170),
-        "Status": st.column_config.TextColumn(width=58),
+        "Arm": st.column_config.TextColumn(width=68),
+        "Review": st.column_config.TextColumn(width=64),
+        "Status": st.column_config.TextColumn(width=66, help="Of the answer; cut: it broke off."),
         "Took": st.column_config.TextColumn(width=62),
         "Cost": st.column_config.TextColumn(width=74),
     }

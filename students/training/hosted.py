@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 import msgspec
@@ -20,6 +19,7 @@ from capture.rows import count_tokens
 from capture.settings import PriceSettings, UpstreamSettings, secret
 from students.training.hosted_calls import MARK, Calls, JobRequest, RemoteEvent, RemoteJob, TroubleError, open_calls
 from students.training.hosted_memory import HostedRun, Memory
+from students.training.pricing import training_cost
 from students.training.rows import read_rows
 from students.training.trainer import Artefact, Estimate, Progress, TrainingPlan
 
@@ -270,9 +270,7 @@ class HostedTrainer:
         )
 
     def _cost(self, model: str, tokens: int) -> float | None:
-        matching = (price for name, price in self._prices.items() if fnmatchcase(model, name))
-        price = self._prices.get(model) or next(matching, None)
-        return None if price is None or price.training is None else tokens * price.training / 1_000_000
+        return training_cost(model, tokens, self._prices)
 
 
 def _try_to_cancel(calls: Calls, job_id: str) -> None:

@@ -92,7 +92,7 @@ def console(
     log = (folder / "console.log").open("wb")
     process = subprocess.Popen([sys.executable, *line[1:]], env=environ, cwd=folder, stdout=log, stderr=log)
     try:
-        _wait(process, port, folder / "console.log")
+        started(process, port, folder / "console.log")
         yield Console(f"http://127.0.0.1:{port}", world)
     finally:
         process.terminate()
@@ -110,7 +110,8 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _wait(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
+def started(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
+    """Waits until a process listens."""
     until = time.monotonic() + START_S
     while time.monotonic() < until and process.poll() is None:
         try:

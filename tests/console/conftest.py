@@ -16,7 +16,7 @@ LONG_S = 60
 
 Open = Callable[..., AppTest]
 
-FORMS = ("build-dataset", "fine-tune", "make-task", "change-task")
+FORMS = ("build-dataset", "misses", "fine-tune", "evaluation", "register", "make-task", "change-task")
 """Boxes whose content is read and drawn only while they are open."""
 
 

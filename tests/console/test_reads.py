@@ -78,7 +78,10 @@ def test_unmatched_is_counted_up_to_the_cap(tmp_path: Path) -> None:
 def test_what_waits_for_a_person(at_full: tuple[World, Store]) -> None:
     _, store = at_full
     rows = {row.name: row for row in home.task_rows(store, 0.0)}
-    assert [one.what for one in rows["digest"].waiting] == ["Nothing reviewed yet"]
+    (first,) = rows["digest"].waiting
+    assert first.what.startswith("No exchange yet")
+    assert not first.urgent
+    assert [one.what for one in rows["triage"].waiting] == ["A turn of the loop waits for your word"]
     assert rows["triage"].rollout is not None
     assert rows["triage"].gate is not None
 

@@ -108,7 +108,7 @@ def test_no_verb_is_missing_from_this_file() -> None:
         if "desk" in getattr(value, "__code__", test_no_verb_is_missing_from_this_file.__code__).co_varnames[:1]
     }
     tried = {name for _, act in ACTIONS.values() for name in act.__code__.co_names}
-    reading = {"lines", "vllm_lines"}
+    reading = {"lines", "vllm_lines", "policy_of"}
     assert public - tried - reading == set()
 
 
@@ -118,7 +118,7 @@ def test_pages_offer_what_the_role_allows(role: Role, at_full: tuple[World, Stor
     monkeypatch.setenv("STILLHOUSE_CONSOLE__ROLE", role.name.lower())
     pages = {
         "traffic": {"exchange": world.exchange},
-        "datasets": {},
+        "datasets": {"dataset": world.dataset},
         "tasks": {},
         "operations": {},
         "rollouts": {"rollout": world.rollout},
@@ -151,4 +151,11 @@ ACTS = {
     "Yes, promote",
     "Yes, abort",
     "Yes, cancel it",
+    "Yes, erase it",
+    "Begin a turn",
+    "Let it train",
+    "Yes, stop it",
+    "Answer it anew",
+    "Build from misses",
+    "Register",
 }

@@ -7,7 +7,9 @@ import streamlit as st
 from sqlalchemy import func, select, update
 
 from capture.db import Store
-from capture.tables import audit, datasets, keys, reviews
+from capture.tables import audit, datasets, exchanges, keys, reviews
+from students import registry, turns
+from students.rollouts import load_rollout, promote
 from students.tables import evaluations, fine_tunes, rollouts, student_servers
 from tests.factories.full_store import World
 from tests.factories.store import add_exchange
@@ -146,6 +148,22 @@ def test_two_people_on_one_rollout(at_full: Full, look) -> None:
     assert any("aborted" in element.value for element in at.error)
 
 
+def test_of_two_who_promote_one_is_told_to_look_again(at_full: Full, look) -> None:
+    """Both saw the same stage; the traffic takes one step, not two."""
+    world, store = at_full
+    at = look("rollouts", rollout=world.rollout)
+    at = at.text_input(key="reason-promote").set_value("seen enough").run()
+    before = load_rollout(store, world.rollout)
+    moved = promote(store, world.rollout, "mara", "seen enough", lambda: 2.0, before.stage)
+    st.cache_data.clear()
+    at = button(at, "Yes, promote").click().run()
+    assert not at.exception
+    assert ["since you looked" in element.value for element in at.error] == [True]
+    assert load_rollout(store, world.rollout).stage == moved.stage == before.stage + 1
+    button(at, "Yes, promote").click().run()
+    assert load_rollout(store, world.rollout).stage == before.stage + 2
+
+
 def test_the_ledger_is_added_up_on_demand(at_full: Full, look) -> None:
     world, _ = at_full
     at = look("rollouts", rollout=world.rollout)
@@ -183,10 +201,44 @@ def test_a_dataset_deleted_under_an_open_page(at_full: Full, look) -> None:
         for table in (evaluations, fine_tunes):
             connection.execute(table.delete())
         connection.execute(datasets.delete())
+    st.cache_data.clear()
     at = button(at, "More rows").click().run()
     assert not at.exception
-    at.run()
+    assert [element.value for element in at.error]
+    assert all("no dataset" in element.value for element in at.error)
+
+
+def test_a_dataset_deleted_under_an_open_form(at_full: Full, look) -> None:
+    world, store = at_full
+    at = look("students", dataset=world.dataset)
+    with store.write() as connection:
+        for table in (evaluations, fine_tunes):
+            connection.execute(table.delete())
+        connection.execute(datasets.delete())
+    st.cache_data.clear()
+    at = button(at, "Start training").click().run()
     assert not at.exception
+    assert scalar(store, select(func.count()).select_from(fine_tunes)) == 0
+
+
+def test_what_was_typed_is_still_there_when_the_store_was_away(at_full: Full, look, tmp_path: Path) -> None:
+    """Nothing is lost: the reason stays in its field, and the same press works when the store is back."""
+    world, store = at_full
+    file, aside = tmp_path / "stillhouse.db", tmp_path / "aside.db"
+    at = look("rollouts", rollout=world.rollout)
+    at = at.text_input(key="reason-abort").set_value("the app changes tomorrow").run()
+    at.session_state["desk"].store.close()
+    file.rename(aside)
+    file.mkdir()
+    at = button(at, "Yes, abort").click().run()
+    assert not at.exception
+    assert any("store" in element.value for element in at.error)
+    file.rmdir()
+    aside.rename(file)
+    at = at.run()
+    assert at.text_input(key="reason-abort").value == "the app changes tomorrow"
+    button(at, "Yes, abort").click().run()
+    assert load_rollout(store, world.rollout).reason == "the app changes tomorrow"
 
 
 def test_the_store_goes_away_under_an_open_page(at_full: Full, look, tmp_path: Path) -> None:
@@ -287,3 +339,98 @@ def test_who_may_not_export_sees_the_button_and_cannot_press_it(
         monkeypatch.setenv("STILLHOUSE_CONSOLE__ROLE", role)
         (export,) = look("datasets", dataset=world.dataset).get("download_button")
         assert export.proto.disabled is off
+
+
+def test_a_filter_is_an_address_that_can_be_sent_on(at_full: Full, look) -> None:
+    at = look("traffic")
+    at = at.selectbox(key="traffic-arm").set_value("student").run()
+    at = at.text_input(key="traffic-text").set_value("invoice").run()
+    assert {name: at.query_params[name] for name in at.query_params} == {"arm": ["student"], "text": ["invoice"]}
+    rows = list(at.dataframe[0].value["Time"])
+    other = look("traffic", arm="student", text="invoice")
+    assert list(other.dataframe[0].value["Time"]) == rows
+    other.query_params.clear()
+    other.query_params["arm"] = "no such arm"
+    other.query_params["review"] = "Accepted"
+    other = other.run()
+    assert not other.exception
+    assert (other.selectbox(key="traffic-arm").value, other.text_input(key="traffic-text").value) == ("Every arm", "")
+    assert set(other.dataframe[0].value["Review"]) == {"accept"}
+
+
+def test_raw_bytes_are_there_on_demand_alone(at_full: Full, look) -> None:
+    world, _ = at_full
+    at = look("traffic", exchange=world.hostile)
+    assert not any("image_url" in element.value for element in at.code)
+    at.session_state["raw-request"] = True
+    at = at.run()
+    assert any('"image_url":{"url":"http://127.0.0.1:9/pixel.png"}' in element.value for element in at.code)
+
+
+def test_an_exchange_is_erased(at_full: Full, look) -> None:
+    world, store = at_full
+    at = button(look("traffic", exchange=world.exchange), "Yes, erase it").click().run()
+    assert not at.exception
+    assert scalar(store, select(exchanges.c.id).where(exchanges.c.id == world.exchange)) is None
+    assert "exchange" not in at.query_params
+
+
+def test_turns_of_the_loop(at_full: Full, look) -> None:
+    _, store = at_full
+    at = look("tasks", task="triage")
+    assert any("104 new rows" in element.value for element in at.markdown)
+    at = button(at, "Let it train").click().run()
+    (moving,) = turns.moving_turns(store)
+    assert (moving.state, moving.approved) == ("running", ("train",))
+    at = button(at, "Yes, stop it").click().run()
+    assert turns.moving_turns(store) == []
+    button(at, "Begin a turn").click().run()
+    (moving,) = turns.moving_turns(store)
+    assert moving.step == "build"
+    assert last_action(store) == "loop.begin"
+
+
+def test_a_student_at_an_upstream_is_registered(at_full: Full, look) -> None:
+    _, store = at_full
+    at = look("students")
+    at = at.text_input(key="register-model").set_value("small-one").run()
+    at = at.selectbox(key="register-task").set_value("triage").run()
+    button(at, "Register").click().run()
+    assert "small-one" in {one.upstream_model for one in registry.list_students(store)}
+
+
+def test_other_evaluations_are_queued(at_full: Full, look) -> None:
+    _, store = at_full
+    for kind in ("A base by prompting alone", "On captured traffic"):
+        at = look("students")
+        at = next(one for one in at.button_group if one.key == "evaluate-kind").set_value(kind).run()
+        if kind == "On captured traffic":
+            at = at.selectbox(key="evaluate-task").set_value("triage").run()
+            at = at.multiselect(key="evaluate-students").select_index(0).run()
+        at = button(at, "Start evaluation").click().run()
+        assert not at.exception
+        assert not at.error
+    assert scalar(store, select(func.count()).where(evaluations.c.state == "queued")) == 2
+
+
+def test_better_targets_are_queued(at_full: Full, look) -> None:
+    world, store = at_full
+    at = look("datasets", dataset=world.dataset)
+    at = at.text_input(key="relabel-model").set_value("larger").run()
+    at = button(at, "Answer it anew").click().run()
+    assert not at.error
+    assert last_action(store) == "datasets.relabel"
+    at = look("datasets")
+    at = at.selectbox(key="misses-task").set_value("triage").run()
+    at = button(at, "Build from misses").click().run()
+    assert not at.exception
+    assert last_action(store) == "datasets.build"
+
+
+def test_days_bound_the_traffic_in_the_readers_zone(at_full: Full, look) -> None:
+    at = look("traffic")
+    at = at.selectbox(key="traffic-time").set_value("Between two days").run()
+    day = at.dataframe[0].value["Time"].max().date()
+    at = at.date_input(key="traffic-from").set_value(day).run()
+    at = at.date_input(key="traffic-to").set_value(day).run()
+    assert {time.date() for time in at.dataframe[0].value["Time"]} == {day}

@@ -9,13 +9,14 @@ from typing import Any
 import msgspec
 from sqlalchemy import insert, update
 
-from capture import datasets, feedback, full_text, keys, reviews
+from capture import datasets, discovery, feedback, full_text, keys, reviews
 from capture.db import Store
-from capture.settings import Settings, TaskSettings, load
+from capture.graders import graders_of
+from capture.settings import LoopSettings, Settings, TaskSettings, load
 from capture.tables import audit, bodies, counters, exchanges, prompt_versions, scores, tombstones
 from capture.tasks import sync_tasks
 from capture.traffic import id_at
-from students import registry, report, rollouts
+from students import registry, report, rollouts, turns
 from students.observing import Mark
 from students.policy import policy_of
 from students.standing import Pair, standing_of
@@ -127,6 +128,7 @@ class _Maker:
     def make(self) -> World:
         sync_tasks(self.store, self.settings, self.clock)
         self._exchanges()
+        self._unmatched()
         self._prompts()
         hostile = self._hostile()
         self._said()
@@ -136,8 +138,9 @@ class _Maker:
         evaluation = self._evaluation(dataset, student)
         rolled_back = self._rolled_back(student)
         rollout = self._rollout(student)
+        self._turns(dataset, fine_tune, student, evaluation, rollout)
         self._operations()
-        return World(self.ids[-1], hostile, dataset, fine_tune, running, student, evaluation, rollout, rolled_back)
+        return World(self.ids[149], hostile, dataset, fine_tune, running, student, evaluation, rollout, rolled_back)
 
     def _exchange(self, number: int, at: float, **overrides: Any) -> str:
         label = LABELS[number % len(LABELS)]
@@ -186,6 +189,18 @@ class _Maker:
         for number in range(3):
             self._exchange(500 + number, self.now - 50.0 - number, task=None, metadata={}, fingerprint=None, label=None)
 
+    def _unmatched(self) -> None:
+        """Traffic of one kind that no rule takes, as discovery would find it."""
+        loose: dict[str, Any] = {"task": None, "metadata": {"app": "chat"}, "label": None, "model": "gpt-4.1-mini"}
+        for number in range(24):
+            text = f"Translate invoice {number * 7919 % 10_000} into German"
+            request = request_of(text, "You translate short business texts into German. Keep numbers as they are.")
+            loose |= {"request": request | {"model": "gpt-4.1-mini"}, "fingerprint": "fp-" + "c" * 61}
+            loose |= {"preview": f"{text}\nRechnung {number}", "answer": answer_of(f"Rechnung {number}")}
+            self._exchange(600 + number, self.now - 9_000.0 * (number + 1), **loose)
+        while discovery.digest(self.store, self.clock):
+            pass
+
     def _hostile(self) -> str:
         parts = [
             {"type": "text", "text": HOSTILE},
@@ -216,16 +231,20 @@ class _Maker:
 
     def _said(self) -> None:
         named = []
+        versions = graders_of(self.task).versions
         for number, identity in enumerate(self.ids[:170]):
-            named.append(_score(identity, "category", 0.0 if number % 13 == 0 else 1.0, self.now))
-            named.append(_score(identity, "summary", 0.6 + 0.4 * self.random.random(), self.now))
+            named.append(
+                _score(identity, ("category", versions["category"]), 0.0 if number % 13 == 0 else 1.0, self.now)
+            )
+            named.append(_score(identity, ("summary", versions["summary"]), 0.6 + 0.4 * self.random.random(), self.now))
         with self.store.write() as connection:
             connection.execute(insert(scores), named)
         for identity in self.ids[:6]:
             given = feedback.Feedback(id=identity, kind="truth", value={"category": "billing"})
             feedback.record(self.store, given, None, self.clock, lambda _, value: value)
-        for number, verdict in enumerate(("accept", "accept", "reject")):
-            reviews.review(self.store, self.ids[number], verdict, None, "mara", self.clock)  # type: ignore[arg-type]
+        for number in (0, 1, 2, *range(4, 40)):
+            verdict: reviews.Verdict = "reject" if number % 13 == 2 or number == 13 else "accept"
+            reviews.review(self.store, self.ids[number], verdict, None, "mara", self.clock)
         reviews.review(self.store, self.ids[3], "correct", '{"category": "bug"}', "mara", self.clock)
 
     def _datasets(self) -> str:
@@ -435,6 +454,29 @@ class _Maker:
             "created_at": at,
         }
 
+    def _turns(self, *made: str) -> None:
+        """One that came to its rollout, and one that waits for a person before it trains."""
+        loop = LoopSettings(after_rows=100, wait_for_person=("train",))
+        columns = dict(
+            zip(("dataset_id", "fine_tune_id", "student_id", "evaluation_id", "rollout_id"), made, strict=True)
+        )
+        first = turns.begin(
+            self.store, "triage", loop, turns.Fresh(0.0, self.now - 9e4, 131), (turns.LOOP, lambda: self.now - 9e4)
+        )
+        turns.go_on(self.store, first, columns, "built triage@2 and trained on it", lambda: self.now - 8e4)
+        turns.end(
+            self.store,
+            turns.load_turn(self.store, first.id),
+            "rolled_out",
+            "its rollout has started",
+            lambda: self.now - 7e4,
+        )
+        second = turns.begin(
+            self.store, "triage", loop, turns.Fresh(self.now - 9e4, self.now, 104), (turns.LOOP, self.clock)
+        )
+        waits = {"state": "waiting", "step": "train", "dataset_id": made[0]}
+        turns.go_on(self.store, second, waits, "waits for a person before it trains", self.clock)
+
     def _operations(self) -> None:
         for task, named in (("triage", {"stored": 181, "sampled_out": 6, "seen": 190, "dropped:spool_full": 3}),):
             rows = [{"task": task, "name": name, "value": value} for name, value in named.items()]
@@ -455,11 +497,11 @@ class _Maker:
             connection.execute(insert(tombstones).values(erased))
 
 
-def _score(identity: str, grader: str, value: float, at: float) -> dict[str, Any]:
+def _score(identity: str, of: tuple[str, str], value: float, at: float) -> dict[str, Any]:
     return {
         "exchange_id": identity,
-        "grader": grader,
-        "version": "v1",
+        "grader": of[0],
+        "version": of[1],
         "input_hash": "h",
         "value": value,
         "scored_at": at,
