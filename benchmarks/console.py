@@ -178,7 +178,20 @@ def measured(folder: Path, world: World, runs: int) -> dict[str, tuple[list[floa
     return found
 
 
+FORMS = (
+    ("tasks", "make-task"),
+    ("datasets", "build-dataset"),
+    ("datasets", "misses"),
+    ("students", "fine-tune"),
+    ("students", "evaluation"),
+)
+"""Pages with the forms that are read only while they are unfolded."""
+
 FRESH = {
+    "traffic-time": "All time",
+    "traffic-ending": "Every ending",
+    "traffic-version": "",
+    "traffic-grader": "Any score",
     "traffic-task": "Every task",
     "traffic-arm": "Every arm",
     "traffic-text": "",
@@ -194,6 +207,8 @@ def pages(world: World) -> dict[str, tuple[str, dict[str, str], dict[str, Any]]]
     """Name → page, its address, its filters."""
     plain = ("home", "traffic", "tasks", "datasets", "students", "rollouts", "operations")
     found: dict[str, tuple[str, dict[str, str], dict[str, Any]]] = {name: (name, {}, {}) for name in plain}
+    for page, form in FORMS:
+        found[f"{page}, {form} unfolded"] = (page, {}, {form: True})
     for what, fields in {
         "one task": {"traffic-task": "triage"},
         "text": {"traffic-text": "parcel late"},
@@ -205,6 +220,13 @@ def pages(world: World) -> dict[str, tuple[str, dict[str, str], dict[str, Any]]]
         "unknown model": {"traffic-model": "none such"},
         "metadata": {"traffic-metadata": "tier=gold"},
         "unknown label": {"traffic-label": "none such"},
+        "unknown prompt version": {"traffic-version": "none such"},
+        "unknown metadata": {"traffic-metadata": "tier=none such"},
+        "failed": {"traffic-ending": "Failed or broken off"},
+        "corrected in feedback": {"traffic-feedback": "A correction"},
+        "without feedback": {"traffic-feedback": "No feedback"},
+        "the last hour": {"traffic-time": "The last hour"},
+        "never scored so": {"traffic-grader": "summary"},
     }.items():
         found[f"traffic, {what}"] = ("traffic", {}, fields)
     deep = (

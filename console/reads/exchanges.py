@@ -7,11 +7,14 @@ from sqlalchemy import select
 
 from capture.db import Store
 from capture.reviews import latest
-from capture.tables import dataset_rows, datasets
+from capture.tables import dataset_rows, datasets, exchanges
+from capture.traffic import TrafficFilter
 from students.pairs import read_output
 from students.tables import pairs
 
 MOST_DATASETS = 20
+LOOKED_AT = 400_000
+UNINDEXED = ("fingerprint", "label", "model", "failed", "metadata", "review", "feedback", "grader")
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,21 @@ class Membership:
     task: str
     version: int
     split: str
+
+
+def reach(store: Store, wanted: TrafficFilter, before_id: str | None = None) -> float | None:
+    """How far back one look at a filter goes that no index carries, in Unix seconds; None: as far as there is traffic.
+
+    Such a filter is asked of LOOKED_AT exchanges at a time, so that a value that is rare, or nowhere, is soon told.
+    """
+    if wanted.text is not None or not any(getattr(wanted, name) not in (None, {}) for name in UNINDEXED):
+        return None
+    newest = select(exchanges.c.id).order_by(exchanges.c.id.desc()).offset(LOOKED_AT).limit(1)
+    with store.read() as connection:
+        oldest = connection.scalar(newest if before_id is None else newest.where(exchanges.c.id < before_id))
+    if oldest is None:
+        return None
+    return max(int(oldest[:12], 16) / 1000, wanted.since or 0.0)
 
 
 def pairs_of(store: Store, exchange_id: str) -> list[PairTexts]:

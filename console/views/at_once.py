@@ -28,11 +28,13 @@ class _Shown:
     at: float | None
 
 
-def offer(wanted: TrafficFilter, total: int) -> None:
-    """`total`: how many match, as counted; beyond the cap, a narrower filter is asked for."""
+def offer(wanted: TrafficFilter, total: int, whole: bool) -> None:
+    """`total`: how many match, as counted; beyond the cap, a narrower filter is asked for. `whole`: all were looked at;
+    else they are counted when a verb is chosen."""
     if not total or page.below_reviewer():
         return
-    with st.popover(f"Act on all {capped(total)}", icon=":material/checklist:", key="at-once"):
+    label = f"Act on all {capped(total)}" if whole else "Act on all that match"
+    with st.popover(label, icon=":material/checklist:", key="at-once"):
         if total > COUNT_CAP:
             st.markdown(f"More than {COUNT_CAP:,} exchanges match. Narrow the filter to act on all of them at once.")
             return
@@ -54,7 +56,8 @@ def _shown(wanted: TrafficFilter) -> _Shown:
 
 
 def _confirm(verb: Any, shown: _Shown) -> None:
-    total = page.ask(count_exchanges, bulk.until(shown.wanted, shown.at))
+    with st.spinner("Counting …"):
+        total = page.ask(count_exchanges, bulk.until(shown.wanted, shown.at))
     st.markdown(f"**{total:,} exchanges** pass the filter. {EFFECTS[verb]}")
     sure = st.checkbox(f"Yes, all {total:,}", key=f"at-once-sure-{verb}-{total}")
     if not st.button(f"{WORDS[verb]} {total:,}", type="primary", disabled=not sure, key="at-once-go"):

@@ -40,7 +40,7 @@ def misses_first(names: Sequence[str], of_task: str | None) -> None:
             task = st.selectbox("Task", names, index=at, key="misses-task", width=220)
             known = {one.id: one.name for one in page.ask(registry.list_students, task) if one.kind != "base"}
             student = st.selectbox(
-                "Whose", list(known), format_func=lambda one: known[one], key="misses-student", width=360
+                "Whose", list(known), format_func=lambda one: known[one], key=f"misses-student-{task}", width=360
             )
             rows = st.number_input("Rows to train, at most", 1, 10_000_000, 1000, key="misses-rows", width=220)
         st.caption("What it got wrong in evaluations and in shadow comes first, then others by chance.")

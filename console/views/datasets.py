@@ -128,22 +128,23 @@ def _acts(card: datasets.Card) -> None:
         query = {"dataset": card.id, "task": card.task}
         label, icon = "Train a student on it", ":material/model_training:"
         st.page_link("views/students.py", label=label, icon=icon, query_params=query)
-        with st.popover("Export", icon=":material/download:"):
-            form = st.selectbox("Form", list(FORMS), key="export-form")
-            name = f"{card.task}-{card.version}.{FORMS[form]}"
-            desk = page.desk()
-            st.download_button(
-                "Download the train split",
-                data=lambda: _exported(desk, card.id, form, name),
-                file_name=name,
-                icon=":material/download:",
-                key="export",
-                disabled=page.below_operator(),
-            )
+        with st.popover("Export", icon=":material/download:", key="export-popover"):
+            _export(card)
         better_targets.relabelling(card)
         for identity, name in page.ask(reads.learners, card.id):
             query = {"student": identity}
             st.page_link("views/students.py", label=plain(name), icon=":material/school:", query_params=query)
+
+
+def _export(card: datasets.Card) -> None:
+    """The file is made first, so that a refusal is a line here and not a broken download."""
+    form = st.selectbox("Form", list(FORMS), key="export-form")
+    name = f"{card.task}-{card.version}.{FORMS[form]}"
+    if not st.button("Make the file", icon=":material/draft:", key="export", disabled=page.below_operator()):
+        return
+    with page.guarded(), st.spinner("Writing the rows …", show_time=True):
+        data = _exported(page.desk(), card.id, form, name)
+        st.download_button(f"Download {name}", data, name, icon=":material/download:", key="export-file")
 
 
 def _exported(desk: Desk, dataset_id: str, form: str, name: str) -> bytes:

@@ -77,19 +77,19 @@ def fields() -> TrafficFilter:
         task = _choice("Task", "task", options, width=150)
         arm = _choice("Arm", "arm", options, width=130)
         time = _choice("Time", "time", options, width=155)
-        between = _between() if time == BETWEEN else {}
+        between: dict[str, Any] = _between() if time == BETWEEN else {}
         text = _word("Text", "text", width=220)
         st.toggle("Live", key="traffic-live", help="Look for new exchanges every two seconds.", **KEEP)
     with st.expander("More filters", key="traffic-more"), st.container(horizontal=True):
-        more = _more(options)
+        more = {**between, **_more(options)}
     _give_address(options)
     reach = TIMES[time]
-    since = None if reach is None else page.desk().clock() // 60 * 60 - reach
+    if reach is not None:
+        more["since"] = page.desk().clock() // 60 * 60 - reach
     return TrafficFilter(
         task=None if task == EVERY_TASK else "" if task == NO_TASK else task,
         arm=None if arm == ARMS[0] else arm,
         text=text,
-        **{"since": since, **between},
         **more,
     )
 
@@ -114,7 +114,8 @@ def _options() -> dict[str, list[str]]:
 
 
 def _choice(label: str, name: str, options: dict[str, list[str]], width: int = 200) -> str:
-    return st.selectbox(label, options[name], key=CHOICES[name], width=width, **KEEP)
+    chosen: str = st.selectbox(label, options[name], key=CHOICES[name], width=width, **KEEP)
+    return chosen
 
 
 def _word(label: str, name: str, width: int = 200) -> str | None:
@@ -122,7 +123,7 @@ def _word(label: str, name: str, width: int = 200) -> str | None:
     return st.text_input(label, key=key, placeholder=hint, width=width, **KEEP).strip() or None
 
 
-def _between() -> dict[str, float | None]:
+def _between() -> dict[str, Any]:
     """Whole days in the reader's zone, the last one included."""
     first = st.date_input("From", None, key="traffic-from", width=130, **KEEP)
     last = st.date_input("To", None, key="traffic-to", width=130, **KEEP)

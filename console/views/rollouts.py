@@ -57,8 +57,10 @@ def show() -> None:
     page.back("rollouts", "All rollouts")
     rollout = page.ask(room.load_rollout, chosen)
     st.title(f"Rollout of {plain(rollout.task)}")
-    heading(chosen)
-    _acts(rollout)
+    top = st.container()
+    _acts(rollout)  # first of all: a press is about what was shown until now
+    with top:
+        heading(chosen)
     opened(chosen)
     _account(rollout)
 
@@ -84,7 +86,7 @@ def listed(task: str | None) -> None:
                 st.space("stretch")
                 query = {"rollout": rollout.id}
                 st.page_link("views/rollouts.py", label="Open", icon=":material/open_in_full:", query_params=query)
-            st.caption(f"{_standing(rollout)} · since {when(rollout.created_at, page.zone())}")
+            st.caption(f"share {percent(rollout.share)} · {_standing(rollout)}")
 
 
 def _badges(rollout: room.Rollout) -> None:
@@ -95,13 +97,15 @@ def _badges(rollout: room.Rollout) -> None:
 
 
 def _standing(rollout: room.Rollout) -> str:
-    """Its share, and what was said last: "share 25 % · last verdict: minimum not met"."""
-    why = f" · {'last verdict: ' if rollout.state in LIVE else ''}{rollout.reason}" if rollout.reason else ""
-    return f"share {percent(rollout.share)}{plain(why.replace('_', ' '))}"
+    """What was said last, and since when it goes: "last verdict: minimum not met · since …"."""
+    said = plain((rollout.reason or "no verdict yet").replace("_", " "))
+    why = f"last verdict: {said}" if rollout.state in LIVE else said
+    return f"{why} · since {when(rollout.created_at, page.zone())}"
 
 
 @page.live(3)
 def heading(rollout_id: str) -> None:
+    """Where it stands; a rollout that has changed its state brings other buttons with it."""
     rollout = page.ask(room.load_rollout, rollout_id)
     with st.container(horizontal=True, vertical_alignment="center"):
         _badges(rollout)
@@ -111,7 +115,11 @@ def heading(rollout_id: str) -> None:
         st.page_link("views/students.py", label=label, icon=":material/school:", query_params=query)
         query = {"task": rollout.task}
         st.page_link("views/traffic.py", label="Traffic", icon=":material/forum:", query_params=query)
-    st.caption(f"{_standing(rollout)} · since {when(rollout.created_at, page.zone())}")
+    st.caption(_standing(rollout))
+    seen: room.Rollout | None = st.session_state.get(SEEN)
+    if seen is not None and seen.id == rollout.id and seen.state != rollout.state:
+        st.session_state[SEEN] = rollout
+        st.rerun(scope="app")
 
 
 @page.live(3)

@@ -35,7 +35,7 @@ def form(task: str | None) -> None:
 
 def _holdout(ready: Sequence[datasets.Card], able: Sequence[registry.Student]) -> None:
     card = _dataset("Holdout of", ready)
-    chosen = _students([student for student in able if student.task == card.task])
+    chosen = _students(card.task, able)
     base = st.checkbox("Also their untuned base", value=True, key="evaluate-base")
     asked = _asked()
     if _started():
@@ -55,7 +55,7 @@ def _rival(ready: Sequence[datasets.Card]) -> None:
 def _replay(able: Sequence[registry.Student]) -> None:
     st.caption("Rows like those that a student was trained on are left out.")
     task = st.selectbox("Task", page.task_names(), key="evaluate-task", width=320)
-    chosen = _students([student for student in able if student.task == task])
+    chosen = _students(task, able)
     with st.container(horizontal=True):
         since = st.date_input("From", None, key="evaluate-since", width=160)
         until = st.date_input("Before", None, key="evaluate-until", width=160)
@@ -74,10 +74,14 @@ def _dataset(label: str, ready: Sequence[datasets.Card]) -> datasets.Card:
     return known[chosen]
 
 
-def _students(able: Sequence[registry.Student]) -> list[str]:
-    names = {student.id: student.name for student in able}
+def _students(task: str, able: Sequence[registry.Student]) -> list[str]:
+    names = {student.id: student.name for student in able if student.task == task}
     return st.multiselect(
-        "Students", list(names), format_func=lambda one: names[one], default=list(names)[:1], key="evaluate-students"
+        "Students",
+        list(names),
+        format_func=lambda one: names[one],
+        default=list(names)[:1],
+        key=f"evaluate-students-{task}",
     )
 
 

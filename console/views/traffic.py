@@ -2,12 +2,13 @@
 
 from typing import Any
 
+import msgspec
 import streamlit as st
 
-from capture.traffic import ExchangeRow, TrafficFilter, count_exchanges, list_exchanges
+from capture.traffic import ExchangeRow, TrafficFilter, count_exchanges, id_at, list_exchanges
 from console.reads import exchanges as reads
 from console.views import at_once, exchange, narrowing, page
-from console.views.words import NONE, capped, milliseconds, moment, money, plain
+from console.views.words import NONE, capped, milliseconds, moment, money, plain, when
 
 PAGE = 50
 CURSORS = "traffic-cursors"
@@ -44,11 +45,29 @@ def _cursors(wanted: TrafficFilter) -> list[str]:
 
 
 def _listed(wanted: TrafficFilter, cursors: list[str]) -> None:
-    found = page.ask(list_exchanges, wanted, cursors[-1] if cursors else None, PAGE + 1)
-    if not found:
+    before = cursors[-1] if cursors else None
+    reach = page.ask(reads.reach, wanted, before)
+    found = page.ask(list_exchanges, _bounded(wanted, reach), before, PAGE + 1)
+    rows, more = found[:PAGE], len(found) > PAGE
+    older = rows[-1].id if more else None if reach is None else id_at(reach)
+    if not rows and older is None:
         _nothing(wanted, cursors)
         return
-    rows, more = found[:PAGE], len(found) > PAGE
+    if rows:
+        _shown(rows)
+    elif reach is not None:
+        text = (
+            f"Among these {reads.LOOKED_AT:,} exchanges, back to {when(reach, page.zone())}. Older ones may be there."
+        )
+        page.empty("Nothing matches so far", text, "manage_search")
+    _pager(older, wanted, cursors)
+
+
+def _bounded(wanted: TrafficFilter, reach: float | None) -> TrafficFilter:
+    return wanted if reach is None else msgspec.structs.replace(wanted, since=reach)
+
+
+def _shown(rows: list[ExchangeRow]) -> None:
     event: Any = st.dataframe(
         _table(rows),
         hide_index=True,
@@ -62,7 +81,6 @@ def _listed(wanted: TrafficFilter, cursors: list[str]) -> None:
     if event.selection.rows:
         page.turn_to("exchange", rows[event.selection.rows[0]].id)
         st.rerun(scope="app")
-    _pager(rows, more, wanted, cursors)
 
 
 def _table(rows: list[ExchangeRow]) -> dict[str, list[Any]]:
@@ -97,17 +115,20 @@ def _columns() -> dict[str, Any]:
     }
 
 
-def _pager(rows: list[ExchangeRow], more: bool, wanted: TrafficFilter, cursors: list[str]) -> None:
+def _pager(older: str | None, wanted: TrafficFilter, cursors: list[str]) -> None:
+    """`older`: the id that the next page lies before; None: there is none."""
     with st.container(horizontal=True, vertical_alignment="center"):
         if st.button("Newer", icon=":material/chevron_left:", disabled=not cursors, key="newer"):
             cursors.pop()
             st.rerun(scope="app")
-        if st.button("Older", icon=":material/chevron_right:", disabled=not more, key="older"):
-            cursors.append(rows[-1].id)
+        if st.button("Older", icon=":material/chevron_right:", disabled=older is None, key="older"):
+            cursors.append(str(older))
             st.rerun(scope="app")
-        total = page.ask(count_exchanges, wanted)
-        st.caption(f"{capped(total)} match · select a row to open it")
-        at_once.offer(wanted, total)
+        reach = page.ask(reads.reach, wanted, None)
+        total = page.ask(count_exchanges, _bounded(wanted, reach))
+        among = "" if reach is None else f" among the newest {reads.LOOKED_AT:,}"
+        st.caption(f"{capped(total)} match{among} · select a row to open it")
+        at_once.offer(wanted, total, whole=reach is None)
 
 
 def _nothing(wanted: TrafficFilter, cursors: list[str]) -> None:

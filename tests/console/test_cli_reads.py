@@ -39,7 +39,7 @@ def test_prompt_versions_and_how_two_differ(at_full: Full, said, capsys: pytest.
     newest, oldest = (row["fingerprint"] for row in said("tasks", "prompts", "triage", "--json"))
     assert run(["tasks", "diff", "triage", oldest[-8:], newest]) == 0
     assert "+A summary has at most twelve words." in capsys.readouterr().out
-    assert run(["tasks", "diff", "triage", "", newest]) == 1
+    assert run(["tasks", "diff", "triage", "", newest]) == 2
     assert "2 prompt versions" in capsys.readouterr().err
 
 

@@ -152,6 +152,7 @@ ACTS = {
     "Yes, abort",
     "Yes, cancel it",
     "Yes, erase it",
+    "Make the file",
     "Begin a turn",
     "Let it train",
     "Yes, stop it",

@@ -8,6 +8,8 @@ from sqlalchemy import func, select, update
 
 from capture.db import Store
 from capture.tables import audit, datasets, exchanges, keys, reviews
+from capture.traffic import TrafficFilter, list_exchanges
+from console.reads import exchanges as exchange_reads
 from students import registry, turns
 from students.rollouts import load_rollout, promote
 from students.tables import evaluations, fine_tunes, rollouts, student_servers
@@ -337,15 +339,36 @@ def test_who_may_not_export_sees_the_button_and_cannot_press_it(
     world, _ = at_full
     for role, off in (("reviewer", True), ("operator", False)):
         monkeypatch.setenv("STILLHOUSE_CONSOLE__ROLE", role)
-        (export,) = look("datasets", dataset=world.dataset).get("download_button")
-        assert export.proto.disabled is off
+        assert button(look("datasets", dataset=world.dataset), "Make the file").disabled is off
+
+
+def test_an_export_is_made_and_a_refusal_is_one_line(at_full: Full, look) -> None:
+    world, _ = at_full
+    at = look("datasets", dataset=world.dataset)
+    at = button(at, "Make the file").click().run()
+    assert not at.error
+    assert at.get("download_button")
+    with_corrections = at.selectbox(key="export-form").set_value("parquet").run()
+    at = button(with_corrections, "Make the file").click().run()
+    assert not at.error
+    assert last_action(at_full[1]) == "datasets.export"
+
+
+def test_terms_forbid_an_export_in_one_line(at_full: Full, look, tmp_path: Path) -> None:
+    world, _ = at_full
+    file = tmp_path / "stillhouse.toml"
+    file.write_text(file.read_text().replace("training_allowed = true", "training_allowed = false"))
+    at = button(look("datasets", dataset=world.dataset), "Make the file").click().run()
+    assert not at.exception
+    assert ["terms do not allow" in element.value for element in at.error] == [True]
+    assert not at.get("download_button")
 
 
 def test_a_filter_is_an_address_that_can_be_sent_on(at_full: Full, look) -> None:
     at = look("traffic")
     at = at.selectbox(key="traffic-arm").set_value("student").run()
     at = at.text_input(key="traffic-text").set_value("invoice").run()
-    assert {name: at.query_params[name] for name in at.query_params} == {"arm": ["student"], "text": ["invoice"]}
+    assert {name: at.query_params[name] for name in at.query_params} == {"arm": "student", "text": "invoice"}
     rows = list(at.dataframe[0].value["Time"])
     other = look("traffic", arm="student", text="invoice")
     assert list(other.dataframe[0].value["Time"]) == rows
@@ -400,13 +423,13 @@ def test_a_student_at_an_upstream_is_registered(at_full: Full, look) -> None:
 
 
 def test_other_evaluations_are_queued(at_full: Full, look) -> None:
-    _, store = at_full
+    world, store = at_full
     for kind in ("A base by prompting alone", "On captured traffic"):
         at = look("students")
         at = next(one for one in at.button_group if one.key == "evaluate-kind").set_value(kind).run()
         if kind == "On captured traffic":
             at = at.selectbox(key="evaluate-task").set_value("triage").run()
-            at = at.multiselect(key="evaluate-students").select_index(0).run()
+            at = at.multiselect(key="evaluate-students-triage").set_value([world.student]).run()
         at = button(at, "Start evaluation").click().run()
         assert not at.exception
         assert not at.error
@@ -434,3 +457,23 @@ def test_days_bound_the_traffic_in_the_readers_zone(at_full: Full, look) -> None
     at = at.date_input(key="traffic-from").set_value(day).run()
     at = at.date_input(key="traffic-to").set_value(day).run()
     assert {time.date() for time in at.dataframe[0].value["Time"]} == {day}
+
+
+def test_a_rare_value_is_looked_for_a_part_at_a_time(at_full: Full, look, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What no index carries is asked of the newest exchanges first; "Older" goes on, and in the end all are found."""
+    _, store = at_full
+    wanted = TrafficFilter(label="refund")
+    every = [row.preview.partition("\n")[0] for row in list_exchanges(store, wanted, None, 1000)]
+    monkeypatch.setattr(exchange_reads, "LOOKED_AT", 60)
+    at = look("traffic", label="refund")
+    assert any("among the newest 60" in element.value for element in at.caption)
+    found: list[str] = []
+    for _ in range(9):
+        found += list(at.dataframe[0].value["Question"]) if len(at.dataframe) else []
+        if button(at, "Older").disabled:
+            break
+        at = button(at, "Older").click().run()
+        assert not at.exception
+    assert found == every
+    at = look("traffic", label="nowhere")
+    assert any("Nothing matches so far" in element.value for element in at.markdown)
