@@ -43,7 +43,7 @@ from capture.tables import segments as offsets
 BATCH_BYTES = 8 * 1024 * 1024
 
 Json = dict[str, Any]
-OnStored = Callable[[Exchange, Json, Answer, str | None], None]
+OnStored = Callable[[Exchange, Json, Answer, str | None, float], None]
 
 _log = structlog.get_logger(__name__)
 
@@ -62,7 +62,8 @@ class Shipper:
     """Ships all processes' spools into the store. Not thread-safe; several may run in several processes.
 
     `tasks` may be replaced at any time. `on_stored` gets each stored exchange after its commit, with its raw request,
-    its raw answer and its task; what it raises is logged and counted, and the next one goes on.
+    its raw answer, its task and the probability that it was kept with; what it raises is logged and counted, and the
+    next one goes on.
     """
 
     def __init__(
@@ -228,7 +229,7 @@ class Shipper:
     def _announce(self, stored: list[Prepared]) -> None:
         for one in stored:
             try:
-                self._on_stored(one.exchange, one.request, one.answer, one.exchange.task)
+                self._on_stored(one.exchange, one.request, one.answer, one.exchange.task, float(one.row["probability"]))
             except Exception as error:  # noqa: BLE001 - the exchange is stored; a pair less is no loss of it
                 self.failed_callbacks += 1
                 _log.error("on_stored_failed", exchange=one.exchange.id, error=_place(error))

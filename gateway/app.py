@@ -20,7 +20,7 @@ from gateway import answers, feedback, files, fine_tuning, health, models, store
 from gateway.arms import Arms
 from gateway.auth import Gate
 from gateway.breaker import Breakers
-from gateway.capacity import Capacity, HeavyKeys
+from gateway.capacity import Capacity
 from gateway.lag import LagMeter
 from gateway.limits import Limiter
 from gateway.metrics_server import Publisher
@@ -32,6 +32,7 @@ from gateway.run_folder import RunFolder
 from gateway.tally import Tally
 from gateway.usage import UsagePages
 from gateway.waking import wake
+from students.heavy_keys import HeavyKeys
 
 if TYPE_CHECKING:
     from gateway.telemetry import Telemetry

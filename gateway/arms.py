@@ -8,7 +8,7 @@ import msgspec
 
 from capture.exchange import Arm, Assignment
 from gateway.breaker import Breakers
-from gateway.capacity import Capacity, HeavyKeys
+from gateway.capacity import Capacity
 from gateway.headers import Headers, forwarded
 from gateway.plan import Leg, StudentLeg
 from gateway.snapshot import Latency, LiveRollout, LiveStudent, Snapshot
@@ -16,6 +16,7 @@ from gateway.structured import is_structured, validator
 from gateway.tally import Tally
 from gateway.upstreams import Endpoint
 from students.assignment import arm_for
+from students.heavy_keys import HeavyKeys
 from students.view import eligible, responses_body, student_view
 
 SILENT_AFTER_S = 60.0

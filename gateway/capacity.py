@@ -1,16 +1,9 @@
-"""How much of a student's measured capacity is left in this process, and which sessions are no sessions."""
+"""How much of a student's measured capacity is left in this process."""
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import structlog
-
 BURST_S = 2.0
-WINDOW = 1000
-HEAVY = 0.05
-
-_log = structlog.get_logger("stillhouse.gateway")
 
 
 @dataclass(slots=True)
@@ -49,31 +42,3 @@ class Capacity:
             return False
         bucket.level -= 1
         return True
-
-
-class HeavyKeys:
-    """Finds session keys with more than a twentieth of a task's traffic: one of these would decide a rollout alone.
-
-    Judged over windows of 1,000 requests a task and process; until the first is full every key is a session.
-    """
-
-    def __init__(self) -> None:
-        self._counts: dict[str, Counter[str]] = {}
-        self._totals: Counter[str] = Counter()
-        self._heavy: dict[str, frozenset[str]] = {}
-
-    def is_heavy(self, task: str, key: str) -> bool:
-        """Counts one request of `key`, and tells what the last full window said of it."""
-        counts = self._counts.setdefault(task, Counter())
-        counts[key] += 1
-        self._totals[task] += 1
-        if self._totals[task] >= WINDOW:
-            self._turn(task, counts)
-        return key in self._heavy.get(task, ())
-
-    def _turn(self, task: str, counts: Counter[str]) -> None:
-        heavy = frozenset(key for key, count in counts.items() if count > HEAVY * WINDOW)
-        if heavy - self._heavy.get(task, frozenset()):
-            _log.warning("session_key_too_heavy", task=task, keys=len(heavy), treated="hashed per request")
-        self._heavy[task] = heavy
-        self._counts[task], self._totals[task] = Counter(), 0

@@ -89,23 +89,24 @@ def _can_score(grader: Grader) -> bool:
 class KnownJudges:
     """Every task's graders, built once, and again when the task's settings have changed. Not thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, means: Means = NO_MEANS) -> None:
+        self._means = means
         self._known: dict[str, tuple[TaskSettings, list[Judge], str | None]] = {}
 
     def of(self, name: str, task: TaskSettings) -> list[Judge]:
         """Raises ConfigError for settings that no grader can obey, each time; that is logged once."""
         known = self._known.get(name)
         if known is None or known[0] != task:
-            known = self._known[name] = _built(name, task)
+            known = self._known[name] = _built(name, task, self._means)
         _, judges, problem = known
         if problem is not None:
             raise ConfigError(problem)
         return judges
 
 
-def _built(name: str, task: TaskSettings) -> tuple[TaskSettings, list[Judge], str | None]:
+def _built(name: str, task: TaskSettings, means: Means) -> tuple[TaskSettings, list[Judge], str | None]:
     try:
-        return task, judges_of(task), None
+        return task, judges_of(task, means), None
     except ConfigError as error:
         log.error("a task's answers cannot be compared", task=name, error=str(error))
         return task, [], str(error)
@@ -116,7 +117,8 @@ def compare(judges: Sequence[Judge], case: Case) -> Comparison:
 
     With truth: score(student, truth) − score(teacher, truth). Against the teacher t₁, asked twice:
     score(student, t₁) − score(t₂, t₁); without t₂ the student's agreement alone, and no difference, since a teacher is
-    never scored 1 by definition. Graders that need no reference score both as they are.
+    never scored 1 by definition. Graders that need no reference score both as they are. A student's answer that a
+    grader makes nothing of scores 0 where the teacher's has a score: else one that derails it would count for nobody.
     """
     student: dict[str, float] = {}
     teacher: dict[str, float] = {}
@@ -126,6 +128,8 @@ def compare(judges: Sequence[Judge], case: Case) -> Comparison:
             continue
         student_score = 0.0 if case.student is None else _score(judge, case.student, reference, case.request)
         teacher_score = None if theirs is None else _score(judge, theirs, reference, case.request)
+        if student_score is None and teacher_score is not None:
+            student_score = 0.0
         _keep(student, judge.name, student_score)
         _keep(teacher, judge.name, teacher_score)
     both = [name for name in student if name in teacher]

@@ -1,7 +1,7 @@
 """Owns the controller: under a lease, it feeds new evidence to every live rollout and carries out the verdict, once."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -12,14 +12,16 @@ from capture.errors import OperationError
 from capture.exchange import Assignment
 from capture.ids import new_id
 from capture.tables import exchanges, feedback
+from students.holding import Silence, held_back
 from students.leases import Lease, acquire, fence, mark_tick
 from students.observing import Measure
 from students.policy import policy_of
 from students.presets import FEEDBACK, LIVE
 from students.registry import LIVE_STATES
 from students.rollouts import NEEDS_PERSON, WAITS_FOR_PERSON, Rollout, rollout_of, supersede
-from students.standing import Pair, Standing, standing_of
+from students.standing import Pair, Score, Standing, standing_of
 from students.tables import observations, pairs, rollouts, student_servers, students, verdicts
+from students.unpaired import luck_of
 from students.verdicts import Verdict, decide
 
 LEASE = "rollouts"
@@ -28,9 +30,6 @@ MOST_PAIRS = 200
 MOST_OBSERVATIONS = 100
 MOST_SCORES = 200
 """What one turn of one rollout takes in: a tick's cost does not depend on the history."""
-
-WANTING = ("no_evidence", "grader_missing", "minimum_not_met", "undecided")
-"""Reasons for a hold that more pairs would mend."""
 
 SETTLED_S = 5.0
 HEARD_S = 60.0
@@ -71,15 +70,15 @@ def tick(
     clock: Callable[[], float],
     holder: str,
     obstacles: Mapping[str, str] = MappingProxyType({}),
-    sampling: Mapping[str, float] = MappingProxyType({}),
+    unheard: Mapping[str, str] = MappingProxyType({}),
 ) -> Tick:
     """Take or keep the lease, give every live rollout its turn, and write that the controller ticked.
 
-    `obstacles`: by rollout, why its pairs are off at present; a hold for want of evidence says so. `sampling`: by task,
-    the part of its traffic that is kept (1 where it is not named), since only that part is marked. A rollout that a
-    person changed meanwhile has its turn at the next tick. Raises StaleLeaseError when another
-    controller leads now: what was under way is not written. Any other error stops the tick before its mark, on purpose:
-    gateways that see no tick for a minute send everything to the teacher.
+    `obstacles`: by rollout, why its pairs are off at present; a hold for want of evidence says so. `unheard`: by
+    rollout, why one of those that it decides by cannot speak at present: it does not advance meanwhile. A rollout that
+    a person changed has its turn at the next tick. Raises StaleLeaseError when another controller leads now: what was
+    under way is not written. Any other error stops the tick before its mark, on purpose: gateways that see no tick for
+    a minute send everything to the teacher.
     """
     lease = acquire(store, LEASE, holder, clock(), LEASE_S)
     if lease is None:
@@ -89,9 +88,8 @@ def tick(
         look = _look(store, rollout_id, clock())
         if look is not None:
             try:
-                verdict = _turn(
-                    store, look, lease, clock(), (obstacles.get(rollout_id), sampling.get(look.rollout.task, 1.0))
-                )
+                known = Silence(obstacles.get(rollout_id), unheard.get(rollout_id))
+                verdict = _turn(store, look, lease, clock(), known)
             except MovedError:
                 continue
             consumed += len(look.pairs)
@@ -140,7 +138,8 @@ def _said(connection: Connection, rollout: Rollout, now: float) -> tuple[Sequenc
         return (), said_until
     names += [""] if FEEDBACK in names else []
     since, after = said_until or (rollout.created_at, "")
-    columns = (feedback.c.id, feedback.c.name, feedback.c.value, feedback.c.created_at, exchanges.c.assignment)
+    of_feedback = (feedback.c.id, feedback.c.name, feedback.c.value, feedback.c.created_at)
+    columns = (*of_feedback, feedback.c.exchange_id, exchanges.c.assignment, exchanges.c.probability)
     later = (feedback.c.created_at > since) | ((feedback.c.created_at == since) & (feedback.c.id > after))
     new = later & (feedback.c.created_at <= now - SETTLED_S)
     of_rollout = (exchanges.c.rollout == rollout.id) & exchanges.c.assignment.is_not(None)
@@ -167,24 +166,12 @@ def _last_decision(connection: Connection, rollout_id: str) -> tuple[str, str, i
     return None if row is None else (row.kind, row.reason, row.stage)
 
 
-def _turn(
-    store: Store, look: _Look, lease: Lease, now: float, known: tuple[str | None, float] = (None, 1.0)
-) -> Verdict | None:
-    """Count the look's evidence, decide, and write it all in one fenced transaction; the verdict if it is news.
-
-    `known`: the obstacle to pairs, if there is one, and the part of the traffic that is kept.
-    """
-    obstacle, sampling_rate = known
+def _turn(store: Store, look: _Look, lease: Lease, now: float, silence: Silence) -> Verdict | None:
+    """Count the look's evidence, decide, and write it all in one fenced transaction; the verdict if it is news."""
     standing = _counted(look, now)
-    standing.sampling_rate = sampling_rate
     rollout = look.rollout
     evidence = standing.evidence(standing.seconds / 3600, look.capacity_per_s)
-    verdict = decide(standing.tally.policy, rollout.stage, evidence)
-    if verdict.kind == "advance" and rollout.state != "running":
-        verdict = _held(verdict, rollout)
-    if obstacle is not None and verdict.reason in WANTING:
-        sentence = f"{verdict.sentence} No pairs are coming in: {obstacle}."
-        verdict = replace(verdict, reason="pairs_off", sentence=sentence)
+    verdict = held_back(decide(standing.tally.policy, rollout.stage, evidence), rollout, silence)
     news = (verdict.kind, verdict.reason, verdict.stage) != look.last
     with store.write() as connection:
         fence(connection, lease)
@@ -205,7 +192,8 @@ def _counted(look: _Look, now: float) -> Standing:
     for row in look.pairs:
         standing.add_pair(Pair(row.session, row.differences, row.slices, row.probability / _paired(rollout, row.stage)))
     for row in look.said:
-        standing.add_score(row.name or FEEDBACK, row.assignment == Assignment.STUDENT, float(row.value))
+        ours, luck = row.assignment == Assignment.STUDENT, luck_of(row.exchange_id)
+        standing.add_score(row.name or FEEDBACK, Score(ours, float(row.value), row.probability, luck))
     standing.said_until = look.said_until
     marks = "".join(row.marks for row in look.observations)
     standing.add_marks(marks, now, [Measure(*found) for row in look.observations for found in row.measures])
@@ -216,14 +204,6 @@ def _paired(rollout: Rollout, stage: int) -> float:
     """The part of the traffic that was paired at that stage, a factor of each of its pairs' probabilities."""
     policy = rollout.policy
     return policy.watch_share if stage == len(policy.shares) and not rollout.dry_run else policy.pair_share
-
-
-def _held(verdict: Verdict, rollout: Rollout) -> Verdict:
-    """An advance that has to wait, since a person paused the rollout."""
-    sentence = f"It would advance, but the rollout is {rollout.state}. {verdict.sentence}"
-    return replace(
-        verdict, kind="hold", reason=rollout.state, sentence=sentence, stage=rollout.stage, share=rollout.share
-    )
 
 
 def _consume(connection: Connection, look: _Look) -> None:

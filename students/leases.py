@@ -44,6 +44,13 @@ def acquire(store: Store, name: str, holder: str, now: float, ttl_s: float) -> L
         return None
 
 
+def holds(store: Store, name: str, holder: str, now: float) -> bool:
+    """Whether this holder leads now; what it then writes is to be refused all the same where it must not be twice."""
+    mine = (leases.c.name == name) & (leases.c.holder == holder) & (leases.c.expires_at > now)
+    with store.read() as connection:
+        return connection.execute(select(leases.c.name).where(mine)).first() is not None
+
+
 def fence(connection: Connection, lease: Lease) -> None:
     """Hold the lease's row until this transaction ends. Raises StaleLeaseError when the token is not the newest."""
     found = connection.execute(

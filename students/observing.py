@@ -15,6 +15,7 @@ from capture.ids import new_id
 from capture.prices import cost_usd
 from capture.settings import PriceSettings
 from students.tables import observations, rollouts
+from students.unpaired import luck_of
 
 
 class Mark(StrEnum):
@@ -55,14 +56,17 @@ def mark_of(exchange: Exchange) -> Mark | None:
 
 @dataclass(frozen=True)
 class Measure:
-    """How long one exchange took and what it cost; None: not known."""
+    """How long one exchange took and what it cost, None: not known; the probability that it was kept with; its luck
+    (see students/unpaired.py)."""
 
     first_ms: float | None = None
     duration_ms: float | None = None
     cost_usd: float | None = None
+    probability: float = 1.0
+    luck: float = 0.0
 
     def to_list(self) -> list[float | None]:
-        return [self.first_ms, self.duration_ms, self.cost_usd]
+        return [self.first_ms, self.duration_ms, self.cost_usd, self.probability, self.luck]
 
 
 UNKNOWN = Measure()
@@ -86,17 +90,18 @@ class Observer:
         self._seen: dict[str, list[_Seen]] = {}
         self._lock = threading.Lock()
 
-    def see(self, exchange: Exchange, answer: Answer | None = None) -> None:
+    def see(self, exchange: Exchange, answer: Answer | None, probability: float) -> None:
+        """`probability`: that this exchange was kept with."""
         mark = mark_of(exchange)
         if mark is not None:
-            seen = _Seen(mark, self._measured(exchange, answer))
+            seen = _Seen(mark, self._measured(exchange, answer, probability))
             with self._lock:
                 self._seen.setdefault(str(exchange.rollout), []).append(seen)
 
-    def _measured(self, exchange: Exchange, answer: Answer | None) -> Measure:
+    def _measured(self, exchange: Exchange, answer: Answer | None, probability: float) -> Measure:
         usage = None if answer is None else answer.usage
         cost = cost_usd(exchange.served_model or exchange.model, usage, self._prices)
-        return Measure(exchange.first_ms, exchange.duration_ms, cost)
+        return Measure(exchange.first_ms, exchange.duration_ms, cost, probability, luck_of(exchange.id))
 
     def flush(self, store: Store) -> int:
         """Write what was gathered; how many marks. What cannot be written now is kept for the next time."""

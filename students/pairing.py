@@ -4,31 +4,33 @@ import queue
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 import structlog
 from sqlalchemy import select
 
-from capture.db import Store
 from capture.errors import ConfigError, RefusedError, UpstreamAwayError
 from capture.exchange import Answer, Arm, Exchange
+from capture.graders.means import Means
+from capture.graders.registry import NO_MEANS
 from capture.prompts import fingerprint, hashed
 from capture.rows import label_of
 from capture.sampling import uniform
-from capture.settings import Settings, TaskSettings
-from capture.tables import exchanges
-from students.caps import Caps
-from students.clients import RETRIED, Client, Reply, student_target, teacher_target
+from capture.settings import TaskSettings
+from students.clients import RETRIED, Reply, student_target, teacher_target
 from students.comparison import Case, Judge, KnownJudges, compare
-from students.pairs import Drafted, insert_pair, watched
+from students.heavy_keys import HeavyKeys
+from students.judging import asked_of
+from students.pairs import JUDGING, Drafted, insert_pair, state_of, watched
 from students.presets import built_in_judges
 from students.registry import LIVE_STATES, Student, load_student, server_of
 from students.rollouts import Rollout, rollout_of
 from students.slices import UNPROVEN, slices_of
 from students.tables import pairs, rollouts
 from students.view import StudentFacts, eligible, student_view
+from students.workshop import Workshop
 
 log = structlog.get_logger(__name__)
 
@@ -55,20 +57,43 @@ class Watched:
 
 
 @dataclass(frozen=True)
+class Stored:
+    """One exchange as the shipper announces it, with its raw bodies and the probability that it was kept with."""
+
+    exchange: Exchange
+    request: dict[str, Any]
+    answer: Answer
+    probability: float
+    alone: bool = False
+    """Its session key has too much of the traffic to be a session's."""
+
+
+@dataclass(frozen=True)
 class Candidate:
     """One stored exchange that is to become a pair of one rollout."""
 
     watched: Watched
     kind: Kind
-    exchange: Exchange
-    request: dict[str, Any]
-    answer: Answer
+    stored: Stored
     unproven: bool
+
+    @property
+    def exchange(self) -> Exchange:
+        return self.stored.exchange
+
+    @property
+    def request(self) -> dict[str, Any]:
+        return self.stored.request
+
+    @property
+    def answer(self) -> Answer:
+        return self.stored.answer
 
     @property
     def session(self) -> str:
         """A hash of the session's key, which may name a person; without a session, of the exchange."""
-        return hashed("session", self.exchange.session or self.exchange.id)
+        key = None if self.stored.alone else self.exchange.session
+        return hashed("session", key or self.exchange.id)
 
     @property
     def fingerprint(self) -> str:
@@ -79,11 +104,12 @@ class Candidate:
         return datetime.fromtimestamp(self.exchange.started_at, UTC).date().isoformat()
 
 
-def candidate(watching: Watched, exchange: Exchange, request: dict[str, Any], answer: Answer) -> Candidate | str:
+def candidate(watching: Watched, stored: Stored) -> Candidate | str:
     """The pair that an exchange is to become for a rollout, or a word for why it becomes none. Pure.
 
     A student's own answers are put to the teacher afterwards; everybody else's answers are shadowed by the student.
     """
+    exchange, request, answer = stored.exchange, stored.request, stored.answer
     if exchange.status != 200 or not exchange.complete or answer.error is not None:
         return "unanswered"
     student = watching.student
@@ -97,7 +123,7 @@ def candidate(watching: Watched, exchange: Exchange, request: dict[str, Any], an
         return "not_sampled"
     # By the student, not by the rollout: an incumbent answers under a newer rollout what that leaves to the teacher.
     ours = exchange.arm == Arm.STUDENT and exchange.rollout is not None and exchange.student == student.name
-    return Candidate(watching, "canary" if ours else "shadow", exchange, request, answer, reason is not None)
+    return Candidate(watching, "canary" if ours else "shadow", stored, reason is not None)
 
 
 def paired_share(rollout: Rollout) -> float:
@@ -112,12 +138,11 @@ class Pairer:
     before it is kept; scores that need no later truth are taken from the raw ones.
     """
 
-    def __init__(
-        self, store: Store, settings: Settings, client: Client, redact: Redact, clock: Callable[[], float], caps: Caps
-    ) -> None:
-        self._store, self._settings, self._client = store, settings, client
-        self._redact, self._clock, self._caps = redact, clock, caps
-        self._known_judges = KnownJudges()
+    def __init__(self, shop: Workshop, redact: Redact, means: Means = NO_MEANS) -> None:
+        self._store, self._settings, self._client = shop.store, shop.settings, shop.client
+        self._redact, self._clock, self._caps = redact, shop.clock, shop.caps
+        self._known_judges = KnownJudges(means)
+        self._heavy = HeavyKeys()
         self._queue: queue.Queue[Candidate | None] = queue.Queue(QUEUE)
         self._threads: list[threading.Thread] = []
         self._live: dict[str, list[Watched]] = {}
@@ -175,10 +200,13 @@ class Pairer:
         judges = (*self._known_judges.of(rollout.task, task), *built_in_judges(task, watched(rollout.policy)))
         return Watched(rollout, load_student(self._store, rollout.student_id), task, judges)
 
-    def offer(self, exchange: Exchange, request: dict[str, Any], answer: Answer, task: str | None) -> None:
+    def offer(self, stored: Stored, task: str | None) -> None:
         """The shipper's `on_stored`: decide at once, ask later."""
-        for watching in self._live.get(task or "", ()):
-            found = candidate(watching, exchange, request, answer)
+        watching = self._live.get(task or "", ())
+        if watching and stored.exchange.session and self._heavy.is_heavy(task or "", stored.exchange.session):
+            stored = replace(stored, alone=True)
+        for one in watching:
+            found = candidate(one, stored)
             if isinstance(found, str):
                 self._count(found)
             elif self._claim(found):
@@ -313,7 +341,7 @@ class Pairer:
             day=found.day,
             slices={**slices, **({UNPROVEN: "prompt"} if found.unproven else {})},
             stage=watching.rollout.stage,
-            probability=paired_share(watching.rollout) * self._kept_with(found),
+            probability=paired_share(watching.rollout) * found.stored.probability,
             teacher=self._kept(found, teacher),
             second=None if second is None else self._kept(found, second),
             student=None if output is None else self._kept(found, output),
@@ -321,14 +349,11 @@ class Pairer:
             served=found.kind == "canary",
             created_at=self._clock(),
         )
-        insert_pair(self._store, draft, watching.judges, watched(watching.rollout.policy), result)
-
-    def _kept_with(self, found: Candidate) -> float:
-        """The probability that the exchange was stored with: strata and caps give each its own."""
-        query = select(exchanges.c.probability).where(exchanges.c.id == found.exchange.id)
-        with self._store.read() as connection:
-            kept = connection.execute(query).scalar()
-        return found.watched.task.sampling.rate if kept is None else float(kept)
+        if asked_of(watching.rollout, watching.task):
+            state = JUDGING
+        else:
+            state = state_of(watching.judges, watched(watching.rollout.policy), result.differences)
+        insert_pair(self._store, draft, result, state)
 
     def _kept(self, found: Candidate, answer: Answer) -> Answer:
         return self._redact(found.watched.task, found.request, answer, found.exchange.id)

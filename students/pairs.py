@@ -1,4 +1,4 @@
-"""Owns the rows of pairs: how outputs are kept, when a pair counts as scored, the wait for a truth that comes later."""
+"""Owns the rows of pairs: how outputs are kept, what a pair waits for until it counts, the truth that comes later."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,6 +12,8 @@ from capture.db import Store, upsert
 from capture.errors import ConfigError
 from capture.exchange import Answer
 from capture.feedback import truths
+from capture.graders.means import Means
+from capture.graders.registry import NO_MEANS
 from capture.graders.sample import is_message
 from capture.ids import new_id
 from capture.loading import load_bodies
@@ -20,6 +22,9 @@ from capture.tables import tombstones
 from students.comparison import Case, Comparison, Judge, KnownJudges, awaits_truth, compare
 from students.registry import LIVE_STATES
 from students.tables import pairs, rollouts
+
+JUDGING, WAITING, SCORED = "judging", "waiting", "scored"
+"""States of a pair that is not consumed yet: its judges are to be asked, a truth has to come, it counts."""
 
 SWEEP = 500
 """How many waiting pairs one sweep looks at; the next one goes on behind them."""
@@ -65,10 +70,13 @@ def watched(policy: RolloutSettings) -> list[str]:
     return [*policy.gates, *policy.guardrails]
 
 
-def insert_pair(
-    store: Store, draft: Drafted, judges: Sequence[Judge], watches: Sequence[str], found: Comparison
-) -> None:
-    """Keep a pair, once per rollout, session and day; scored, or waiting for a truth that a watched grader needs."""
+def state_of(judges: Sequence[Judge], watches: Sequence[str], differences: Mapping[str, float]) -> str:
+    """Of a pair that no judge has to speak on any more: waiting for a truth that a watched grader needs, or scored."""
+    return WAITING if awaits_truth(judges, watches, differences) else SCORED
+
+
+def insert_pair(store: Store, draft: Drafted, found: Comparison, state: str) -> None:
+    """Keep a pair, once per rollout, session and day."""
     row = {
         "id": new_id(),
         "rollout_id": draft.rollout_id,
@@ -85,7 +93,7 @@ def insert_pair(
         "served": draft.served,
         "created_at": draft.created_at,
         **_scores(found),
-        "state": "waiting" if awaits_truth(judges, watches, found.differences) else "scored",
+        "state": state,
     }
     with store.write() as connection:
         upsert(connection, pairs, [row], ["rollout_id", "session", "day"], keep=list(row))
@@ -102,10 +110,10 @@ def _scores(found: Comparison) -> dict[str, Any]:
 class Sweeper:
     """Fills in waiting pairs' differences once their truth has come, a bounded number at a time, round and round."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, means: Means = NO_MEANS) -> None:
         self._store = store
         self._behind = ""
-        self._known_judges = KnownJudges()
+        self._known_judges = KnownJudges(means)
 
     def sweep(self, tasks: Mapping[str, TaskSettings]) -> int:
         """Look at the next waiting pairs; how many of them were scored. Those of a task that cannot be graded wait."""
@@ -122,9 +130,9 @@ class Sweeper:
         changes = [_rescored(row, judges[row.task], known[row.exchange_id], bodies) for row in ready]
         with self._store.write() as connection:
             for identity, values in changes:
-                waiting = (pairs.c.id == identity) & (pairs.c.state == "waiting")
+                waiting = (pairs.c.id == identity) & (pairs.c.state == WAITING)
                 connection.execute(update(pairs).where(waiting).values(values))
-        return sum(values["state"] == "scored" for _, values in changes)
+        return sum(values["state"] == SCORED for _, values in changes)
 
     def _judges(self, names: set[str], tasks: Mapping[str, TaskSettings]) -> dict[str, list[Judge]]:
         """The graders against truth of these tasks, but for tasks that are gone and those that cannot be graded."""
@@ -137,7 +145,7 @@ class Sweeper:
     def _next(self, connection: Connection) -> Sequence[Row[Any]]:
         live = rollouts.c.state.in_(LIVE_STATES)
         query = select(pairs, rollouts.c.task, rollouts.c.policy).join(rollouts, rollouts.c.id == pairs.c.rollout_id)
-        query = query.where(live, pairs.c.state == "waiting", pairs.c.id > self._behind)
+        query = query.where(live, pairs.c.state == WAITING, pairs.c.id > self._behind)
         return connection.execute(query.order_by(pairs.c.id).limit(SWEEP)).all()
 
 
@@ -146,16 +154,26 @@ def _rescored(
 ) -> tuple[str, dict[str, Any]]:
     """A waiting pair with its truth: the new scores go over those that needed none."""
     request = bodies[row.exchange_id][0] if row.exchange_id in bodies else {}
+    found = compare(judges, case_of(row, request, truth))
+    return row.id, scored_further(row, judges, RolloutSettings.model_validate(row.policy), found)
+
+
+def case_of(row: Row[Any], request: dict[str, Any], truth: Any = None) -> Case:
+    """A kept pair as graders look at it."""
     student = None if row.student_output is None else read_output(row.student_output)
-    found = compare(judges, Case(request, read_output(row.teacher_output), student, truth=truth))
+    return Case(request, read_output(row.teacher_output), student, truth=truth)
+
+
+def scored_further(
+    row: Row[Any], judges: Sequence[Judge], policy: RolloutSettings, found: Comparison
+) -> dict[str, Any]:
+    """The columns of a kept pair with new scores over those that it has; `judges`: those that may need a truth."""
     merged = Comparison(
         student={**row.student_scores, **found.student},
         teacher={**row.teacher_scores, **found.teacher},
         differences={**row.differences, **found.differences},
     )
-    watches = watched(RolloutSettings.model_validate(row.policy))
-    state = "waiting" if awaits_truth(judges, watches, merged.differences) else "scored"
-    return row.id, {**_scores(merged), "state": state}
+    return {**_scores(merged), "state": state_of(judges, watched(policy), merged.differences)}
 
 
 def forget_erased(store: Store) -> int:

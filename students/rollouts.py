@@ -131,8 +131,9 @@ def frozen_policy(
     check_declared(settings.slices)
     graders = default_graders(task)
     policy = policy_of(settings, (*graders, *BUILT_IN))
-    _check_judges(policy.gates, {name for name, one in graders.items() if one.is_judge}, licensed)
     guardrails = guardrails_of(task.kind, settings, policy.gates, pace)
+    judges = {name for name, one in graders.items() if one.is_judge}
+    _check_judges(policy.gates, judges.intersection([*policy.gates, *guardrails]), licensed)
     return settings.model_copy(update={"gates": policy.gates, "guardrails": guardrails})
 
 
@@ -145,12 +146,14 @@ def _floor(task: TaskSettings) -> float:
 
 
 def _check_judges(gates: Sequence[str], judges: Collection[str], licensed: Collection[str]) -> None:
+    """`judges`: those that the policy decides by."""
     if all(gate in judges for gate in gates):
         raise RefusedError(f"a judge alone never promotes: name a gate beside {', '.join(gates)} that asks no model")
-    strangers = [gate for gate in gates if gate in judges and gate not in licensed]
+    strangers = sorted(set(judges) - set(licensed))
     if strangers:
         raise RefusedError(
-            f"judge {', '.join(strangers)} has no licence to gate: it has to agree with people's reviews often enough"
+            f"judge {', '.join(strangers)} has no licence to gate or to guard: it has to agree with people's reviews "
+            "often enough"
         )
 
 

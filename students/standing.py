@@ -10,6 +10,7 @@ from students.policy import Policy
 from students.presets import COST, ERRORS, FALLBACKS, FIRST_EVENT, LATENCY
 from students.slices import UNPROVEN
 from students.tally import Evidence, Tally
+from students.unpaired import is_drawn
 
 MOST_PROMPTS = 20
 RATE_WINDOW_S = 30.0
@@ -29,6 +30,17 @@ class Pair:
     """With which its exchange was kept; the part of them that is paired is common to all, and cancels."""
 
 
+@dataclass(frozen=True)
+class Score:
+    """What somebody said of a live answer: in [0, 1], of a request that was assigned to the student, or else not."""
+
+    student: bool
+    value: float
+    probability: float = 1.0
+    """With which the exchange was kept; `luck`: see students/unpaired.py."""
+    luck: float = 0.0
+
+
 @dataclass
 class Standing:
     """Mutable; made from the rollout's stored state at each tick and written back in the tick's own transaction."""
@@ -38,26 +50,25 @@ class Standing:
     attempt: int = 1
     sessions: list[str] = field(default_factory=list)
     """Hashes of the sessions seen at this stage, up to the policy's minimum: beyond it nothing asks how many."""
-    assigned: int = 0
-    fallbacks: int = 0
+    assigned: float = 0.0
+    fallbacks: float = 0.0
+    """Of the student's requests at this stage, those that were not kept counted in."""
     prompts: dict[str, Tally] = field(default_factory=dict)
     """By fingerprint: the gates over pairs of a prompt version that the student was not proven on yet."""
     rate_per_s: float | None = None
-    """Eligible requests a second, smoothed; None before the first look."""
+    """Eligible requests a second, those that were not kept counted in, smoothed; None before the first look."""
     seen_at: float = 0.0
     seconds: float = 0.0
     """How long the controller has watched this stage, as its ticks show: the clock's jumps do not count."""
     agreed: int | None = None
     """The stage at which a person let the rollout enter the next one."""
-    sampling_rate: float = 1.0
-    """The part of the task's traffic that is kept, and so is marked. Not kept here: it is the task's."""
     said_until: list[Any] | None = None
     """Time (Unix seconds) and id until which people's scores were looked for."""
 
     def enter(self, stage: int) -> None:
         """Begin a stage: pairs carry over, counts and what is compared by assignment start anew."""
         self.stage = stage
-        self.sessions, self.assigned, self.fallbacks, self.seconds = [], 0, 0, 0.0
+        self.sessions, self.assigned, self.fallbacks, self.seconds = [], 0.0, 0.0, 0.0
         self.tally.enter_stage()
 
     def add_pair(self, pair: Pair) -> None:
@@ -90,13 +101,22 @@ class Standing:
         return proven
 
     def add_marks(self, marks: str, now: float, measures: Sequence[Measure] = ()) -> None:
-        """Count live exchanges by assignment, in their order; `measures` are theirs, where they are known."""
+        """Count live exchanges by assignment, in their order; `measures` are theirs, where they are known.
+
+        For totals each stands for as many as the probability says that it was kept with (Horvitz and Thompson); the
+        two arms are compared by an even sample of them: see students/unpaired.py.
+        """
+        all_of_them = 0.0
         for number, mark in enumerate(map(Mark, marks)):
-            self.assigned += mark.student
-            self.fallbacks += mark.fallback
-            for metric, value in self._values(mark, measures[number] if measures else UNKNOWN):
-                self.tally.add_value(metric, mark.student, value)
-        self._smooth(len(marks), now)
+            measure = measures[number] if measures else UNKNOWN
+            stands_for = 1.0 / measure.probability
+            all_of_them += stands_for
+            self.assigned += mark.student * stands_for
+            self.fallbacks += mark.fallback * stands_for
+            if is_drawn(measure.luck, measure.probability, self.tally.floor):
+                for metric, value in self._values(mark, measure):
+                    self.tally.add_value(metric, mark.student, value)
+        self._smooth(all_of_them, now)
 
     def _values(self, mark: Mark, measure: Measure) -> list[tuple[str, float]]:
         """What one exchange says, each in [0, 1] and 1 the best; one that failed was not in time."""
@@ -110,9 +130,10 @@ class Standing:
             found.append((COST, 1.0 - min(1.0, measure.cost_usd / most)))
         return found
 
-    def add_score(self, metric: str, student: bool, value: float) -> None:
-        """Count a score in [0, 1] that somebody gave a live answer, by assignment."""
-        self.tally.add_value(metric, student, value)
+    def add_score(self, metric: str, score: Score) -> None:
+        """Count a score that somebody gave a live answer, by assignment."""
+        if is_drawn(score.luck, score.probability, self.tally.floor):
+            self.tally.add_value(metric, score.student, score.value)
 
     def pass_time(self, now: float) -> float:
         """Let the stage's hours go on to `now` (Unix seconds); how many seconds have passed since the last time."""
@@ -121,7 +142,7 @@ class Standing:
         self.seen_at = now
         return elapsed_s
 
-    def _smooth(self, count: int, now: float) -> None:
+    def _smooth(self, count: float, now: float) -> None:
         elapsed_s = self.pass_time(now)
         if elapsed_s:
             rate, weight = count / elapsed_s, min(1.0, elapsed_s / RATE_WINDOW_S)
@@ -145,7 +166,7 @@ class Standing:
         much there is cannot be said yet, so nothing says that it can carry more."""
         if self.rate_per_s is None:
             return 0.0
-        return capacity_per_s * self.sampling_rate / self.rate_per_s if self.rate_per_s else None
+        return capacity_per_s / self.rate_per_s if self.rate_per_s else None
 
     def to_state(self) -> dict[str, Any]:
         """JSON-ready; `standing_of` goes on identically."""

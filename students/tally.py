@@ -115,17 +115,18 @@ class Tally:
             self._paired[key] = self._next_harm(guard, self.floor)
         self._paired[key].update(difference, probability)
 
-    def add_value(self, metric: str, student: bool, value: float, place: str = EVERYWHERE) -> None:
+    def add_value(self, metric: str, student: bool, value: float) -> None:
         """Count one unpaired value in [0, 1] (1 is good) of a request that was assigned to the student, or else not.
 
-        A metric without a guardrail in the policy is not tested.
+        All have to be sampled alike: see students/unpaired.py. A metric without a guardrail is not tested.
         """
         guard = next((guard for guard in self.policy.guardrails if guard.metric == metric), None)
         if guard is None:
             return
-        if (metric, place) not in self._unpaired:
-            self._unpaired[metric, place] = TwoSample(self._next_harm(guard, floor=1.0))
-        self._unpaired[metric, place].update(student, value)
+        key = metric, EVERYWHERE
+        if key not in self._unpaired:
+            self._unpaired[key] = TwoSample(self._next_harm(guard, floor=1.0))
+        self._unpaired[key].update(student, value)
 
     def target(self, metric: str) -> float | None:
         """The target of a guardrail; None where it has none, or the policy has no such guardrail."""

@@ -1,9 +1,27 @@
-"""Owns the comparison of two arms by values that come without a partner: feedback, outcomes, latency, cost."""
+"""Owns the comparison of two arms by values that come without a partner: feedback, outcomes, latency, cost.
+
+**Known sampling probabilities.** A difference of two means cannot be weighted as a pair is: the mean of one weighted
+value is that value. So values are thinned first. What was kept with a probability p ≥ floor is drawn with floor / p:
+each request of the traffic is then among the drawn with the probability floor, whatever p depended on (the request, or,
+as a stratum of labels does, the answer), and they are compared as if nothing had been sampled. It costs little: what is
+kept least often is what one knows least of, weighted or not. A rate common to all leaves all of them in.
+"""
 
 from collections.abc import Mapping
 from typing import Any, Self
 
+from capture.sampling import uniform
 from students.evidence import MeanTest
+
+
+def luck_of(exchange_id: str) -> float:
+    """A number in [0, 1) of the exchange's own, the same for everything that is compared of it."""
+    return uniform("even", exchange_id)
+
+
+def is_drawn(luck: float, probability: float, floor: float) -> bool:
+    """Whether what was kept with `probability` is compared; below the floor it counts as if kept with that."""
+    return luck * probability < floor
 
 
 class TwoSample:

@@ -33,10 +33,11 @@ from students.controller import LEASE, tick
 from students.entry import enter
 from students.greedy import served_greedily
 from students.jobs import LOCAL
-from students.leases import release
+from students.judging import Judging
+from students.leases import holds, release
 from students.loops import Loop, Loops
 from students.observing import Observer
-from students.pairing import Pairer, Redact
+from students.pairing import Pairer, Redact, Stored
 from students.pairs import Sweeper, forget_erased
 from students.registry import let_sleep
 from students.replicas import Replica, SupersededError
@@ -86,6 +87,7 @@ class _Staff:
     trainer: LocalTrainer
     observer: Observer
     pairer: Pairer
+    judging: Judging
     shipper: Shipper
     python: PythonProcesses | None
     replica: Replica
@@ -123,11 +125,13 @@ def _staff(store: Store, settings: Settings, stopping: threading.Event, clock: C
     shop.trainers = {LOCAL: trainer, **_hosted(shop)}
     python = PythonProcesses(settings.python_graders) if settings.python_graders.allowed else None
     shop.python, shop.greedily = python, partial(served_greedily, shop)
-    pairer = Pairer(store, settings, shop.client, redactor(settings), clock, shop.caps)
+    pairer = Pairer(shop, redactor(settings), Means(python=python))
 
-    def on_stored(exchange: Exchange, request: dict[str, Any], answer: Answer, task: str | None) -> None:
-        observer.see(exchange, answer)
-        pairer.offer(exchange, request, answer, task)
+    def on_stored(
+        exchange: Exchange, request: dict[str, Any], answer: Answer, task: str | None, probability: float
+    ) -> None:
+        observer.see(exchange, answer, probability)
+        pairer.offer(Stored(exchange, request, answer, probability), task)
 
     replica = Replica(store, clock)
     return _Staff(
@@ -137,6 +141,7 @@ def _staff(store: Store, settings: Settings, stopping: threading.Event, clock: C
         observer=observer,
         pairer=pairer,
         shipper=Shipper(store, settings, tasks(), on_stored, clock),
+        judging=Judging(shop, python),
         python=python,
         replica=replica,
         workflows=Workflows(shop, replica.name),
@@ -156,7 +161,8 @@ def _loops(staff: _Staff) -> list[Loop]:
         Loop("score", lambda: score_new(store, tasks(), clock, means=means), SCORE_EVERY_S),
         Loop("judge", lambda: judge_next(store, tasks(), judges_of, clock), TICK_EVERY_S),
         Loop("pair", lambda: _pair(staff.pairer, tasks), TICK_EVERY_S),
-        Loop("truths", _sweeping(store, tasks), SCORE_EVERY_S),
+        Loop("judge pairs", lambda: _judge_pairs(staff), TICK_EVERY_S),
+        Loop("truths", _sweeping(store, tasks, means), SCORE_EVERY_S),
         Loop("rollouts", lambda: _tick(staff), TICK_EVERY_S),
         Loop("workflows", workflows.start_queued, TICK_EVERY_S),
         Loop("turns", turning.tick, TICK_EVERY_S),
@@ -233,16 +239,25 @@ def _pair(pairer: Pairer, tasks: Tasks) -> int:
     return 0
 
 
-def _sweeping(store: Store, tasks: Tasks) -> Callable[[], int]:
-    sweeper = Sweeper(store)
+def _judge_pairs(staff: _Staff) -> int:
+    """Only where the controller ticks: it has to know who cannot be heard."""
+    shop = staff.shop
+    if holds(shop.store, LEASE, staff.replica.holder, shop.clock()):
+        return staff.judging.turn(staff.tasks())
+    staff.judging.stand_down()
+    return 0
+
+
+def _sweeping(store: Store, tasks: Tasks, means: Means) -> Callable[[], int]:
+    sweeper = Sweeper(store, means)
     return lambda: sweeper.sweep(tasks())
 
 
 def _tick(staff: _Staff) -> int:
     store = staff.shop.store
     staff.observer.flush(store)
-    sampling = {name: task.sampling.rate for name, task in staff.tasks().items()}
-    found = tick(store, staff.shop.clock, staff.replica.holder, dict(staff.pairer.obstacles), sampling)
+    obstacles, unheard = dict(staff.pairer.obstacles), staff.judging.unheard(staff.tasks())
+    found = tick(store, staff.shop.clock, staff.replica.holder, obstacles, unheard)
     for verdict in found.verdicts:
         log.info("verdict", kind=verdict.kind, reason=verdict.reason, share=verdict.share, sentence=verdict.sentence)
     return 0

@@ -62,7 +62,7 @@ def test_an_exchange_reaches_the_store_redacted(rig: Rig) -> None:
     assert told[0] == exchange
     assert told[1] == request
     assert "jane@corp.io" in told[2].text
-    assert told[3] == "triage"
+    assert told[3:] == ("triage", 1.0)
     database = b"".join(path.read_bytes() for path in rig.settings.data.glob("test.db*"))
     assert b"corp.io" not in database
 

@@ -9,7 +9,7 @@ from capture.settings import Settings, ViewSettings, load
 from gateway.arms import Arms
 from gateway.auth import Gate
 from gateway.breaker import Breakers
-from gateway.capacity import Capacity, HeavyKeys
+from gateway.capacity import Capacity
 from gateway.limits import Limiter
 from gateway.plan import RequestHead
 from gateway.routing import Router
@@ -17,6 +17,7 @@ from gateway.snapshot import LiveRollout, LiveStudent, Snapshot, from_file
 from gateway.tally import Tally
 from gateway.upstreams import server_endpoint
 from gateway.usage import UsagePages
+from students.heavy_keys import HeavyKeys
 from students.view import StudentFacts
 from tests.factories.clock import Clock
 

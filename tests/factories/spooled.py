@@ -23,7 +23,7 @@ class Rig:
     def __init__(self, folder: Path, tasks: dict[str, TaskSettings] | None = None, store: Store | None = None) -> None:
         self.settings = Settings(data=folder, prices={"priced": PriceSettings(input=1, output=1)})
         self.store = store or new_store(folder)
-        self.told: list[tuple[Exchange, dict[str, Any], Answer, str | None]] = []
+        self.told: list[tuple[Exchange, dict[str, Any], Answer, str | None, float]] = []
         self.tasks = tasks or {"triage": TaskSettings(teacher=TEACHER, label="/category")}
         self.spools: list[Spool] = []
 

@@ -7,11 +7,12 @@ import pytest
 from capture.exchange import Arm, Assignment
 from gateway.arms import Arms, Asked, Choice
 from gateway.breaker import Breakers
-from gateway.capacity import WINDOW, Capacity, HeavyKeys
+from gateway.capacity import Capacity
 from gateway.snapshot import Latency, Snapshot
 from gateway.tally import Tally
 from gateway.upstreams import endpoint
 from students.assignment import arm_for
+from students.heavy_keys import WINDOW, HeavyKeys
 from tests.factories.routing import NOW, Time, rollout_of, settings_of, snapshot_of, student_of, with_rollouts
 
 REQUEST: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hello"}]}

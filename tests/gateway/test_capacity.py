@@ -1,4 +1,4 @@
-from gateway.capacity import WINDOW, Capacity, HeavyKeys
+from gateway.capacity import Capacity
 from tests.factories.routing import Time
 
 
@@ -29,22 +29,3 @@ def test_a_new_measurement_counts_at_once() -> None:
     capacity = Capacity(1, Time(0))
     assert sum(capacity.take("s", 1.0) for _ in range(10)) == 2
     assert sum(capacity.take("s", 3.0) for _ in range(10)) == 6
-
-
-def test_a_key_with_more_than_a_twentieth_of_the_traffic_is_no_session() -> None:
-    heavy = HeavyKeys()
-    first = [heavy.is_heavy("t", "service-account" if n % 10 == 0 else f"user-{n % 100}") for n in range(WINDOW - 1)]
-    assert not any(first)
-    assert heavy.is_heavy("t", "service-account")
-    assert not heavy.is_heavy("t", "user-7")
-    assert not heavy.is_heavy("another task", "service-account")
-
-
-def test_a_key_that_calms_down_is_a_session_again() -> None:
-    heavy = HeavyKeys()
-    for _ in range(WINDOW):
-        heavy.is_heavy("t", "loud")
-    assert heavy.is_heavy("t", "loud")
-    for n in range(WINDOW):
-        heavy.is_heavy("t", f"user-{n}")
-    assert not heavy.is_heavy("t", "loud")

@@ -12,13 +12,14 @@ from capture.tasks import fingerprint
 from gateway.arms import Arms
 from gateway.auth import Gate
 from gateway.breaker import Breakers
-from gateway.capacity import Capacity, HeavyKeys
+from gateway.capacity import Capacity
 from gateway.limits import Limiter
 from gateway.plan import Plan, Refusal, Surface
 from gateway.routing import Router
 from gateway.snapshot import Snapshot
 from gateway.tally import Tally
 from gateway.usage import UsagePages
+from students.heavy_keys import HeavyKeys
 from tests.factories.routing import (
     NOW,
     PEPPER,

@@ -14,7 +14,9 @@ from capture.feedback import Feedback, record
 from capture.settings import GuardrailSettings, RolloutSettings, SamplingSettings
 from students import controller, leases, rollouts
 from students.controller import tick
+from students.holding import Silence
 from students.leases import StaleLeaseError
+from students.observing import Measure
 from students.policy import policy_of
 from students.rollouts import Start, load_rollout, start
 from students.standing import standing_of
@@ -162,7 +164,7 @@ def test_replay_counts_nothing_twice(store: Store, clock: Clock) -> None:
     lease = leases.acquire(store, controller.LEASE, "a", clock(), 10)
     assert lease is not None
     with pytest.raises(controller.MovedError):
-        controller._turn(store, look, lease, clock())
+        controller._turn(store, look, lease, clock(), Silence())
     tick(store, clock, "a")
     assert count_of_gate(load_rollout(store, rollout.id)) == len(ids)
 
@@ -179,7 +181,7 @@ def test_a_stale_controller_is_refused_and_nothing_is_consumed(store: Store, clo
     assert fresh is not None
     assert fresh.token == stale.token + 1
     with pytest.raises(StaleLeaseError):
-        controller._turn(store, look, stale, clock())
+        controller._turn(store, look, stale, clock(), Silence())
     with store.read() as connection:
         states = set(connection.execute(select(tables.pairs.c.state)).scalars())
     assert states == {"scored"}
@@ -349,22 +351,59 @@ def test_no_step_beyond_the_measured_capacity(store: Store, clock: Clock) -> Non
     assert "1 %" in rollouts.list_verdicts(store, rollout.id)[-1].sentence
 
 
-def test_the_capacity_is_compared_with_all_the_traffic_not_with_what_is_kept_of_it(store: Store, clock: Clock) -> None:
+@pytest.mark.parametrize(("kept", "reason"), [(0.1, "capacity"), (1.0, "proven")])
+def test_the_capacity_is_compared_with_all_the_traffic_not_with_what_is_kept_of_it(
+    store: Store, clock: Clock, kept: float, reason: str
+) -> None:
     rollout = begin(store, clock)
     with store.write() as connection:
         values = {"student_id": rollout.student_id, "state": "ready", "capacity_per_s": 3.0, "seen_at": clock.now}
         connection.execute(insert(tables.student_servers).values(values))
     add_pairs(store, rollout, [0.0] * 200)
-    for _ in range(3):  # 10 marks a second, a tenth of the traffic
+    for _ in range(3):  # 10 marks a second, a tenth of the traffic or all of it
         clock.now += 1
-        observe(store, rollout, "T" * 10)
-        tick(store, clock, "a", sampling={"triage": 0.1})
-    assert verdict_rows(store, rollout)[-1] == ("hold", "capacity")
-    for _ in range(2):
-        clock.now += 1
-        observe(store, rollout, "T" * 10)
+        observe(store, rollout, "T" * 10, Measure(probability=kept))
         tick(store, clock, "a")
+    assert reason in [reason for _, reason in verdict_rows(store, rollout)]
+    assert load_rollout(store, rollout.id).stage == (reason == "proven")
+
+
+@pytest.mark.parametrize("kept", [0.1, 1.0])
+def test_fallbacks_are_counted_with_those_that_were_not_kept(store: Store, clock: Clock, kept: float) -> None:
+    """A stratum is kept whole and the rest is not: its fallbacks must not stand for all of the student's requests."""
+    rollout = begin(store, clock, policy=POLICY.model_copy(update={"most_fallbacks": 0.2}))
+    observe(store, rollout, "F" * 10)
+    observe(store, rollout, "A" * 10, Measure(probability=kept))
+    add_pairs(store, rollout, [0.0] * 200)
+    tick(store, clock, "a")
+    assert load_rollout(store, rollout.id).stage == (kept < 1)
+
+
+def test_what_cannot_be_heard_holds_whatever_was_proven(store: Store, clock: Clock) -> None:
+    rollout = begin(store, clock)
+    add_pairs(store, rollout, [0.0] * 200)
+    silent = {rollout.id: "judge tone has no licence: it agrees with nobody"}
+    tick(store, clock, "a", unheard=silent)
+    held = rollouts.list_verdicts(store, rollout.id)[-1]
+    assert (held.kind, held.reason, held.stage, held.share) == ("hold", "unheard", 0, 0.0)
+    assert (
+        held.sentence == "Held at shadow, whatever was proven before: judge tone has no licence: it agrees with nobody."
+    )
+    tick(store, clock, "a", unheard=silent)
+    assert len(rollouts.list_verdicts(store, rollout.id)) == 2
+    tick(store, clock, "a")
     assert load_rollout(store, rollout.id).stage == 1
+
+
+def test_who_is_not_heard_is_told_where_it_is_waited_for(store: Store, clock: Clock) -> None:
+    rollout = begin(store, clock)
+    tick(store, clock, "a", unheard={rollout.id: "the task has no grader category any more"})
+    held = rollouts.list_verdicts(store, rollout.id)[-1]
+    assert (held.kind, held.reason) == ("hold", "unheard")
+    assert held.sentence.endswith("scored yet by category. The task has no grader category any more.")
+    add_pairs(store, rollout, [-1.0] * 60)
+    tick(store, clock, "a", unheard={rollout.id: "the task has no grader category any more"})
+    assert load_rollout(store, rollout.id).state == "rolled_back"
 
 
 def test_one_rollout_of_a_task_at_a_time(store: Store, clock: Clock) -> None:

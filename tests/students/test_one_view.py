@@ -13,7 +13,6 @@ from capture.settings import Settings, UpstreamSettings, ViewSettings
 from gateway.arms import Asked, student_leg
 from students import bases
 from students.answering import asking
-from students.caps import Caps
 from students.clients import Client, student_target
 from students.exams import Exam
 from students.job_rows import line_of
@@ -22,6 +21,7 @@ from students.registry import register_upstream
 from students.sittings import sittings
 from students.training.rows import encode_row
 from students.view import StudentFacts
+from students.workshop import Workshop
 from tests.factories.routing import settings_of, snapshot_of, student_of
 from tests.factories.store import new_store
 from tests.fakes.chat_server import ChatServer
@@ -69,8 +69,8 @@ def test_all_four_show_the_same_tokens(
         (sitting,) = sittings([student], (), greedy=False, shots=())
         shop: Any = SimpleNamespace(client=client)
         asking(shop, student_target(settings, student, None), sitting.body)(Exam(row, None, None))  # type: ignore[arg-type]
-        hands: Any = (store, settings, client, lambda *_: None, lambda: 0.0, Caps(store, settings, lambda: 0.0))
-        pairer = Pairer(*hands)
+        redact: Any = None
+        pairer = Pairer(Workshop(store, settings, client, dict, lambda: 0.0), redact)
         found: Any = SimpleNamespace(
             kind="shadow",
             request=request,

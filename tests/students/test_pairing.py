@@ -13,6 +13,8 @@ import students.tables as tables
 from capture.db import Store
 from capture.exchange import Answer, Arm, Exchange, Usage
 from capture.feedback import Feedback, record
+from capture.graders.means import Means
+from capture.graders.registry import NO_MEANS
 from capture.ids import new_id
 from capture.prompts import fingerprint
 from capture.settings import (
@@ -26,12 +28,13 @@ from capture.settings import (
     ViewSettings,
 )
 from capture.tables import exchanges
-from students.caps import Caps
 from students.clients import Client
-from students.pairing import Pairer
+from students.heavy_keys import WINDOW
+from students.pairing import Pairer, Stored
 from students.pairs import Sweeper, forget_erased, read_output, written
 from students.registry import Training, register_local, register_upstream
 from students.rollouts import Rollout, Start, load_rollout, promote, start
+from students.workshop import Workshop
 from tests.fakes.chat_server import ChatServer
 
 NOW = 1_800_000_000.0
@@ -65,10 +68,17 @@ class Scene:
     """One task with a student, its server, a teacher, and a pairer between them."""
 
     def __init__(
-        self, store: Store, teacher: ChatServer, student: ChatServer, task: TaskSettings, *, hosted: bool = False
+        self,
+        store: Store,
+        teacher: ChatServer,
+        student: ChatServer,
+        task: TaskSettings,
+        *,
+        hosted: bool = False,
+        means: Means = NO_MEANS,
     ) -> None:
         """`hosted`: the student is a model at an upstream of its own, asked with STUDENT_KEY."""
-        self.store, self.task = store, task
+        self.store, self.task, self.means = store, task, means
         self.settings = Settings(
             upstreams={
                 "stand-in": UpstreamSettings(base_url=teacher.url, worker_key_env="WORKER_KEY"),
@@ -98,20 +108,23 @@ class Scene:
 
     def new_pairer(self, client: Client) -> Pairer:
         """As a worker that has just started."""
-        caps = Caps(self.store, self.settings, clock)
-        return Pairer(self.store, self.settings, client, lambda _t, _r, answer, _i: answer, clock, caps)
+        shop = Workshop(self.store, self.settings, client, lambda: {"triage": self.task}, clock)
+        return Pairer(shop, lambda _t, _r, answer, _i: answer, self.means)
 
     def serve(self, url: str) -> None:
         with self.store.write() as connection:
             values = {"state": "ready", "url": url, "served_model": "served", "seen_at": NOW}
             connection.execute(tables.student_servers.update().values(values))
 
-    def ask_all(self, offers: list[tuple[Exchange, dict[str, Any], Answer]], until: Callable[[], bool]) -> None:
+    def ask_all(
+        self, offers: list[tuple[Exchange, dict[str, Any], Answer]], until: Callable[[], bool], kept: float = 1.0
+    ) -> None:
+        """`kept`: the probability that each was kept with."""
         self.pairer.refresh({"triage": self.task})
         self.pairer.start()
         try:
             for exchange, request, answer in offers:
-                self.pairer.offer(exchange, request, answer, "triage")
+                self.pairer.offer(Stored(exchange, request, answer, kept), "triage")
             deadline = time.monotonic() + 10
             while not until():
                 assert time.monotonic() < deadline, dict(self.pairer.counts)
@@ -445,10 +458,23 @@ def test_the_sampled_share_is_a_keyed_hash(store: Store) -> None:
 def test_a_pair_has_the_probability_that_its_exchange_was_kept_with(store: Store) -> None:
     with ChatServer(lambda _: '{"category": "card"}') as student, ChatServer(lambda _: "") as teacher:
         scene = Scene(store, teacher, student, task_of(TRUTH_GRADER))
-        one = exchange("a")
-        put_exchange(store, one, probability=0.25)
-        scene.ask_all([(one, request_of("hello"), saying("card"))], lambda: len(scene.rows()) == 1)
+        offers = [(exchange("a"), request_of("hello"), saying("card"))]
+        scene.ask_all(offers, lambda: len(scene.rows()) == 1, kept=0.25)
     assert scene.rows()[0].probability == 0.25
+
+
+def test_each_request_of_a_key_with_too_much_of_the_traffic_stands_for_itself(store: Store) -> None:
+    """An app that names one user for all of its clients would else bring one pair a day."""
+    with ChatServer(lambda _: '{"category": "card"}') as student, ChatServer(lambda _: "") as teacher:
+        scene = Scene(store, teacher, student, task_of(TRUTH_GRADER))
+        scene.pairer.refresh({"triage": scene.task})
+        for _ in range(WINDOW - 1):
+            scene.pairer.offer(Stored(exchange("the app"), request_of("hello"), saying("card"), 1.0), "triage")
+        assert len(scene.pairer._claims) == 1
+        offers = [(exchange("the app"), request_of("hello"), saying("card")) for _ in range(5)]
+        offers += [(exchange("a client"), request_of("hello"), saying("card")) for _ in range(5)]
+        scene.ask_all(offers, lambda: len(scene.rows()) == 7)
+    assert len({row.session for row in scene.rows()}) == 7
 
 
 def test_at_full_a_smaller_share_is_watched(store: Store) -> None:
@@ -467,7 +493,8 @@ def test_a_full_queue_drops_and_counts(store: Store) -> None:
         scene = Scene(store, teacher, student, task_of(TRUTH_GRADER))
         scene.pairer.refresh({"triage": scene.task})
         for number in range(300):  # nobody takes anything out: the threads were not started
-            scene.pairer.offer(exchange(f"session {number}"), request_of("hello"), saying("card"), "triage")
+            stored = Stored(exchange(f"session {number}"), request_of("hello"), saying("card"), 1.0)
+            scene.pairer.offer(stored, "triage")
         scene.client.close()
     assert scene.pairer.counts["dropped:queue_full"] == 300 - 256
 

@@ -101,3 +101,7 @@ def test_a_judge_gates_only_with_a_licence_and_never_alone() -> None:
     with pytest.raises(RefusedError, match="judge tone has no licence"):
         frozen_policy(both, task, Pace())
     assert frozen_policy(both, task, Pace(), licensed=["tone"]).gates == ("category", "tone")
+    guarded = RolloutSettings(gates=("category",), guardrails={"tone": GuardrailSettings()})
+    with pytest.raises(RefusedError, match="judge tone has no licence to gate or to guard"):
+        frozen_policy(guarded, task, Pace())
+    assert frozen_policy(guarded, task, Pace(), licensed=["tone"]).guardrails.keys() == {"tone"}
