@@ -4,6 +4,7 @@ import getpass
 import json
 import os
 import re
+import sys
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
@@ -20,6 +21,11 @@ from capture.errors import RefusedError, UsageError
 from capture.migrations import upgrade
 from capture.settings import Settings
 from console.access import Actor, Desk, Role
+
+_CAPTURED = frozenset({"preview", "template"})
+"""Columns of captured text: a line each, cut where the terminal ends."""
+
+_PIPED = 10_000  # characters: no terminal, so a row is a line
 
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -120,22 +126,28 @@ def show(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str], as_json:
         for row in rows:
             typer.echo(json.dumps(row, default=str, ensure_ascii=False))
         return
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in columns.values():
-        table.add_column(heading, overflow="fold")
+    terminal = sys.stdout.isatty()
+    table = Table(box=None, header_style="bold", pad_edge=False, expand=terminal)
+    for key, heading in columns.items():
+        captured, last = key in _CAPTURED, key == [*columns][-1]
+        overflow: Any = "ellipsis" if captured else "fold"
+        ratio = 1 if last else None
+        table.add_column(heading, overflow=overflow, no_wrap=captured or key == "id", ratio=ratio)
     for row in rows:
         table.add_row(*(_cell(row.get(key)) for key in columns))
     if table.row_count:
-        Console(highlight=False).print(table)
+        Console(highlight=False, width=None if terminal else _PIPED).print(table)
     else:
         typer.echo("nothing yet")
 
 
 def _cell(value: Any) -> str:
-    """Shown as text: rich's markup in captured data must not act."""
-    if value is None:
+    """One line, shown as text: rich's markup in captured data must not act."""
+    if value is None or value in ("", {}):
         return "–"
-    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    if isinstance(value, dict):
+        value = json.dumps(value, ensure_ascii=False)
+    text = f"{value:.4g}" if isinstance(value, float) else " ".join(str(value).split())
     return harmless(text).replace("[", r"\[")
 
 

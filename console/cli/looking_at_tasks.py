@@ -68,7 +68,7 @@ def _named(known: list[reads.PromptVersion], end: str) -> reads.PromptVersion:
     return found[0]
 
 
-def try_(context: typer.Context, file: Annotated[Path, typer.Argument(help="With [tasks.NAME] tables.")]) -> None:
+def try_(context: typer.Context, file: Annotated[Path, typer.Argument(help="With tasks.NAME tables.")]) -> None:
     """Before `apply`: what each task's rule takes of the newest traffic, and what its graders say, as JSON."""
     run = desk(context)
     for name, settings in tasks_in(file).items():

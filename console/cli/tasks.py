@@ -44,14 +44,14 @@ def candidates(context: typer.Context, limit: int = 20, json: Json = False) -> N
     run = invocation(context)
     sync_tasks(run.store, run.settings)
     rows = [_candidate(one) for one in list_candidates(run.store, load_tasks(run.store), limit)]
-    heads = {"template": "template", "tools": "tools", "exchanges": "exchanges", "per_day": "a day"}
-    costs = {"cost_usd": "spend $", "saving_usd_month": "student saves $ a month", "rule": "match"}
-    show(rows, {**heads, **costs}, json)
+    heads = {"exchanges": "exchanges", "per_day": "a day", "cost_usd": "spend $"}
+    heads |= {"saving_usd_month": "student saves $ a month", "tools": "tools", "rule": "match"}
+    show(rows, {**heads, "template": "template"}, json)
 
 
 def _candidate(one: Candidate) -> dict[str, Any]:
     rule = one.match.model_dump(exclude_defaults=True) if one.match else None
-    told = f"{rule}" if rule else "by x-stillhouse-task only"
+    told = rule or "by x-stillhouse-task only"
     return {**asdict(one), "tools": ", ".join(one.tools) or None, "match": rule, "rule": told}
 
 
@@ -63,7 +63,7 @@ def show_(context: typer.Context, task: str) -> None:
 
 @app.command("apply")
 def apply(context: typer.Context, file: Path) -> None:
-    """Make or change tasks from the [tasks.NAME] tables of a TOML file."""
+    """Make or change tasks from the tasks.NAME tables of a TOML file."""
     for name, settings in tasks_in(file).items():
         verbs.save_task(desk(context), name, settings)
         typer.echo(f"saved {name}")
