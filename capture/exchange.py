@@ -37,7 +37,7 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     task: str | None = None
     key_id: str | None = None
     session: str | None = None
-    fingerprint: str | None = None  # of the system prompt, tools and schema: the prompt version
+    fingerprint: str | None = None  # the prompt version: of system prompt, tools, schema; where routing asks for it
     rollout: str | None = None
     student: str | None = None
     assignment: Assignment | None = None

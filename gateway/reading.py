@@ -56,7 +56,7 @@ class CapturedRequest(msgspec.Struct, frozen=True, gc=False):
     head: BodyHead
     model: str  # as the client asked; empty where it is no text
     task: str | None
-    fingerprint: str | None
+    fingerprint: str | None  # where a rule or a rollout asks for it; else the worker finds it
     session: str | None
     opted_out: bool
 
@@ -97,7 +97,7 @@ class Reader:
             head=read,
             model=model,
             task=task,
-            fingerprint=seen or (self._fingerprints.of(read, plain) if task else None),
+            fingerprint=seen or (self._fingerprints.of(read, plain) if task in snapshot.rollouts else None),
             session=_session(read, named.get(b"x-stillhouse-session")),
             opted_out=named.get(b"x-stillhouse-capture", b"").lower() == b"off",
         )

@@ -184,8 +184,8 @@ def test_the_session_is_what_the_body_says(snapshot: Snapshot, fields: Request, 
     assert planned(router_of(snapshot), chat(**fields)).session == session
 
 
-def test_the_fingerprint_is_captures_own(snapshot: Snapshot) -> None:
-    router = router_of(snapshot)
+def test_the_fingerprint_is_captures_own_where_a_rollout_asks_for_it(snapshot: Snapshot) -> None:
+    router = router_of(with_rollouts(snapshot, rollout_of()))
     for n in range(3):
         body = chat(metadata={"app": "triage"}, response_format={"type": "json_object"})
         body["messages"] = [
@@ -196,6 +196,7 @@ def test_the_fingerprint_is_captures_own(snapshot: Snapshot) -> None:
     responses = {"model": "gpt-4.1", "instructions": "Sort.", "input": "x", "metadata": {"app": "triage"}}
     assert planned(router, responses, "/v1/responses").fingerprint == fingerprint(responses)
     assert planned(router, chat()).fingerprint is None
+    assert planned(router_of(snapshot), body).fingerprint is None
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[1]", b"\xff", b"null"])
