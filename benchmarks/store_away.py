@@ -12,7 +12,6 @@ import json
 import sqlite3
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -21,17 +20,13 @@ from pathlib import Path
 
 from sqlalchemy import select
 
-from benchmarks.gateway import ours
 from benchmarks.gateway.launch import Ground
-from benchmarks.gateway.messages import request_body
-from benchmarks.gateway.processes import Running
+from benchmarks.under_load import Asked, Clients, started
 from capture.db import Store, open_store
 from capture.tables import exchanges
 from tests.fakes import postgres
 from tests.fakes.processes import free_port
 
-CLIENTS = 4
-STREAMED = 3  # of ten
 BEFORE_S = AFTER_S = 2.0
 DRAINED_WITHIN_S = 60.0
 LOOK_EVERY_S = 0.2
@@ -46,77 +41,21 @@ class Found:
 
     kind: str
     away_s: float
-    requests: int = 0
-    failed: list[str] = field(default_factory=list)
-    acknowledged: set[str] = field(default_factory=set)
+    asked: Asked = field(default_factory=Asked)
     waiting: int = 0  # acknowledged and not stored when the store came back
     drained_s: float = 0.0
     lost: int = 0
     doubled: int = 0
     readiness: set[str] = field(default_factory=set)
-    worst_ms: float = 0.0
 
     @property
     def problems(self) -> list[str]:
         return [
-            *([f"{len(self.failed)} requests failed: {self.failed[:3]}"] if self.failed else []),
+            *([f"{len(self.asked.failed)} requests failed: {self.asked.failed[:3]}"] if self.asked.failed else []),
             *([f"{self.lost} acknowledged exchanges are not in the store"] if self.lost else []),
             *([f"{self.doubled} exchanges are there twice"] if self.doubled else []),
             *(["the backlog was not drained in time"] if self.drained_s >= DRAINED_WITHIN_S else []),
         ]
-
-
-class Clients:
-    """Several at once, each asking at a fixed rate until `stop`."""
-
-    def __init__(self, found: Found, port: int, headers: dict[str, str], rate: float) -> None:
-        self._found, self._port, self._headers = found, port, headers
-        self._pause_s = CLIENTS / rate
-        self._stop = threading.Event()
-        self._lock = threading.Lock()
-        self._threads = [threading.Thread(target=self._ask_on, args=(number,)) for number in range(CLIENTS)]
-
-    def __enter__(self) -> "Clients":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _ask_on(self, number: int) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
-        try:
-            while not self._stop.wait(self._pause_s):
-                number += 1
-                self._ask(connection, stream=number % 10 < STREAMED)
-        finally:
-            connection.close()
-
-    def _ask(self, connection: http.client.HTTPConnection, *, stream: bool) -> None:
-        began = time.perf_counter()
-        try:
-            connection.request("POST", "/v1/chat/completions", request_body(stream), self._headers)
-            reply = connection.getresponse()
-            said = reply.read()
-        except (OSError, http.client.HTTPException) as error:
-            connection.close()
-            self._note(None, type(error).__name__, 0.0)
-            return
-        good = reply.status == 200 and (not stream or said.endswith(b"data: [DONE]\n\n"))
-        taken_ms = 0.0 if stream else (time.perf_counter() - began) * 1000
-        self._note(reply.headers.get("x-stillhouse-id"), "" if good else f"{reply.status} {said[:80]!r}", taken_ms)
-
-    def _note(self, exchange_id: str | None, failed: str, taken_ms: float) -> None:
-        with self._lock:
-            self._found.requests += 1
-            self._found.worst_ms = max(self._found.worst_ms, taken_ms)
-            if failed or exchange_id is None:
-                self._found.failed.append(failed or "no id")
-            else:
-                self._found.acknowledged.add(exchange_id)
 
 
 def store_away(kind: str, seconds: float, rate: float) -> Found:
@@ -126,34 +65,19 @@ def store_away(kind: str, seconds: float, rate: float) -> Found:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stillhouse-away-")))
         ground = Ground(folder, folder, free_port(), free_port(), free_port())
         url, away = stack.enter_context(_store(kind, ground.folder / "data"))
-        headers = _started(ground, url, stack)
+        headers = started(ground, url, stack)
         store = open_store(url)
         stack.callback(store.close)
-        with Clients(found, ground.port, headers, rate):
+        with Clients(ground.port, headers, rate) as clients:
+            found.asked = clients.asked
             time.sleep(BEFORE_S)
             with away():
                 _look_at_readiness(found, ground.port, seconds)
-            found.waiting = len(found.acknowledged - set(_stored(store)))
+            found.waiting = len(found.asked.acknowledged - set(_stored(store)))
             _wait_until_stored(found, store)
             time.sleep(AFTER_S)
         _judge(found, store)
     return found
-
-
-def _started(ground: Ground, url: str, stack: ExitStack) -> dict[str, str]:
-    """Upstream, gateway and worker, up; returns what clients send."""
-    launch = ours.launch(ground, url)
-    environment = {"PYTHONPATH": str(ours.ROOT)} | ({"DATABASE_URL": url} if url.startswith("postgresql") else {})
-    serving = [sys.executable, "-m", "benchmarks.gateway.upstream", str(ground.upstream)]
-    working = [sys.executable, "-m", "students.worker", *launch.command[3:7]]
-    for name, command in (("upstream", serving), ("gateway", launch.command), ("worker", working)):
-        own = ground.folder / name
-        own.mkdir()
-        running = stack.enter_context(Running(command, {**launch.environment, **environment}, own))
-        if name == "gateway":
-            running.wait_ready(ground.port, launch.headers)
-    named = dict(header.split(": ", 1) for header in launch.headers)
-    return {**named, "content-type": "application/json"}
 
 
 @contextmanager
@@ -199,7 +123,7 @@ def _stored(store: Store) -> list[str]:
 
 def _wait_until_stored(found: Found, store: Store) -> None:
     """Until what was acknowledged by now is there."""
-    began, due = time.monotonic(), set(found.acknowledged)
+    began, due = time.monotonic(), set(found.asked.acknowledged)
     while due - set(_stored(store)) and time.monotonic() - began < DRAINED_WITHIN_S:
         time.sleep(LOOK_EVERY_S)
     found.drained_s = time.monotonic() - began
@@ -207,10 +131,10 @@ def _wait_until_stored(found: Found, store: Store) -> None:
 
 def _judge(found: Found, store: Store) -> None:
     deadline = time.monotonic() + DRAINED_WITHIN_S
-    while found.acknowledged - set(_stored(store)) and time.monotonic() < deadline:
+    while found.asked.acknowledged - set(_stored(store)) and time.monotonic() < deadline:
         time.sleep(LOOK_EVERY_S)
     stored = _stored(store)
-    found.lost = len(found.acknowledged - set(stored))
+    found.lost = len(found.asked.acknowledged - set(stored))
     found.doubled = len(stored) - len(set(stored))
 
 
@@ -228,9 +152,10 @@ def main() -> int:
         found = store_away(kind, options.seconds, options.rate)
         problems += found.problems
         print(
-            f"{kind}: away for {found.away_s:g} s; {found.requests} requests, {len(found.failed)} failed; "
+            f"{kind}: away for {found.away_s:g} s; {found.asked.requests} requests, {len(found.asked.failed)} failed; "
             f"{found.waiting} waited when it came back, stored {found.drained_s:.1f} s later; {found.lost} lost, "
-            f"{found.doubled} twice; readiness {sorted(found.readiness)}; slowest unary answer {found.worst_ms:.0f} ms",
+            f"{found.doubled} twice; readiness {sorted(found.readiness)}; "
+            f"slowest unary answer {max(found.asked.unary_ms):.0f} ms",
             flush=True,
         )
     print("\n".join(problems) or "nothing failed, nothing was lost")

@@ -53,6 +53,7 @@ HISTOGRAMS = {
     "first_event_ms": "Of captured streams, from the whole request to the first event.",
     "added_ms": "From the whole request to its being sent on, where a connection was there already.",
     "upstream_ms": "From the request's being sent on, connecting included, to the answer's end.",
+    "lag_ms": "How late the event loops were, ten times a second.",
 }
 
 
@@ -112,12 +113,13 @@ def circuits(breakers: Breakers) -> list[Sample]:
     return found
 
 
-def histograms(counters: Counters) -> dict[str, tuple[list[int], float]]:
+def histograms(counters: Counters, lag: LagMeter) -> dict[str, tuple[list[int], float]]:
     named = {
         "first_byte_ms": counters.first_ms,
         "first_event_ms": counters.first_event_ms,
         "added_ms": counters.added_ms,
         "upstream_ms": counters.upstream_ms,
+        "lag_ms": lag.all_ms,
     }
     return {name: _plain(histogram) for name, histogram in named.items()}
 

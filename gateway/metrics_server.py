@@ -56,7 +56,9 @@ def numbers_of(app: FastAPI) -> Numbers:
     age_s = max(0.0, state.clock() - state.snapshots.current.read_at) if state.snapshots.current.from_store else 0.0
     gauges = measured(state.counters, spool.depth(), age_s, state.snapshots.degraded)
     counts = counted(state.counters, state.tally, spool.counters.totals().items())
-    return Numbers((*counts, *gauges, *looped(state.lag), *circuits(state.breakers)), histograms(state.counters))
+    return Numbers(
+        (*counts, *gauges, *looped(state.lag), *circuits(state.breakers)), histograms(state.counters, state.lag)
+    )
 
 
 class MetricsServer:

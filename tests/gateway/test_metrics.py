@@ -36,7 +36,7 @@ def numbers_of(requests: int, lag_ms: float = 1.0, first_ms: float = 3.0) -> Num
     lag = LagMeter()
     lag.note(lag_ms, tasks=3)
     gauges = measured(counters, SpoolDepth(10, 1), 0.5, False)
-    return Numbers((*samples, *gauges, *looped(lag)), histograms(counters))
+    return Numbers((*samples, *gauges, *looped(lag)), histograms(counters, lag))
 
 
 def lines(*processes: Numbers) -> set[str]:
@@ -54,6 +54,8 @@ def test_processes_are_summed_and_the_worst_of_the_worst_is_shown() -> None:
         "stillhouse_in_flight 4.0",
         "stillhouse_spool_bytes 20.0",
         "stillhouse_event_loop_lag_ms 7.0",
+        'stillhouse_lag_ms_bucket{le="5.0"} 1.0',
+        'stillhouse_lag_ms_bucket{le="10.0"} 2.0',
         "stillhouse_tasks 6.0",
         'stillhouse_first_byte_ms_bucket{le="2.0"} 0.0',
         'stillhouse_first_byte_ms_bucket{le="5.0"} 7.0',
