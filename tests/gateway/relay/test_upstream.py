@@ -154,3 +154,13 @@ def test_a_stream_without_done_is_whole_when_its_message_ends() -> None:
     answer, server = ask(once(b"".join(stream([b'data: {"a":1}\n\n']))))
     assert answer.complete
     assert server.spool.exchanges[0].complete
+
+
+@pytest.mark.parametrize("status", [b"301 Moved Permanently", b"307 Temporary Redirect"])
+def test_a_redirect_is_the_clients_to_see_and_followed_by_nobody(status: bytes) -> None:
+    with ScriptedUpstream(answering(response(ANSWER))) as elsewhere:
+        there = b"http://127.0.0.1:%d/v1/chat/completions" % elsewhere.port
+        answer, server = ask(once(response(b"{}", status=status, extra=b"location: %b\r\n" % there)))
+        assert elsewhere.requests == []
+    assert (answer.status, answer.header(b"location")) == (int(status[:3]), there)
+    assert server.spool.exchanges[0].status == int(status[:3])
