@@ -57,12 +57,13 @@ class Found:
     stored: int
     lost: list[str]
     doubled: list[int]
+    pending: int
     differences: dict[str, int]
     seconds: float
 
     @property
     def agrees(self) -> bool:
-        return not self.lost and not self.doubled and not any(self.differences.values())
+        return not self.lost and not self.doubled and not self.pending and not any(self.differences.values())
 
 
 @dataclass
@@ -74,7 +75,10 @@ class Ledger:
 
 
 def killed(folder: Path, kills: int, seed: int = 1) -> Found:
-    """Gateway and worker die in turn, `kills` times together, while clients ask; all is compared at the end."""
+    """Gateway and worker die in turn, `kills` times together, while clients ask; all is compared at the end.
+
+    What the processes said lies in `folder`/log.
+    """
     began = time.monotonic()
     with ExitStack() as stack:
         upstream = stack.enter_context(ScriptedUpstream(_answer))
@@ -97,6 +101,7 @@ def killed(folder: Path, kills: int, seed: int = 1) -> Found:
         stored=len(ids),
         lost=sorted(set(ledger.acknowledged) - ids),
         doubled=doubled,
+        pending=sum(balance.pending for balance in balances.values()),
         differences={task: balance.difference for task, balance in balances.items()},
         seconds=time.monotonic() - began,
     )
@@ -137,7 +142,7 @@ class _Stage:
         self._stopping.set()
         for client in self._clients:
             client.join(WITHIN_S)
-        wait_until(self._all_shipped, WITHIN_S)
+        self._wait_shipped()
         return dict(done)
 
     def end(self) -> None:
@@ -183,9 +188,17 @@ class _Stage:
             few = select(exchanges.c.id).where(exchanges.c.id > last).limit(PROGRESS).subquery()
             return connection.scalar(select(func.count()).select_from(few)) or 0
 
-    def _all_shipped(self) -> bool:
-        balances = reconcile(self._store, self._spool)
-        return bool(balances) and all(_settled(balance) for balance in balances.values())
+    def _wait_shipped(self) -> None:
+        """Until nothing is pending and all is accounted for, or nothing moves any more: what then differs is told."""
+        balances: dict[str, Balance] = {}
+        moved_at = time.monotonic()
+        while not balances or not all(map(_settled, balances.values())):
+            before, balances = balances, reconcile(self._store, self._spool)
+            if before != balances:
+                moved_at = time.monotonic()
+            if time.monotonic() - moved_at > WITHIN_S:
+                return
+            time.sleep(RETRY_S)
 
     def _ask(self) -> None:
         while not self._stopping.is_set():

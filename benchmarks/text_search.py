@@ -16,7 +16,7 @@ from sqlalchemy import insert
 import students.tables  # noqa: F401
 from capture import full_text
 from capture.db import Store, metadata, open_store
-from capture.tables import exchanges
+from capture.tables import exchanges, reviews, scores
 from capture.traffic import TrafficFilter, count_exchanges, list_exchanges
 from tests.factories.store import exchange_row
 
@@ -35,6 +35,11 @@ def fill(store: Store, count: int) -> float:
         rows = [_row(number, vocabulary, draws) for number in range(start, min(count, start + BATCH))]
         with store.write() as connection:
             connection.execute(insert(exchanges), [row for row, _ in rows])
+            ids = [row["id"] for row, _ in rows]
+            score = {"grader": "category", "version": "v", "input_hash": "h", "value": 1.0, "scored_at": 1.0}
+            connection.execute(insert(scores), [{**score, "exchange_id": one} for one in ids])
+            said = {"verdict": "reject", "reviewer": "ann", "reviewed_at": 1.0}
+            connection.execute(insert(reviews), [{**said, "id": one, "exchange_id": one} for one in ids[::1000]])
             began = time.perf_counter()
             entries = [full_text.Entry(row["id"], full_text.words_of(text), row) for row, text in rows]
             full_text.add(connection, entries)
@@ -48,7 +53,8 @@ def _row(number: int, vocabulary: list[str], draws: random.Random) -> tuple[dict
     identity = f"{BEGIN_MS + number * APART_MS:012x}7{draws.getrandbits(76):019x}"
     failed = {"status": 500} if number % 1000 == 0 else {}
     arm = "student" if number < 2000 else "teacher"
-    return exchange_row(id=identity, text=text[:200], arm=arm, **failed)["exchange"], text
+    tier = {"tier": "gold" if number % 10 == 0 else "basic"}
+    return exchange_row(id=identity, text=text[:200], arm=arm, metadata=tier, **failed)["exchange"], text
 
 
 QUERIES: dict[str, TrafficFilter] = {
@@ -61,6 +67,12 @@ QUERIES: dict[str, TrafficFilter] = {
     "a word of all, the oldest 2000": TrafficFilter(text="hello", arm="student"),
     "a word of all, another task": TrafficFilter(text="hello", task="other"),
     "a word of all, a session that is none": TrafficFilter(text="hello", session="none"),
+    "a word of all, a model that is none": TrafficFilter(text="hello", model="none"),
+    "a word of all, metadata of none": TrafficFilter(text="hello", metadata={"app": "none"}),
+    "a word of all, metadata of a tenth": TrafficFilter(text="hello", metadata={"tier": "gold"}),
+    "a word of all, rejected (one in a thousand)": TrafficFilter(text="hello", review="reject"),
+    "a word of all, corrected (none)": TrafficFilter(text="hello", review="correct"),
+    "a word of all, a score that none has": TrafficFilter(text="hello", grader="category", score_from=2.0),
 }
 
 

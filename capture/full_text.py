@@ -3,13 +3,14 @@
 Only redacted text comes here. Words are told apart here, not by the databases, so that both find the same. The index is
 no table of SQLAlchemy's: it is made with the exchanges and written in the transactions that write them.
 
-On SQLite an entry's number is its exchange's time, so that the newest matches are read first and reading stops with the
-page; beside the words it holds marks for what lists are most often narrowed by, so that a frequent word under a rare
-condition costs no walk through all its exchanges.
+Beside the words an entry holds marks for what lists are narrowed by, so that a frequent word under a rare condition
+costs no walk through all its exchanges. On SQLite an entry's number is its exchange's time, so that the newest matches
+are read first and reading stops with the page.
 """
 
 import hashlib
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,20 +38,24 @@ NAME = "exchange_words"
 INDEXED_CHARACTERS = 16_000  # of a question, and of an answer; what lies beyond is not found
 LONGEST_WORD = 64
 SHORTEST_PREFIX = 3  # the last word asked for is also found as a beginning, from this many characters on
+KEPT_PREFIXES = (3, 4)
+MOST_NAMED = 50
 
-MARKED = ("task", "key_id", "fingerprint", "rollout", "student", "arm", "label")
-FAILED = "failed"
+MARKED = ("task", "key_id", "session", "user", "fingerprint", "rollout", "student", "arm", "label")
+MODELS = ("model", "served_model")  # a mark of one name for both
+_MODEL, _FAILED, _METADATA, _STORED = "model", "failed", "metadata.", "stored"
 
 _words = table(NAME, column("rowid"), column("exchange_id"), column("words"))
 # Scripts without spaces are indexed by the character: Thai and its neighbours, kana, Han.
 _UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff"
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+")
+_VOCABULARY = f"{NAME}_vocabulary"
 _CHANCE_BITS = 8
 _REACH = 1 << 16  # numbers after its own that an entry may have when its own was taken
 
 _SQLITE = (
     f"CREATE VIRTUAL TABLE IF NOT EXISTS {NAME} USING fts5(exchange_id UNINDEXED, words, content='', "
-    "contentless_delete=1, contentless_unindexed=1, detail=none, prefix='3 4', "
+    f"contentless_delete=1, contentless_unindexed=1, detail=none, prefix='{' '.join(map(str, KEPT_PREFIXES))}', "
     "tokenize=\"unicode61 remove_diacritics 0 tokenchars '_'\")",
 )
 _POSTGRESQL = (
@@ -62,7 +67,7 @@ _POSTGRESQL = (
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What is indexed of one exchange: its words, and the columns of its row that are marked."""
+    """What is indexed of one exchange: its words, and its row, of which some columns are marked."""
 
     exchange_id: str
     words: frozenset[str]
@@ -71,10 +76,15 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """All of these words must occur. `marks`: of `MARKED`, what they must be; "" is none. Times are Unix seconds."""
+    """All of these words must occur. `marks`: of `MARKED`, what they must be; of the task, "" is none.
+
+    What is narrowed here is a part of what is asked for: the caller's conditions hold too. Times are Unix seconds.
+    """
 
     text: str
     marks: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    model: str | None = None
     failed: bool | None = None
     since: float | None = None
     until: float | None = None
@@ -111,7 +121,7 @@ def add(connection: Connection, entries: Sequence[Entry]) -> None:
         connection.execute(insert(_words), rows)
         return
     vector = func.array_to_tsvector(cast(bindparam("found", type_=ARRAY(Text)), ARRAY(Text)))
-    rows = [{"of": one.exchange_id, "found": sorted(one.words)} for one in entries]
+    rows = [{"of": one.exchange_id, "found": sorted({*one.words, *_marks_of(one.row)})} for one in entries]
     connection.execute(insert(_words).values(exchange_id=bindparam("of"), words=vector), rows)
 
 
@@ -132,25 +142,63 @@ def matching(connection: Connection, query: Select[Any], identity: ColumnElement
         return query.where(false())
     query = query.join(_words, _words.c.exchange_id == identity)
     if connection.dialect.name != "sqlite":
-        query = query.where(_words.c.words.op("@@")(cast(_tsquery(words), TSQUERY))).order_by(identity.desc())
+        query = query.where(_words.c.words.op("@@")(cast(_tsquery(words, wanted), TSQUERY))).order_by(identity.desc())
         return query if wanted.before_id is None else query.where(identity < wanted.before_id)
-    asked = [f'"{word}"' for word in [*words, *_marks(wanted.marks, wanted.failed)]]
-    if len(words[-1]) >= SHORTEST_PREFIX:
-        asked[len(words) - 1] += "*"
+    asked = [f'"{word}"' for word in words[:-1]]
+    asked += [_beginning(connection, words[-1])]
+    asked += [f"({' OR '.join(any_of)})" for any_of in _asked(wanted)]
     query = query.where(literal_column(NAME).op("MATCH")(" AND ".join(asked)))
     return query.where(*_range(connection, wanted)).order_by(_words.c.rowid.desc())
 
 
-def _tsquery(words: Sequence[str]) -> str:
+def _beginning(connection: Connection, word: str) -> str:
+    """FTS5's expression for words that begin so.
+
+    It gathers all entries of a beginning before it gives the first, unless the beginning is as long as one that it
+    keeps; so a few words are named one by one.
+    """
+    if len(word) < SHORTEST_PREFIX:
+        return f'"{word}"'
+    if len(word) in KEPT_PREFIXES:
+        return f'"{word}"*'
+    connection.execute(sql(f"CREATE VIRTUAL TABLE IF NOT EXISTS temp.{_VOCABULARY} USING fts5vocab(main, {NAME}, row)"))
+    known = table(_VOCABULARY, column("term"))
+    bounds = (known.c.term >= word, known.c.term < f"{word}{chr(sys.maxunicode)}")
+    found = list(connection.scalars(select(known.c.term).where(*bounds).limit(MOST_NAMED + 1)))
+    if not 0 < len(found) <= MOST_NAMED:
+        return f'"{word}"*'
+    named = " OR ".join(f'"{term}"' for term in found)
+    return f"({named})"
+
+
+def _tsquery(words: Sequence[str], wanted: Search) -> str:
     last = ":*" if len(words[-1]) >= SHORTEST_PREFIX else ""
-    return " & ".join(f"'{word}'" for word in words) + last
+    marks = [f" & ({' | '.join(any_of)})" for any_of in _asked(wanted)]
+    return " & ".join(f"'{word}'" for word in words) + last + "".join(marks)
 
 
-def _marks(row: Mapping[str, Any], failed: bool | None) -> list[str]:
-    """Words that no text has: those never hold an underscore."""
-    given = [(name, row[name] or "") for name in MARKED if name in row]
-    given += [] if failed is None else [(FAILED, str(failed))]
-    return [f"_{hashlib.blake2b(f'{name} {value}'.encode(), digest_size=6).hexdigest()}" for name, value in given]
+def _marks_of(row: Mapping[str, Any]) -> list[str]:
+    """The marks of an exchange. A client may replace a stored completion's metadata: it has one mark for all of it."""
+    given = [(name, row[name]) for name in MARKED if row.get(name) is not None]
+    given += [] if row["task"] is not None else [("task", "")]
+    given += [(_MODEL, name) for name in dict.fromkeys(row[column] for column in MODELS)]
+    tags = [(f"{_METADATA}{name}", value) for name, value in row["metadata"].items()]
+    given += [(_STORED, "")] if row["stored"] else tags
+    return [_mark(*one) for one in [*given, (_FAILED, str(is_failed(row["status"], row["complete"])))]]
+
+
+def _asked(wanted: Search) -> list[list[str]]:
+    """Of each of these lists, one mark must be there."""
+    given = [*wanted.marks.items()]
+    given += [] if wanted.model is None else [(_MODEL, wanted.model)]
+    given += [] if wanted.failed is None else [(_FAILED, str(wanted.failed))]
+    tags = [[_mark(f"{_METADATA}{name}", value), _mark(_STORED, "")] for name, value in wanted.metadata.items()]
+    return [[_mark(*one)] for one in given] + tags
+
+
+def _mark(name: str, value: str) -> str:
+    """A word that no text has: those never hold an underscore."""
+    return f"_{hashlib.blake2b(f'{name} {value}'.encode('utf-8', 'surrogatepass'), digest_size=6).hexdigest()}"
 
 
 def _numbered(connection: Connection, entries: Sequence[Entry]) -> list[dict[str, Any]]:
@@ -161,8 +209,7 @@ def _numbered(connection: Connection, entries: Sequence[Entry]) -> list[dict[str
         if number in taken:
             number = _free(connection, number, taken)
         taken.add(number)
-        failed = is_failed(one.row["status"], one.row["complete"])
-        words = " ".join([*sorted(one.words), *_marks(one.row, failed)])
+        words = " ".join([*sorted(one.words), *_marks_of(one.row)])
         rows.append({"rowid": number, "exchange_id": one.exchange_id, "words": words})
     return rows
 

@@ -202,6 +202,7 @@ _ASSIGNED = re.compile(
 )
 _BEARER = re.compile(r"\b(?:Bearer|Basic)\s+([A-Za-z0-9._~+/=-]{16,})")
 _USERINFO = re.compile(r"\b[a-z][a-z0-9+.-]{1,20}://([^\s/@:\"']{0,64}:[^\s/@\"']{1,128})@", re.IGNORECASE)
+_IN_QUERY = re.compile(r"[?&#](?:key|sig|sid|jwt|session)=([^\s&#\"'<>]{6,})", re.IGNORECASE)
 _DENSE = re.compile(r"(?<![A-Za-z0-9_+/=.-])[A-Za-z0-9_+/=-]{32,512}(?![A-Za-z0-9_+/=-])")
 _HEX_OR_UUID = re.compile(r"(?:[0-9a-fA-F]+|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})")
 _SHORTEST_TOKEN = 15
@@ -229,6 +230,9 @@ def _tokens(text: str) -> Iterator[Span]:
     if "://" in text:
         for match in _USERINFO.finditer(text):
             yield Span(match.start(1), match.end(1), "secret")
+        for match in _IN_QUERY.finditer(text):
+            if _looks_secret(match.group(1)):
+                yield Span(match.start(1), match.end(1), "secret")
     for match in _DENSE.finditer(text):
         if _is_dense(match.group()):
             yield Span(match.start(), match.end(), "secret")
@@ -297,8 +301,8 @@ FINDERS: dict[str, Find] = {  # in order of precedence where spans overlap
     "secret": secrets,
     "email": emails,
     "iban": ibans,
+    "national_id": national_ids,  # before cards: mod 97 and a month say more than Luhn
     "card": cards,
-    "national_id": national_ids,
     "ip": addresses,
     "phone": phones,
 }

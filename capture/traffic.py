@@ -239,6 +239,8 @@ def _search(wanted: TrafficFilter, before_id: str | None) -> full_text.Search:
     return full_text.Search(
         wanted.text or "",
         marks={name: value for name, value in given.items() if value is not None},
+        metadata=wanted.metadata,
+        model=wanted.model,
         failed=wanted.failed,
         since=wanted.since,
         until=wanted.until,

@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, insert, select
 
-from capture import full_text, lineage
+from capture import full_text, lineage, stored_completions
 from capture.db import Store, metadata, open_store
 from capture.migrations import downgrade, upgrade
 from capture.tables import exchanges
@@ -38,7 +38,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
 
 def found(store: Store, text: str, **wanted: object) -> list[str]:
     wanted_ones = TrafficFilter(text=text, **wanted)  # type: ignore[arg-type]
-    ids = [row.id for row in list_exchanges(store, wanted_ones)]
+    ids = [row.id for row in list_exchanges(store, wanted_ones, limit=1000)]
     assert count_exchanges(store, wanted_ones) == len(ids)
     return ids
 
@@ -83,6 +83,67 @@ def test_pages_and_other_filters(store: Store) -> None:
         seen += [row.id for row in page]
         before = page[-1].id
     assert seen == [lost, *ids[::-1]]
+
+
+CONDITIONS: list[dict[str, object]] = [
+    {"task": ""},
+    {"task": "b"},
+    {"arm": "student"},
+    {"key_id": "k1"},
+    {"session": "s1"},
+    {"user": "u1"},
+    {"fingerprint": "fp2"},
+    {"rollout": "r1"},
+    {"student": "st1"},
+    {"label": "bug"},
+    {"label": ""},
+    {"model": "asked"},
+    {"model": "served"},
+    {"model": "neither"},
+    {"failed": True},
+    {"failed": False},
+    {"metadata": {"tier": "gold"}},
+    {"metadata": {"tier": "gold", "app": "x"}},
+    {"metadata": {"tier": "none"}},
+    {"model": "asked", "metadata": {"tier": "gold"}, "failed": False},
+]
+
+
+def test_beside_a_word_every_condition_finds_what_it_finds_alone(store: Store) -> None:
+    """Whatever narrows the search inside the index, narrows it to the same exchanges."""
+    known = {"key_id": "k1", "session": "s1", "user": "u1", "rollout": "r1", "student": "st1"}
+    for more in (
+        {"task": None, "label": None},
+        {"task": "b", "arm": "student", **known},
+        {"fingerprint": "fp2", "label": "bug", "metadata": {"tier": "gold"}},
+        {"model": "asked", "served_model": "served", "metadata": {"tier": "gold", "app": "x"}},
+        {"model": "asked", "status": 500},
+        {"stored": True, "model": "asked", "metadata": {"tier": "gold", "app": "x"}},
+    ):
+        add_exchange(store, preview="same words", **more)
+    for wanted in CONDITIONS:
+        alone = [row.id for row in list_exchanges(store, TrafficFilter(**wanted))]  # type: ignore[arg-type]
+        assert found(store, "same", **wanted) == alone, wanted
+
+
+@pytest.mark.parametrize("many", [3, full_text.MOST_NAMED + 1])
+def test_beginnings_of_any_length_are_found_however_many_words_begin_so(store: Store, many: int) -> None:
+    ids = [add_exchange(store, preview=f"invoice{number:03d} paid") for number in range(many)]
+    whole = add_exchange(store, preview="invoice paid")
+    add_exchange(store, preview="invoic invoid paid")
+    for beginning in ("invoice", "INVOICE"):
+        assert set(found(store, f"paid {beginning}")) == {*ids, whole}
+    assert set(found(store, "paid invoice0")) == set(ids)
+    assert found(store, "paid invoice001") == [ids[1]]
+    assert found(store, "paid invoicex") == []
+    assert len(found(store, "inv")) == len(found(store, "invo")) == many + 2
+
+
+def test_a_stored_completion_is_found_by_the_metadata_that_it_has_now(store: Store) -> None:
+    kept = add_exchange(store, preview="same words", stored=True, metadata={"tier": "gold"})
+    stored_completions.set_metadata(store, kept, {"tier": "basic"})
+    assert found(store, "same", metadata={"tier": "gold"}) == []
+    assert found(store, "same", metadata={"tier": "basic"}) == [kept]
 
 
 def test_times_bound_the_search(store: Store) -> None:

@@ -2,9 +2,10 @@
 
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import pairwise
 
-from capture.checksums import iban_remainder, luhn_digit
+from capture.checksums import iban_remainder, is_cpf, is_german_tax_id, is_pesel, luhn_digit
 
 IBANS = ("DE89370400440532013000", "GB82WEST12345698765432", "FR1420041010050500013M02606", "NL91ABNA0417164300")
 
@@ -67,14 +68,77 @@ def secret(draws: random.Random) -> str:
 
 
 def national_id(draws: random.Random) -> str:
+    return draws.choice(NATIONAL)(draws)
+
+
+def ssn(draws: random.Random) -> str:
+    return f"{draws.randint(1, 665):03d}-{draws.randint(1, 99):02d}-{draws.randint(1, 9999):04d}"
+
+
+def nino(draws: random.Random) -> str:
+    return f"AB {draws.randint(10, 99)} {draws.randint(10, 99)} {draws.randint(10, 99)} C"
+
+
+def dni(draws: random.Random) -> str:
     number = draws.randint(10_000_000, 99_999_999)
+    return f"{number}{'TRWAGMYFPDXBNJZSQVHLCKE'[number % 23]}"
+
+
+def nir(draws: random.Random) -> str:
+    body = f"{draws.choice('12')}{_digits(draws, 2)}{draws.randint(1, 12):02d}{_digits(draws, 8)}"
+    whole = f"{body}{97 - int(body) % 97:02d}"
+    parts = (whole[a:b] for a, b in pairwise((0, 1, 3, 5, 7, 10, 13, 15)))
+    return draws.choice([whole, " ".join(parts)])
+
+
+def pesel(draws: random.Random) -> str:
+    born = f"{draws.randint(30, 99)}{draws.randint(1, 12):02d}{draws.randint(1, 28):02d}"
+    return _passing(draws, is_pesel, lambda: born + _digits(draws, 5))
+
+
+def tax_id(draws: random.Random) -> str:
+    return _passing(draws, is_german_tax_id, lambda: draws.choice("123456789") + _digits(draws, 10))
+
+
+def cpf(draws: random.Random) -> str:
+    one, two, three = (_digits(draws, 3) for _ in range(3))
+    return _passing(draws, is_cpf, lambda: f"{one}.{two}.{three}-{_digits(draws, 2)}")
+
+
+def _digits(draws: random.Random, count: int) -> str:
+    return "".join(draws.choices("0123456789", k=count))
+
+
+def _passing(draws: random.Random, test: Callable[[str], bool], make: Callable[[], str]) -> str:
+    while not test(made := make()):
+        pass
+    return made
+
+
+NATIONAL = (ssn, nino, dni, nir, pesel, tax_id, cpf)
+
+
+def password(draws: random.Random) -> str:
+    letters = "abcdefghijkmnopqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ"
     return draws.choice(
         [
-            f"{draws.randint(1, 665):03d}-{draws.randint(1, 99):02d}-{draws.randint(1, 9999):04d}",
-            f"{number}{'TRWAGMYFPDXBNJZSQVHLCKE'[number % 23]}",
-            f"AB {draws.randint(10, 99)} {draws.randint(10, 99)} {draws.randint(10, 99)} C",
+            f"{''.join(draws.choices(letters, k=8))}{_digits(draws, 3)}",
+            "".join(draws.choices("abcdef0123456789", k=39)) + "7",
+            f"hunter{_digits(draws, 2)}",
         ]
     )
+
+
+URLS = (
+    "postgres://app:{}@db.internal:5432/store",
+    "redis://:{}@10.0.0.5:6379/0",
+    "https://ann:{}@git.example.net/shop.git",
+    "https://shop.example.net/callback?token={}&page=2",
+    "https://shop.example.net/done#access_token={}&state=9",
+    "see https://api.example.net/v1/maps?size=9&api_key={} for it",
+    "https://api.example.net/v1/maps?key={}",
+    "https://files.example.net/a/b?X-Amz-Signature={}&x=1",
+)
 
 
 MAKERS = {
@@ -88,6 +152,12 @@ MAKERS = {
 }
 
 FRAMES = ("{}", "Please use {} for this.", "({})", "contact: {}, thanks", '{{"value": "{}"}}', "see\n{}\nbelow", "<{}>")
+
+LABELLED: dict[str, tuple[Callable[[random.Random], str], tuple[str, ...], str]] = {
+    **{kind: (maker, FRAMES, kind) for kind, maker in MAKERS.items()},
+    "secret in a URL": (password, URLS, "secret"),
+}
+"""What is measured: how a value is made, what it stands in, and the kind that it must be found as."""
 
 HARMLESS = (
     "Order 4929381 of 2026-11-24 10:30:00 for 1,234.56 EUR",
@@ -130,4 +200,7 @@ def hard_negatives(draws: random.Random, rounds: int) -> Iterator[str]:
         yield f"customer no. {draws.randint(1_000_000, 99_999_999)}"
         yield f"{draws.randint(1, 12)}/{draws.randint(1, 28)}/{draws.randint(1990, 2030)} {draws.randint(0, 23)}:30"
         yield f"{draws.randint(1, 99)},{draws.randint(100, 999)},{draws.randint(100, 999)}.00 USD"
+        yield f"https://shop.example.net/item?key=shoes&page={draws.randint(1, 99)}#sid=top"
+        yield f"https://host{draws.randint(1, 99)}.example.net:8080/a@b"
+        yield f"tax no. {draws.randint(1, 9)}{'0123456789'[: draws.randint(8, 9)]}"
         yield f"IBAN {draws.choice(IBANS)[:2]}{draws.randint(10, 99)}{''.join(draws.choices('0123456789', k=18))}x"
