@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from safetensors import SafetensorError
 
 from capture.errors import DiskError
 from students.training.learner import Learner
@@ -46,9 +47,9 @@ def publish(learner: Learner, tokenizer: Any, plan: TrainingPlan, artefact: Arte
             _sync(path)
         shutil.rmtree(target, ignore_errors=True)
         fresh.rename(target)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         shutil.rmtree(fresh, ignore_errors=True)
-        raise DiskError(f"{target} cannot be written: {error.strerror}: make room and start again") from error
+        raise DiskError(f"{target} cannot be written: {error}: make room and start again") from error
     return finished
 
 

@@ -1,5 +1,6 @@
 """Checkpoints of a run: written whole or not at all, and read back only for the plan that wrote them."""
 
+import io
 import os
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,16 @@ class Standing(msgspec.Struct, kw_only=True):
 
 
 def save(folder: Path, plan: TrainingPlan, standing: Standing, state: dict[str, Any]) -> None:
-    """Through a second file and a rename: a kill at any moment leaves the old checkpoint or the new one."""
+    """Through a second file and a rename: a kill at any moment leaves the old checkpoint or the new one.
+
+    Raises OSError: torch itself, writing to a full disk, would say RuntimeError.
+    """
     content = {"plan": _key(plan), "standing": msgspec.json.encode(standing).decode(), "state": state}
+    written = io.BytesIO()
+    torch.save(content, written)
     fresh = folder / f"{FILE}.new"
     with fresh.open("wb") as file:
-        torch.save(content, file)
+        file.write(written.getbuffer())
         file.flush()
         os.fsync(file.fileno())
     fresh.replace(folder / FILE)

@@ -1,5 +1,6 @@
 """The training loop: rows in, a finished student out, the same for the same plan however often it was interrupted."""
 
+import math
 import os
 import shutil
 import time
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer
 
-from capture.errors import DiskError, RefusedError
+from capture.errors import DiskError, OperationError, RefusedError
 from students.training import artefact as finished
 from students.training import checkpoints
 from students.training.batches import epoch_ends, learning_rate, schedule
@@ -30,7 +31,8 @@ OnProgress = Callable[[Progress], None]
 def train(plan: TrainingPlan, on_progress: OnProgress, should_stop: Callable[[], bool]) -> Artefact | None:
     """Trains in this process, from the last checkpoint on if there is one; None when told to stop.
 
-    Raises RefusedError for too few usable rows or a base without a chat template, DiskError without room.
+    Raises RefusedError for too few usable rows or a base without a chat template, DiskError without room,
+    OperationError when the loss is no number any more.
     """
     done = finished.find(plan.folder)
     if done is not None:
@@ -119,6 +121,8 @@ class _Run:
     def _step(self, total: int) -> None:
         standing, rows = self.standing, self.course.rows(self.standing.step)
         loss = self.learner.step(rows, learning_rate(standing.step, total, self.plan.learning_rate))
+        if not math.isfinite(loss):
+            raise OperationError(f"the loss is no number any more at step {standing.step + 1}: lower the learning rate")
         standing.step += 1
         standing.trained_tokens += sum(len(row.ids) for row in rows)
         standing.loss = loss if standing.loss is None else _SMOOTHING * standing.loss + (1 - _SMOOTHING) * loss

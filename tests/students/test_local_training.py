@@ -2,11 +2,14 @@
 
 import json
 import random
+import resource
+import shutil
 import signal
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from capture.errors import OperationError, RefusedError
+from capture.errors import DiskError, OperationError, RefusedError
 from students import bases
 from students.training import Artefact, Progress, TrainingPlan
 from students.training.artefact import ADAPTER
@@ -183,6 +186,44 @@ def test_too_few_rows_are_refused_by_name(plan: TrainingPlan, trainer: LocalTrai
     with pytest.raises(RefusedError, match="120 usable rows, at least 121"):
         list(trainer.watch(run))
     assert not Path(plan.folder).exists()
+
+
+@contextmanager
+def files_no_larger_than(size: int) -> Iterator[None]:
+    """For processes that start meanwhile; to them it is as if the disk were full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize(
+    ("every_s", "said"), [(1e-3, "no checkpoint could be written"), (1e6, "cannot be written.*make room")]
+)
+def test_without_room_it_ends_with_a_reason_and_leaves_no_student(
+    plan: TrainingPlan, trainer: LocalTrainer, every_s: float, said: str
+) -> None:
+    short = msgspec.structs.replace(plan, epochs=0.5, checkpoint_every_s=every_s)
+    with files_no_larger_than(400_000):
+        run = trainer.start(short)
+    with pytest.raises(DiskError, match=said):
+        list(trainer.watch(run))
+    assert trainer.artefact(run) is None
+    assert not list(Path(short.folder).parent.glob(".student*"))
+
+
+def test_a_loss_that_is_no_number_ends_it(plan: TrainingPlan) -> None:
+    with pytest.raises(OperationError, match="lower the learning rate"):
+        run_here(msgspec.structs.replace(plan, learning_rate=1e30))
+
+
+def test_a_base_without_a_chat_template_is_refused(plan: TrainingPlan, tmp_path: Path) -> None:
+    bare = shutil.copytree(plan.base, tmp_path / "bare")
+    (bare / "chat_template.jinja").unlink()
+    with pytest.raises(RefusedError, match="no chat template"):
+        run_here(msgspec.structs.replace(plan, base=str(bare)))
 
 
 def test_a_training_that_always_breaks_is_given_up(plan: TrainingPlan, trainer: LocalTrainer) -> None:
