@@ -132,7 +132,7 @@ def agreement(store: Store, name: str, task: TaskSettings) -> list[Agreement]:
     versions = {grader: one.version for grader, one in found.graders.items()}
     plain = {grader: version for grader, version in versions.items() if grader not in found.judges}
     judges = {grader: version for grader, version in versions.items() if grader in found.judges}
-    told = reviewed(store, name, plain, REVIEWED) | reviewed(store, name, judges)
+    told = reviewed(store, name, plain, REVIEWED) | (reviewed(store, name, judges) if judges else {})
     return [
         Agreement(
             licence_of(grader, told[grader], task.judges, reads=found.graders[grader].needs_reference),

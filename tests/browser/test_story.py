@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Debian's c
 
 TASK = "triage"
 FIRST, COLLECTED = 40, 320
-EPOCHS, BASE_ROWS = 9, 8
+EPOCHS, BASE_ROWS = 6, 8
 SOON_MS, LATER_MS = 60_000, 240_000
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import insert
 
-from capture.datasets import load_card
+from capture.datasets import Filters, load_card, queue_build
 from capture.db import Store
 from capture.errors import NotFoundError
+from capture.reviews import review
 from capture.settings import Settings, load
 from capture.tables import counters, tasks
 from console import registering
@@ -239,6 +240,45 @@ def test_a_fine_tune_here_takes_time_and_no_money(at_full: tuple[World, Store]) 
     assert found.seconds == found.tokens / 100
     assert found.measured
     assert not estimates.estimate(card, 2.0, None).measured
+
+
+def test_an_upstreams_training_costs_what_the_settings_say(at_full: tuple[World, Store], tmp_path: Path) -> None:
+    world, store = at_full
+    file = tmp_path / "stillhouse.toml"
+    priced = file.read_text().replace(
+        'api_key_env = "STAND_IN_KEY"', 'worker_key_env = "STAND_IN_KEY"\nauth = "forward"'
+    )
+    priced = priced.replace('auth = "key"\n', "") + '[prices."small-*"]\ninput = 1\noutput = 1\ntraining = 3.0\n'
+    settings = load(_written(tmp_path / "priced.toml", priced), {}, data=tmp_path)
+    card = load_card(store, world.dataset)
+    found = estimates.hosted(card, 2.0, "small-1", settings)
+    assert found.tokens is not None
+    assert found.cost_usd == pytest.approx(found.tokens * 3.0 / 1e6)
+    assert estimates.hosted(card, 2.0, "other", settings).cost_usd is None
+    assert estimates.trainers(settings) == ["stand-in"]
+    assert estimates.trainers(load(file, {}, data=tmp_path)) == []
+
+
+def _written(file: Path, text: str) -> Path:
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def test_what_comes_next_on_the_way_to_a_first_rollout(tmp_path: Path) -> None:
+    """One step at a time, until a person or the loop has taken them all."""
+    store = with_task(tmp_path)
+
+    def said() -> str:
+        ((waiting,),) = (row.waiting for row in home.task_rows(store, NOON))
+        return waiting.what
+
+    assert said().startswith("No exchange yet")
+    exchange = add_exchange(store, task="triage")
+    assert said() == "Nothing reviewed yet"
+    review(store, exchange, "accept", None, "mara", lambda: NOON)
+    assert said() == "Build a first dataset"
+    queue_build(store, "triage", Filters(), lambda: NOON)
+    assert said() == "Train a first student"
 
 
 def test_a_registered_student_learnt_what_the_card_says(at_full: tuple[World, Store], tmp_path: Path) -> None:
