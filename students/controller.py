@@ -18,7 +18,7 @@ from students.observing import Measure
 from students.policy import policy_of
 from students.presets import FEEDBACK, LIVE
 from students.registry import LIVE_STATES
-from students.rollouts import NEEDS_PERSON, WAITS_FOR_PERSON, Rollout, rollout_of, supersede
+from students.rollouts import NEEDS_PERSON, WAITS_FOR_PERSON, Rollout, paired_at, rollout_of, supersede
 from students.standing import Pair, Score, Standing, standing_of
 from students.tables import observations, pairs, rollouts, student_servers, students, verdicts
 from students.unpaired import luck_of
@@ -190,7 +190,8 @@ def _counted(look: _Look, now: float) -> Standing:
     if standing.stage != rollout.stage:  # a person moved it, or the last verdict did
         standing.enter(rollout.stage)
     for row in look.pairs:
-        standing.add_pair(Pair(row.session, row.differences, row.slices, row.probability / _paired(rollout, row.stage)))
+        kept = row.probability / paired_at(rollout, row.stage)
+        standing.add_pair(Pair(row.session, row.differences, row.slices, kept))
     for row in look.said:
         ours, luck = row.assignment == Assignment.STUDENT, luck_of(row.exchange_id)
         standing.add_score(row.name or FEEDBACK, Score(ours, float(row.value), row.probability, luck))
@@ -198,12 +199,6 @@ def _counted(look: _Look, now: float) -> Standing:
     marks = "".join(row.marks for row in look.observations)
     standing.add_marks(marks, now, [Measure(*found) for row in look.observations for found in row.measures])
     return standing
-
-
-def _paired(rollout: Rollout, stage: int) -> float:
-    """The part of the traffic that was paired at that stage, a factor of each of its pairs' probabilities."""
-    policy = rollout.policy
-    return policy.watch_share if stage == len(policy.shares) and not rollout.dry_run else policy.pair_share
 
 
 def _consume(connection: Connection, look: _Look) -> None:

@@ -73,7 +73,7 @@ class Drift:
         return drift
 
 
-def alarms(differences: Floats, drift: Drift) -> NDArray[np.int64]:
+def alarms(differences: Floats, drift: Drift, probabilities: Floats | None = None) -> NDArray[np.int64]:
     """Play `differences[runs, pairs]` through a detector, which is only read: the pair of each run's alarm, or 0.
 
     NaN marks a pair that did not happen: it changes nothing but still counts in the pair's number.
@@ -82,21 +82,23 @@ def alarms(differences: Floats, drift: Drift) -> NDArray[np.int64]:
     sums, log, alarm_at = Sums(*(np.zeros(runs) for _ in range(5))), np.zeros(runs), np.zeros(runs, dtype=np.int64)
     for pair in range(pairs):
         happened = ~np.isnan(differences[:, pair])
+        weights = np.ones(runs) if probabilities is None else drift.floor / probabilities[:, pair]
         if not happened.all():
-            log = _next_where(happened, log, sums, drift, differences[:, pair])
+            log = _next_where(happened, log, sums, drift, (differences[:, pair], weights))
         else:
-            log = _next(log, sums, drift.smallest, differences[:, pair], np.ones(runs))
+            log = _next(log, sums, drift.smallest, differences[:, pair], weights)
         alarm_at[(alarm_at == 0) & (log >= math.log(drift.run_length))] = pair + 1
     return alarm_at
 
 
 def _next_where(
-    happened: NDArray[np.bool_], log: Floats, sums: Sums, drift: Drift, differences: Floats
+    happened: NDArray[np.bool_], log: Floats, sums: Sums, drift: Drift, seen: tuple[Floats, Floats]
 ) -> NDArray[np.float64]:
-    """As `_next` for the runs in which the pair happened; the others stay as they are."""
+    """As `_next` for the runs in which the pair happened; the others stay as they are. `seen`: differences, weights."""
     some = Sums(*(value[happened] for value in vars(sums).values()))
     after = log.copy()
-    after[happened] = _next(log[happened], some, drift.smallest, differences[happened], 1.0)
+    differences, weights = (values[happened] for values in seen)
+    after[happened] = _next(log[happened], some, drift.smallest, differences, weights)
     for name, value in vars(some).items():
         getattr(sums, name)[happened] = value
     return after

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Row, select, update
 
 from capture.errors import ConfigError, JudgeAwayError
-from capture.graders.means import Means, Python
+from capture.graders.means import Means
 from capture.graders.registry import default_graders
 from capture.judges import TaskJudges
 from capture.licences import licences
@@ -70,15 +70,15 @@ class _Licences:
 
 
 class Judging:
-    """Has pairs judged by the worker that leads; `python` is None where no Python of a task's may run.
+    """Has pairs judged by the worker that leads.
 
     One thread calls `turn`; `unheard` may be called from another.
     """
 
-    def __init__(self, shop: Workshop, python: Python | None = None) -> None:
-        self._store, self._settings, self._caps, self._clock = shop.store, shop.settings, shop.caps, shop.clock
-        self._python = python
-        self._known_judges, self._able = (KnownJudges(Means(python=python)) for _ in range(2))  # one for each thread
+    def __init__(self, shop: Workshop) -> None:
+        self._shop, self._store, self._clock = shop, shop.store, shop.clock
+        self._known_judges = KnownJudges(Means(python=shop.python))
+        self._able = KnownJudges(Means(python=shop.python))  # of the other thread
         self._heard: dict[str, _Heard] = {}
         self._licences: dict[str, _Licences] = {}
 
@@ -122,8 +122,8 @@ class Judging:
         except ConfigError:  # `unheard` says so, and the pairs wait for a task that can be graded
             return 0
         heard.unlicensed = self._unlicensed(rollout.task, task, judges)
-        judged = 0
-        if judges and heard.unlicensed is None and self._clock() >= heard.again_at:
+        now, judged = self._clock(), 0
+        if judges and heard.unlicensed is None and not now < heard.again_at <= now + AGAIN_S:
             judged = self._ask(rollout, task, judges, others)
         self._let_go(rollout, others, self._clock() - (PATIENCE_S if judges else 0.0))
         return judged
@@ -146,12 +146,12 @@ class Judging:
         with self._store.read() as connection:
             bodies = load_bodies(connection, [row.exchange_id for row in rows])
         requests = {exchange_id: request for exchange_id, (request, _) in bodies.items()}
-        heard, judged = self._heard[rollout.id], 0
+        shop, heard, judged = self._shop, self._heard[rollout.id], 0
         with (
-            TaskJudges(self._store, self._settings, (rollout.task, task), self._caps, self._clock) as asked,
+            TaskJudges(self._store, shop.settings, (rollout.task, task), shop.caps, self._clock) as asked,
             ThreadPoolExecutor(AT_ONCE, thread_name_prefix="judging") as pool,
         ):
-            means = Means(judges=asked, python=self._python)
+            means = Means(judges=asked, python=shop.python)
             hearing = _Hearing([judge for judge in judges_of(task, means) if judge.name in judges])
             said = pool.map(lambda row: hearing.of(row, requests.get(row.exchange_id, {})), rows)
             for row, found in zip(rows, said, strict=True):

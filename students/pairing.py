@@ -14,7 +14,6 @@ from sqlalchemy import select
 from capture.errors import ConfigError, RefusedError, UpstreamAwayError
 from capture.exchange import Answer, Arm, Exchange
 from capture.graders.means import Means
-from capture.graders.registry import NO_MEANS
 from capture.prompts import fingerprint, hashed
 from capture.rows import label_of
 from capture.sampling import uniform
@@ -138,10 +137,10 @@ class Pairer:
     before it is kept; scores that need no later truth are taken from the raw ones.
     """
 
-    def __init__(self, shop: Workshop, redact: Redact, means: Means = NO_MEANS) -> None:
+    def __init__(self, shop: Workshop, redact: Redact) -> None:
         self._store, self._settings, self._client = shop.store, shop.settings, shop.client
         self._redact, self._clock, self._caps = redact, shop.clock, shop.caps
-        self._known_judges = KnownJudges(means)
+        self._known_judges = KnownJudges(Means(python=shop.python))
         self._heavy = HeavyKeys()
         self._queue: queue.Queue[Candidate | None] = queue.Queue(QUEUE)
         self._threads: list[threading.Thread] = []

@@ -37,6 +37,10 @@ class Traffic:
     silent: Bools
     """Requests that the teacher answers whatever the share is, since the controller has long been silent."""
     requests_per_hour: float
+    probabilities: Floats | None = None
+    """Of each pair, that its exchange was kept with, [runs, pairs], floored; None: all alike."""
+    floor: float = 1.0
+    """The smallest of them that was promised."""
 
     @property
     def runs(self) -> int:
@@ -149,6 +153,7 @@ class _Way:
 
     test: MeanTest
     differences: Floats
+    weights: Floats | None
     way: Paths
 
     @cached_property
@@ -156,8 +161,11 @@ class _Way:
         return np.cumsum(~np.isnan(self.differences), axis=1)
 
     @cached_property
-    def sums(self) -> Floats:
-        return np.nancumsum(self.differences, axis=1)
+    def means(self) -> Floats:
+        """After each pair, 0 before the first that happened."""
+        weights = np.ones_like(self.differences) if self.weights is None else self.weights
+        total = np.cumsum(np.where(np.isnan(self.differences), 0.0, weights), axis=1)
+        return np.nancumsum(self.differences * weights, axis=1) / np.where(total == 0, 1.0, total)
 
     def reading(self, run: int, pairs: int) -> Reading:
         """What the live test would read. Decisions look at no bounds, so those are not followed."""
@@ -166,7 +174,7 @@ class _Way:
         return replace(
             self.test.reading(),
             count=count,
-            mean=float(self.sums[run, pairs - 1]) / count if count else 0.0,
+            mean=float(self.means[run, pairs - 1]),
             proven=0 < proven_at <= pairs,
             refuted=0 < refuted_at <= pairs,
             proven_at=proven_at if proven_at <= pairs else 0,
@@ -181,9 +189,11 @@ class _Followed:
         missing = np.full((traffic.runs, traffic.pairs), np.nan)
         differences = traffic.differences.get(grader, missing)
         self.grader = grader
-        self._drift = Drift(policy.margin, policy.pairs_between_false_alarms)
-        self._alarm_at = alarms(differences, self._drift)
-        self._followed = _followed(NonInferiority(policy.margin, policy.alpha), differences, every)
+        self._drift = Drift(policy.margin, policy.pairs_between_false_alarms, traffic.floor)
+        self._alarm_at = alarms(differences, self._drift, traffic.probabilities)
+        self._followed = _followed(
+            NonInferiority(policy.margin, policy.alpha, traffic.floor), differences, traffic, every
+        )
         self.way = self._followed.way
 
     def seen(self, run: int, pairs: int) -> bool:
@@ -197,8 +207,10 @@ class _Followed:
         return DriftEvidence(self.grader, self._drift.smallest, self._drift.run_length, 0.0, bool(alarmed))
 
 
-def _followed(test: MeanTest, differences: Floats, every: int) -> _Way:
-    return _Way(test, differences, paths(differences, test, every=every))
+def _followed(test: MeanTest, differences: Floats, traffic: Traffic, every: int) -> _Way:
+    kept = traffic.probabilities
+    weights = None if kept is None else test.floor / kept
+    return _Way(test, differences, weights, paths(differences, test, kept, every))
 
 
 def _guards(policy: Policy, traffic: Traffic, every: int) -> Iterator[tuple[GuardrailEvidence, _Way]]:
@@ -216,6 +228,6 @@ def _guards(policy: Policy, traffic: Traffic, every: int) -> Iterator[tuple[Guar
                 found.append((int(appears.argmax()), number, place, within))
     for order, (_, number, place, within) in enumerate(sorted(found, key=lambda one: one[:3]), start=1):
         guard = policy.guardrails[number]
-        test = Harm(guard.smallest, guardrail_alpha(policy.alpha, order))
+        test = Harm(guard.smallest, guardrail_alpha(policy.alpha, order), traffic.floor)
         empty = GuardrailEvidence(guard.metric, place, guard.smallest, test.alpha, test.reading())
-        yield empty, _followed(test, within, every)
+        yield empty, _followed(test, within, traffic, every)

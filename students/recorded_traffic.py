@@ -10,7 +10,9 @@ from sqlalchemy import select
 from capture.db import Store
 from capture.errors import RefusedError
 from students.playing import Traffic
+from students.rollouts import load_rollout, paired_at
 from students.slices import UNPROVEN
+from students.standing import floor_of
 from students.tables import pairs
 
 MOST_PAIRS = 5_000
@@ -24,36 +26,59 @@ class Recorded:
     """Unix seconds."""
     differences: dict[str, float]
     slices: dict[str, str]
+    probability: float = 1.0
+    """With which its exchange was kept; the part that was paired is common to all and left out."""
 
 
-def recorded_pairs(store: Store, rollout_id: str) -> list[Recorded]:
+@dataclass(frozen=True)
+class Recording:
+    """A rollout's pairs in their order, with the smallest probability that was promised when it began."""
+
+    pairs: Sequence[Recorded]
+    floor: float = 1.0
+
+
+def recorded_pairs(store: Store, rollout_id: str) -> Recording:
     """The scored pairs of a rollout in their order, MOST_PAIRS at most, without those of unproven prompt versions.
 
-    Raises RefusedError where there is none.
+    Raises RefusedError where there is none, NotFoundError without the rollout.
     """
+    rollout = load_rollout(store, rollout_id)
+    floor = floor_of(rollout.evidence)
     scored = (pairs.c.rollout_id == rollout_id) & pairs.c.state.in_(("scored", "consumed"))
-    query = select(pairs.c.created_at, pairs.c.differences, pairs.c.slices).where(scored)
+    columns = (pairs.c.created_at, pairs.c.differences, pairs.c.slices, pairs.c.probability, pairs.c.stage)
+    query = select(*columns).where(scored)
     with store.read() as connection:
         rows = connection.execute(query.order_by(pairs.c.created_at, pairs.c.id).limit(MOST_PAIRS)).all()
-    found = [Recorded(row.created_at, row.differences, row.slices) for row in rows if UNPROVEN not in row.slices]
+    found = [
+        Recorded(
+            row.created_at,
+            row.differences,
+            row.slices,
+            min(1.0, max(floor, row.probability / paired_at(rollout, row.stage))),
+        )
+        for row in rows
+        if UNPROVEN not in row.slices
+    ]
     if not found:
         raise RefusedError(f"rollout {rollout_id} has no scored pairs to play again")
-    return found
+    return Recording(found, floor)
 
 
-def as_recorded(recorded: Sequence[Recorded], gate: str) -> Traffic:
+def as_recorded(recording: Recording, gate: str) -> Traffic:
     """The recording itself, as one run."""
-    return _traffic(recorded, gate, np.arange(len(recorded))[None])
+    return _traffic(recording, gate, np.arange(len(recording.pairs))[None])
 
 
-def drawn_anew(recorded: Sequence[Recorded], gate: str, runs: int, source: np.random.Generator) -> Traffic:
+def drawn_anew(recording: Recording, gate: str, runs: int, source: np.random.Generator) -> Traffic:
     """Runs of the recording's length, each drawn from it with replacement: pairs are one a session and day, so they
     are drawn one by one. What drifted in the recording does not drift in these."""
-    return _traffic(recorded, gate, source.integers(0, len(recorded), (runs, len(recorded))))
+    count = len(recording.pairs)
+    return _traffic(recording, gate, source.integers(0, count, (runs, count)))
 
 
-def _traffic(recorded: Sequence[Recorded], gate: str, drawn: Any) -> Traffic:
-    count = len(recorded)
+def _traffic(recording: Recording, gate: str, drawn: Any) -> Traffic:
+    recorded, count = recording.pairs, len(recording.pairs)
     graders = sorted({name for one in recorded for name in one.differences})
     differences = {name: np.array([one.differences.get(name, np.nan) for one in recorded])[drawn] for name in graders}
     if gate not in differences:
@@ -61,6 +86,7 @@ def _traffic(recorded: Sequence[Recorded], gate: str, drawn: Any) -> Traffic:
     places = sorted({f"{name}={value}" for one in recorded for name, value in one.slices.items()})
     inside = {place: np.array([place in _places(one) for one in recorded])[drawn] for place in places}
     hours = max((recorded[-1].at - recorded[0].at) / 3600, 1e-9)
+    kept = np.array([one.probability for one in recorded])[drawn]
     return Traffic(
         session=np.arange(count),
         student_bad=differences[gate] < 0,
@@ -70,6 +96,8 @@ def _traffic(recorded: Sequence[Recorded], gate: str, drawn: Any) -> Traffic:
         places=inside,
         silent=np.zeros(count, dtype=bool),
         requests_per_hour=count / hours,
+        probabilities=kept,
+        floor=recording.floor,
     )
 
 

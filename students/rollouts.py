@@ -307,6 +307,12 @@ def list_verdicts(store: Store, rollout_id: str, limit: int = 100) -> list[Verdi
         return [VerdictRow(**row._mapping) for row in connection.execute(query)][::-1]
 
 
+def paired_at(rollout: Rollout, stage: int) -> float:
+    """The part of the traffic that is paired at a stage: a factor of each pair's probability, common to all."""
+    policy = rollout.policy
+    return policy.watch_share if stage == len(policy.shares) and not rollout.dry_run else policy.pair_share
+
+
 def rollout_of(row: Row[Any]) -> Rollout:
     values = dict(row._mapping)
     del values["fence"]

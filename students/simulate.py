@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ from students.intervals import clopper_pearson
 from students.made_traffic import GRADER, Plan, made_traffic, planted_difference
 from students.playing import Batch, Ending, Look
 from students.policy import Policy, validate
-from students.recorded_traffic import Recorded, as_recorded, drawn_anew
+from students.recorded_traffic import Recording, as_recorded, drawn_anew
 
 BATCH = 200
 RECORDED_BATCH = 50
@@ -75,7 +75,7 @@ def run(plan: Plan) -> Report:
     return _report(plan.policy, _made(plan), planted_difference(plan), good)
 
 
-def run_recorded(recorded: Sequence[Recorded], policy: Policy, plan: Plan) -> Report:
+def run_recorded(recorded: Recording, policy: Policy, plan: Plan) -> Report:
     """Play recorded pairs, drawn anew in each of the plan's runs. RefusedError for a policy that cannot be met."""
     validate(policy)
     source = np.random.default_rng(plan.seed)
@@ -92,7 +92,7 @@ def looks(plan: Plan) -> Iterator[Look]:
     return next(_made(plan)).looks(0)
 
 
-def looks_recorded(recorded: Sequence[Recorded], policy: Policy, tick_every: int) -> Iterator[Look]:
+def looks_recorded(recorded: Recording, policy: Policy, tick_every: int) -> Iterator[Look]:
     """The recording as it was, look by look, under `decide` and any policy."""
     validate(policy)
     return Batch(policy, as_recorded(recorded, policy.gates[0]), tick_every).looks(0)

@@ -191,11 +191,15 @@ _KEPT = (
 
 def standing_of(policy: Policy, state: Mapping[str, Any]) -> Standing:
     """The standing from a rollout's `evidence`; a rollout that was just started has little more than its attempt."""
-    floor = state.get("floor", 1.0)
-    tally = Tally.from_state(policy, state["tally"]) if "tally" in state else Tally(policy, floor)
+    tally = Tally.from_state(policy, state["tally"]) if "tally" in state else Tally(policy, floor_of(state))
     gates_only = replace(policy, guardrails=())
     prompts = {key: Tally.from_state(gates_only, kept) for key, kept in state.get("prompts", {}).items()}
     return Standing(tally, prompts=prompts, **{name: state[name] for name in _KEPT if name in state})
+
+
+def floor_of(state: Mapping[str, Any]) -> float:
+    """The smallest probability of a pair that was promised when the rollout with this `evidence` began."""
+    return float(state["tally"]["floor"] if "tally" in state else state.get("floor", 1.0))
 
 
 def _is_proven(tally: Tally) -> bool:

@@ -232,7 +232,7 @@ pairs = Table(
     Column("differences", Json, nullable=False),  # grader -> difference; empty until it can be scored
     Column("student_scores", Json, nullable=False),
     Column("teacher_scores", Json, nullable=False),
-    Column("state", String, nullable=False),  # waiting (for truth), scored, consumed, void
+    Column("state", String, nullable=False),  # judging, waiting (for truth), scored, consumed, void
     Column("served", Boolean, nullable=False),  # the student's answer is what the client got
     Column("created_at", Double, nullable=False),
     UniqueConstraint("rollout_id", "session", "day"),  # pairs of one conversation are not independent

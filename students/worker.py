@@ -125,7 +125,7 @@ def _staff(store: Store, settings: Settings, stopping: threading.Event, clock: C
     shop.trainers = {LOCAL: trainer, **_hosted(shop)}
     python = PythonProcesses(settings.python_graders) if settings.python_graders.allowed else None
     shop.python, shop.greedily = python, partial(served_greedily, shop)
-    pairer = Pairer(shop, redactor(settings), Means(python=python))
+    pairer = Pairer(shop, redactor(settings))
 
     def on_stored(
         exchange: Exchange, request: dict[str, Any], answer: Answer, task: str | None, probability: float
@@ -141,7 +141,7 @@ def _staff(store: Store, settings: Settings, stopping: threading.Event, clock: C
         observer=observer,
         pairer=pairer,
         shipper=Shipper(store, settings, tasks(), on_stored, clock),
-        judging=Judging(shop, python),
+        judging=Judging(shop),
         python=python,
         replica=replica,
         workflows=Workflows(shop, replica.name),

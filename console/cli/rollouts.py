@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from capture.db import Store
 from capture.tasks import load_tasks
 from console import verbs
 from console.cli import simulating
@@ -75,7 +76,7 @@ def status(
         show([asdict(found) for found in rollouts.list_rollouts(store)], heads, json)
         return
     if evidence:
-        _show_evidence(rollouts.load_rollout(store, rollout), json)
+        _show_evidence(store, rollouts.load_rollout(store, rollout), json)
         return
     last = ""
     while True:
@@ -140,18 +141,21 @@ def _steer(context: typer.Context, verb: str, rollout: str, reason: str) -> None
     typer.echo(f"{verb}: {rollout}")
 
 
-def _show_evidence(rollout: rollouts.Rollout, json: bool) -> None:
-    """A line for each gate, guardrail (everywhere and by slice) and drift detector."""
+def _show_evidence(store: Store, rollout: rollouts.Rollout, json: bool) -> None:
+    """A line for each gate, guardrail (everywhere and by slice) and drift detector, and for what both sides scored."""
     policy, found = reads.policy(rollout), reads.evidence_of(rollout, time.time())
+    sides = reads.sides(store, rollout)
     lines = [_line("gate", gate.grader, "", policy.margin, gate.reading) for gate in found.gates]
     lines += [_line("guardrail", rail.metric, rail.slice, rail.smallest, rail.reading) for rail in found.guardrails]
     for drift in found.drifts:
         said = "drifted" if drift.alarmed else f"no alarm; a false one in {drift.run_length:,g} pairs"
         lines.append({"test": "drift", "of": drift.grader, "where": "lately", "mean": drift.recent_mean, "says": said})
+    if json:
+        lines += [{"test": "scores", "of": both.grader, "where": "lately", **asdict(both)} for both in sides]
     heads = {"test": "test", "of": "of", "where": "where", "pairs": "pairs", "mean": "difference", "low": "at least"}
     show(lines, {**heads, "high": "at most", "says": "says"}, json)
     if not json:
-        for sentence in policy_words(policy):
+        for sentence in (*(both.sentence for both in sides), *policy_words(policy)):
             typer.echo(sentence)
         if found.untested:
             typer.echo(f"{found.untested:,} pairs lie in slices that are not tested: there are too many values.")

@@ -3,13 +3,18 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 from sqlalchemy import func, select
 
 from capture.db import Store
+from capture.errors import ConfigError
+from capture.graders import graders_of
+from capture.tasks import load_tasks
 from students.evidence import NonInferiority, Reading
 from students.policy import Policy, policy_of
-from students.rollouts import Rollout, load_rollout
-from students.standing import standing_of
+from students.rollouts import Rollout, load_rollout, paired_at
+from students.sentences import percent
+from students.standing import floor_of, standing_of
 from students.tables import pairs
 from students.tally import Evidence, GateEvidence
 
@@ -19,6 +24,8 @@ MOST_REPLAYED = 3_000
 """Pairs whose confidence sequence is drawn; a rollout with more shows its first ones and where it stands now."""
 
 POINTS = 300
+NEWEST = 1_000
+"""Pairs that averages and lists of the lost ones look back over."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +36,27 @@ class Point:
     mean: float
     low: float
     high: float
+
+
+@dataclass(frozen=True)
+class Sides:
+    """What student and teacher scored by one gate, on average over `pairs` pairs, fractions of 1."""
+
+    grader: str
+    student: float
+    teacher: float
+    pairs: int
+    asked_twice: bool
+    """The gate compares with the teacher: its score is its agreement with itself, the ceiling."""
+
+    @property
+    def sentence(self) -> str:
+        by = f"By {self.grader} the student scores {percent(self.student)}"
+        if self.asked_twice:
+            rest = f"asked twice, the teacher agrees with itself by {percent(self.teacher)}, which is the ceiling"
+        else:
+            rest = f"the teacher {percent(self.teacher)}"
+        return f"{by}, {rest} ({self.pairs:,} newest pairs)."
 
 
 @dataclass(frozen=True)
@@ -62,19 +90,51 @@ def evidence_of(rollout: Rollout, now: float) -> Evidence:
 
 def trail(store: Store, rollout_id: str, grader: str) -> list[Point]:
     """One gate's confidence sequence over the pairs it has counted, at most POINTS points. Raises NotFoundError."""
-    rules = policy(load_rollout(store, rollout_id))
-    counted = select(pairs.c.differences).where(pairs.c.rollout_id == rollout_id, pairs.c.state == "consumed")
+    rollout = load_rollout(store, rollout_id)
+    rules, floor = policy(rollout), floor_of(rollout.evidence)
+    columns = (pairs.c.differences, pairs.c.probability, pairs.c.stage)
+    counted = select(*columns).where(pairs.c.rollout_id == rollout_id, pairs.c.state == "consumed")
     with store.read() as connection:
-        found = connection.scalars(counted.order_by(pairs.c.id).limit(MOST_REPLAYED)).all()
-    differences = [pair[grader] for pair in found if grader in pair]
-    test = NonInferiority(rules.margin, rules.alpha)
-    every = max(1, len(differences) // POINTS)
+        found = connection.execute(counted.order_by(pairs.c.id).limit(MOST_REPLAYED)).all()
+    scored = [row for row in found if grader in row.differences]
+    test = NonInferiority(rules.margin, rules.alpha, floor)
+    every = max(1, len(scored) // POINTS)
     points = []
-    for number, difference in enumerate(differences, start=1):
-        test.update(difference)
-        if number % every == 0 or number == len(differences):
+    for number, row in enumerate(scored, start=1):
+        kept = row.probability / paired_at(rollout, row.stage)
+        test.update(row.differences[grader], min(1.0, max(floor, kept)))
+        if number % every == 0 or number == len(scored):
             points.append(_point(test.reading()))
     return points
+
+
+def sides(store: Store, rollout: Rollout) -> list[Sides]:
+    """What both sides scored by each gate, over the newest pairs that it judged; nothing of a gate without any."""
+    newest = select(pairs.c.student_scores, pairs.c.teacher_scores, pairs.c.probability)
+    newest = newest.where(pairs.c.rollout_id == rollout.id, pairs.c.state.in_(("scored", "consumed")))
+    with store.read() as connection:
+        rows = connection.execute(newest.order_by(pairs.c.id.desc()).limit(NEWEST)).all()
+    twice = _asking_twice(store, rollout.task)
+    found = []
+    for gate in rollout.policy.gates:
+        both = [row for row in rows if gate in row.student_scores and gate in row.teacher_scores]
+        if both:
+            scores = [(row.student_scores[gate], row.teacher_scores[gate]) for row in both]
+            student, teacher = np.average(scores, axis=0, weights=[1 / row.probability for row in both])
+            found.append(Sides(gate, float(student), float(teacher), len(both), gate in twice))
+    return found
+
+
+def _asking_twice(store: Store, name: str) -> set[str]:
+    """The task's graders that compare with the teacher; none where it is gone or cannot be graded."""
+    task = load_tasks(store).get(name)
+    if task is None:
+        return set()
+    try:
+        known = graders_of(task)
+    except ConfigError:
+        return set()
+    return {name for name, one in known.graders.items() if one.needs_reference and known.against[name] == "teacher"}
 
 
 def _point(reading: Reading) -> Point:
@@ -92,7 +152,7 @@ def worst_pairs(store: Store, rollout_id: str, grader: str, limit: int = 20) -> 
     """Among the newest thousand pairs those that the student lost by most."""
     newest = select(pairs).where(pairs.c.rollout_id == rollout_id, pairs.c.state.in_(("scored", "consumed")))
     with store.read() as connection:
-        found = connection.execute(newest.order_by(pairs.c.id.desc()).limit(1000)).all()
+        found = connection.execute(newest.order_by(pairs.c.id.desc()).limit(NEWEST)).all()
     rows = [_pair_row(row, grader) for row in found]
     lost = [row for row in rows if row.difference is not None and row.difference < 0]
     return sorted(lost, key=lambda row: row.difference or 0.0)[:limit]

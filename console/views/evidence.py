@@ -17,8 +17,9 @@ def shown(rollout: room.Rollout, policy: Policy, evidence: Evidence) -> None:
     readings = [gate for gate in evidence.gates if gate.reading and gate.reading.count]
     if not readings:
         counts = page.ask(reads.pair_counts, rollout.id)
-        waiting = counts.get("waiting", 0)
-        text = f"{waiting:,} pairs wait for their truth." if waiting else "No pair has been made yet."
+        waits = {"their judges": counts.get("judging", 0), "their truth": counts.get("waiting", 0)}
+        told = " ".join(f"{count:,} pairs wait for {what}." for what, count in waits.items() if count)
+        text = told or "No pair has been made yet."
         page.empty("Nothing scored yet", f"{text} Each pair is one request answered by student and teacher.", "balance")
         return
     for gate in readings:
@@ -26,6 +27,8 @@ def shown(rollout: room.Rollout, policy: Policy, evidence: Evidence) -> None:
         if line:
             chart = charts.confidence(line, gate.grader, policy.margin, policy.alpha)
             st.altair_chart(chart, key=f"trail-{gate.grader}", alt=f"Confidence sequence of {gate.grader}")
+    for both in page.ask(reads.sides, rollout):
+        st.caption(plain(both.sentence))
     _guardrails(evidence)
     _watched(policy, evidence)
 

@@ -93,10 +93,12 @@ def test_recorded_traffic_and_its_evidence(at_full: tuple[World, Store], capsys:
     assert "of 20" in said
     assert run(["rollouts", "status", chosen, "--evidence", "--json"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert {line["test"] for line in lines} == {"gate", "guardrail", "drift"}
+    assert {line["test"] for line in lines} == {"gate", "guardrail", "drift", "scores"}
     assert any("=" in line["where"] for line in lines)
     assert run(["rollouts", "status", chosen, "--evidence"]) == 0
-    assert "A drift detector watches" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "A drift detector watches" in said
+    assert "By category the student scores" in said
     assert run(["rollouts", "simulate", "--recorded", "nobody"]) == 2
     capsys.readouterr()
     assert run(["rollouts", "simulate", "--recorded", chosen, "--student-wrong", "0.3"]) == 2

@@ -7,13 +7,13 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import insert, update
 
 from capture.datasets import Filters, load_card, queue_build
 from capture.db import Store
 from capture.errors import NotFoundError
 from capture.reviews import review
-from capture.settings import Settings, load
+from capture.settings import SamplingSettings, Settings, load
 from capture.tables import counters, tasks
 from console import registering
 from console.access import Actor, Desk, Role
@@ -29,8 +29,13 @@ from console.reads import (
     upstreams,
 )
 from console.reads import tasks as task_reads
-from students.rollouts import list_verdicts, load_rollout
+from students.controller import tick
+from students.rollouts import Start, list_verdicts, load_rollout, start
+from students.tables import pairs
+from tests.factories.clock import Clock
 from tests.factories.full_store import World
+from tests.factories.moving import TASK as MOVING
+from tests.factories.moving import add_pairs, begin, new_student
 from tests.factories.store import NOON, add_exchange, new_store
 
 TASK = {"teacher": {"upstream": "openai", "model": "gpt-4.1"}}
@@ -104,6 +109,46 @@ def test_worst_pairs_are_lost_ones(at_full: tuple[World, Store]) -> None:
     assert len(lost) == 5
     assert all(row.difference == -1.0 for row in lost)
     assert list_verdicts(store, world.rolled_back)[-1].kind == "roll_back"
+
+
+@pytest.mark.parametrize("against", ["truth", "teacher"])
+def test_what_both_sides_score_is_told_and_the_teachers_agreement_with_itself_is_the_ceiling(
+    tmp_path: Path, against: str
+) -> None:
+    """A pair that stands for ten weighs ten times as much."""
+    store, clock = new_store(tmp_path), Clock()
+    graders = {"category": {"type": "string_check", "against": against}}
+    settings = {**TASK, "graders": graders, "sampling": {"rate": 0.1, "strata": [{"rate": 1, "language": "de"}]}}
+    with store.write() as connection:
+        connection.execute(insert(tasks).values(name="triage", settings=settings, source="file", updated_at=NOON))
+    rollout = begin(store, clock)
+    assert rollouts.sides(store, rollout) == []
+    often = add_pairs(store, rollout, [0.0] * 10, probability=1.0)
+    seldom = add_pairs(store, rollout, [-1.0], probability=0.1)
+    with store.write() as connection:
+        for ids, student in ((often, 1.0), (seldom, 0.0)):
+            scores = {"student_scores": {"category": student}, "teacher_scores": {"category": 1.0}}
+            connection.execute(update(pairs).where(pairs.c.id.in_(ids)).values(scores))
+    (both,) = rollouts.sides(store, rollout)
+    assert (both.student, both.teacher, both.pairs) == (pytest.approx(0.5), 1.0, 11)
+    ceiling = {"truth": "the teacher 100 % (11", "teacher": "agrees with itself by 100 %, which is the ceiling (11"}
+    assert f"{ceiling[against]} newest pairs)" in both.sentence
+    store.close()
+
+
+def test_the_trail_weighs_pairs_as_the_rollout_does(tmp_path: Path) -> None:
+    store, clock = new_store(tmp_path), Clock()
+    task = MOVING.model_copy(update={"sampling": SamplingSettings(rate=0.1, strata=[{"rate": 1.0, "language": "de"}])})
+    asked = Start("triage", new_student(store, clock), "tester", reason="a test", force=True)
+    rollout = start(store, asked, task, clock)
+    add_pairs(store, rollout, [0.0] * 60, probability=0.1)
+    add_pairs(store, rollout, [-1.0] * 30, probability=1.0)
+    tick(store, clock, "a")
+    reading = rollouts.evidence_of(load_rollout(store, rollout.id), clock.now).gates[0].reading
+    assert reading is not None
+    last = rollouts.trail(store, rollout.id, "category")[-1]
+    assert (last.pairs, last.mean, last.low, last.high) == (90, reading.mean, reading.low, reading.high)
+    store.close()
 
 
 def test_evidence_of_a_stage_that_has_just_begun_counts_anew(at_full: tuple[World, Store]) -> None:

@@ -255,7 +255,7 @@ def test_a_gate_that_nobody_can_speak_for_is_told(scene: Scene, tasks: dict[str,
 
 def test_where_python_may_run_its_gate_can_speak(scene: Scene) -> None:
     python = PythonProcesses(PythonGraderSettings(allowed=True))
-    judging = Judging(Workshop(scene.store, scene.settings, scene.client, dict, scene.clock), python)
+    judging = Judging(Workshop(scene.store, scene.settings, scene.client, dict, scene.clock, python=python))
     assert judging.unheard({"triage": task_of({"category": CODE, "tone": JUDGE})}) == {scene.rollout.id: NOT_YET}
     assert judging.unheard({"triage": task_of({"category": CODE, "tone": TRUTH})}) == {}
     python.close()

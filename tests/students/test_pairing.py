@@ -6,20 +6,22 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, update
 from structlog.testing import capture_logs
 
 import students.tables as tables
 from capture.db import Store
 from capture.exchange import Answer, Arm, Exchange, Usage
 from capture.feedback import Feedback, record
-from capture.graders.means import Means
-from capture.graders.registry import NO_MEANS
+from capture.graders.means import Python
+from capture.graders.python_process import PythonProcesses
 from capture.ids import new_id
 from capture.prompts import fingerprint
 from capture.settings import (
     GraderSettings,
+    JudgeSettings,
     PriceSettings,
+    PythonGraderSettings,
     RolloutSettings,
     Settings,
     TaskSettings,
@@ -35,6 +37,7 @@ from students.pairs import Sweeper, forget_erased, read_output, written
 from students.registry import Training, register_local, register_upstream
 from students.rollouts import Rollout, Start, load_rollout, promote, start
 from students.workshop import Workshop
+from tests.factories.judged import JUDGE
 from tests.fakes.chat_server import ChatServer
 
 NOW = 1_800_000_000.0
@@ -75,10 +78,10 @@ class Scene:
         task: TaskSettings,
         *,
         hosted: bool = False,
-        means: Means = NO_MEANS,
+        python: Python | None = None,
     ) -> None:
         """`hosted`: the student is a model at an upstream of its own, asked with STUDENT_KEY."""
-        self.store, self.task, self.means = store, task, means
+        self.store, self.task, self.python = store, task, python
         self.settings = Settings(
             upstreams={
                 "stand-in": UpstreamSettings(base_url=teacher.url, worker_key_env="WORKER_KEY"),
@@ -108,8 +111,8 @@ class Scene:
 
     def new_pairer(self, client: Client) -> Pairer:
         """As a worker that has just started."""
-        shop = Workshop(self.store, self.settings, client, lambda: {"triage": self.task}, clock)
-        return Pairer(shop, lambda _t, _r, answer, _i: answer, self.means)
+        shop = Workshop(self.store, self.settings, client, lambda: {"triage": self.task}, clock, python=self.python)
+        return Pairer(shop, lambda _t, _r, answer, _i: answer)
 
     def serve(self, url: str) -> None:
         with self.store.write() as connection:
@@ -335,6 +338,36 @@ def test_a_grader_that_cannot_score_here_is_neither_waited_nor_paid_for(store: S
         scene.ask_all([(exchange("a"), request_of("hello"), saying("card"))], lambda: len(scene.rows()) == 1)
         assert teacher.requests == []
     assert (scene.rows()[0].state, scene.rows()[0].differences) == ("scored", {"shape": 0.0, "refusals": 0.0})
+
+
+def test_a_python_grader_scores_both_sides_of_a_pair_where_it_may_run(store: Store) -> None:
+    code = {"type": "python", "source": "def grade(sample, item): return 1 / (sample['output_text'] != 'boom')"}
+    graders = {"shape": GraderSettings(type="empty"), "code": GraderSettings.model_validate(code)}
+    python = PythonProcesses(PythonGraderSettings(allowed=True))
+    with ChatServer(lambda _: "boom") as student, ChatServer(lambda _: "") as teacher:
+        scene = Scene(store, teacher, student, task_of(graders, gates=("shape", "code")), python=python)
+        offers = [(exchange("a"), request_of("hello"), saying("card"))]
+        scene.ask_all(offers, lambda: len(scene.rows()) == 1)
+    python.close()
+    row = scene.rows()[0]
+    assert (row.state, row.student_scores["code"], row.differences["code"]) == ("scored", 0.0, -1.0)
+
+
+def test_a_pair_waits_for_its_judges_where_its_rollout_decides_by_one(store: Store) -> None:
+    allowed = task_of(TRUTH_GRADER).model_copy(update={"judges": JudgeSettings(upstreams=("court",))})
+    tone = GraderSettings.model_validate(JUDGE)
+    task = allowed.model_copy(update={"graders": {**TRUTH_GRADER, "tone": tone}})
+    with ChatServer(lambda _: '{"category": "card"}') as student, ChatServer(lambda _: "") as teacher:
+        scene = Scene(store, teacher, student, task)
+        for gates in (("category",), ("category", "tone")):
+            policy = scene.rollout.policy.model_copy(update={"gates": gates, "guardrails": {}})
+            with store.write() as connection:
+                connection.execute(update(tables.rollouts).values(policy=policy.model_dump(mode="json")))
+            scene.client = Client()
+            scene.pairer = scene.new_pairer(scene.client)
+            offers = [(exchange(gates[-1]), request_of("hello"), saying("card"))]
+            scene.ask_all(offers, lambda gates=gates: len(scene.rows()) == len(gates))
+    assert {row.state for row in scene.rows()} == {"waiting", "judging"}
 
 
 @pytest.mark.usefixtures("worker_key")

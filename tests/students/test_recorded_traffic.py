@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import insert, update
 
 from capture.db import Store
 from capture.errors import RefusedError
@@ -16,9 +16,9 @@ from students.policy import Guardrail, Policy
 from students.recorded_traffic import as_recorded, drawn_anew, recorded_pairs
 from students.simulate import looks_recorded, run_recorded
 from students.standing import Pair, Standing
-from students.tables import pairs
+from students.tables import pairs, rollouts
 from students.tally import Tally
-from students.verdicts import decide
+from students.verdicts import Verdict, decide
 from tests.factories.rollouts import add_rollout, add_student
 from tests.factories.store import new_store
 
@@ -39,8 +39,10 @@ def store(tmp_path: Path) -> Iterator[Store]:
     store.close()
 
 
-def record(store: Store, wrong: float, count: int = 400, seed: int = 1, **slices: str) -> None:
-    """Pairs with two gates, of which one is missing now and then, and a guardrail of its own."""
+def record(
+    store: Store, wrong: float, count: int = 400, seed: int = 1, kept: tuple[float, ...] = (1.0,), **slices: str
+) -> None:
+    """Pairs with two gates, of which one is missing now and then, and a guardrail of its own; `kept` in turn with."""
     random = np.random.default_rng(seed)
     rows = []
     for number in range(count):
@@ -59,7 +61,7 @@ def record(store: Store, wrong: float, count: int = 400, seed: int = 1, **slices
                 "day": "2027-01-01",
                 "slices": {"language": language, **slices},
                 "stage": 0,
-                "probability": 1.0,
+                "probability": kept[number % len(kept)],
                 "teacher_output": "",
                 "differences": differences,
                 "student_scores": {},
@@ -75,25 +77,37 @@ def record(store: Store, wrong: float, count: int = 400, seed: int = 1, **slices
 
 @pytest.mark.parametrize("policy", [POLICY, replace(POLICY, margin=0.03), replace(POLICY, minimum_pairs=120)])
 @pytest.mark.parametrize("wrong", [0.05, 0.3])
-def test_a_recording_is_decided_as_it_was_live(store: Store, policy: Policy, wrong: float) -> None:
-    record(store, wrong)
+@pytest.mark.parametrize("kept", [(1.0,), (1.0, 0.2, 0.2), (0.1, 1.0, 0.01)])
+def test_a_recording_is_decided_as_it_was_live(
+    store: Store, policy: Policy, wrong: float, kept: tuple[float, ...]
+) -> None:
+    """Pairs of strata too, and what a cap thinned out below the smallest rate."""
+    record(store, wrong, kept=kept)
+    floor = max(0.1, min(kept))
+    with store.write() as connection:
+        connection.execute(update(rollouts).values(evidence={"floor": floor}))
     found = recorded_pairs(store, "ro_1")
-    standing = Standing(Tally(policy))
+    standing = Standing(Tally(policy, floor))
     expected = []
     stage = 0
-    for number, one in enumerate(found, start=1):
-        standing.add_pair(Pair(str(number), one.differences, one.slices))
+    for number, one in enumerate(found.pairs, start=1):
+        standing.add_pair(Pair(str(number), one.differences, one.slices, kept[(number - 1) % len(kept)]))
         if number % 25:
             continue
         verdict = decide(policy, stage, standing.evidence(1.0, None))
-        expected.append((verdict.kind, verdict.reason, verdict.stage))
+        expected.append((verdict.kind, verdict.reason, verdict.stage, pytest.approx(means(verdict))))
         if verdict.kind == "roll_back":
             break
         if verdict.stage > stage:
             stage = verdict.stage
             standing.enter(stage)
     played = [look.verdict for look in looks_recorded(found, policy, 25)]
-    assert [(verdict.kind, verdict.reason, verdict.stage) for verdict in played] == expected
+    assert [(one.kind, one.reason, one.stage, means(one)) for one in played] == expected
+
+
+def means(verdict: Verdict) -> list[float]:
+    """Of the gates that have a reading."""
+    return [gate["reading"]["mean"] for gate in verdict.numbers["gates"] if gate["reading"]]
 
 
 def test_runs_are_drawn_from_the_recording_and_reported(store: Store) -> None:
@@ -110,7 +124,7 @@ def test_runs_are_drawn_from_the_recording_and_reported(store: Store) -> None:
 def test_pairs_of_unproven_prompts_are_left_out(store: Store) -> None:
     record(store, 0.05, count=10)
     record(store, 0.05, count=5, seed=2, unproven="prompt")
-    assert len(recorded_pairs(store, "ro_1")) == 10
+    assert len(recorded_pairs(store, "ro_1").pairs) == 10
 
 
 def test_drawing_keeps_differences_and_slices_together(store: Store) -> None:

@@ -24,6 +24,7 @@ from students import rollouts
 from students.assignment import arm_for
 from students.registry import load_student
 from students.rollouts import Rollout, load_rollout
+from tests.factories.judged import JUDGE, LABELS, judge, license_judges
 from tests.factories.moving import begin_served
 from tests.fakes.chat_server import ChatServer
 from tests.students.test_worker import stop, worker
@@ -33,20 +34,32 @@ CONFIG = """
 base_url = "{url}"
 worker_key_env = "WORKER_KEY"
 
+[upstreams.court]
+base_url = "{court}"
+worker_key_env = "COURT_KEY"
+
+[prices.judge-1]
+input = 0.01
+output = 0.01
+
 [tasks.triage]
 kind = "classification"
 label = "/category"
 teacher = {{ upstream = "stand-in", model = "large" }}
-graders = {{ category = {{ type = "json_fields", against = "truth", fields = {{ category = 1.0 }} }} }}
+judges = {{ upstreams = ["court"] }}
+
+[tasks.triage.graders]
+category = {{ type = "json_fields", against = "truth", fields = {{ category = 1.0 }} }}
+fit = {judge}
 
 [tasks.triage.rollout]
+gates = ["category", "fit"]
 shares = [0.5, 0.95]
 margin = 0.1
 minimum_pairs = 10
 minimum_sessions = 10
 watch_share = 1.0
 """
-LABELS = ("card", "loan", "account", "transfer")
 
 
 def label_of_ticket(text: str) -> str:
@@ -131,10 +144,20 @@ def teacher_server() -> Iterator[ChatServer]:
 
 
 @pytest.fixture
-def settings(tmp_path: Path, teacher_server: ChatServer, monkeypatch: pytest.MonkeyPatch) -> Settings:
+def court() -> Iterator[ChatServer]:
+    with ChatServer(judge) as server:
+        yield server
+
+
+@pytest.fixture
+def settings(
+    tmp_path: Path, teacher_server: ChatServer, court: ChatServer, monkeypatch: pytest.MonkeyPatch
+) -> Settings:
     monkeypatch.setenv("WORKER_KEY", "sk-worker")
+    monkeypatch.setenv("COURT_KEY", "sk-court")
     config = tmp_path / "stillhouse.toml"
-    config.write_text(CONFIG.format(url=teacher_server.url))
+    fit = ", ".join(f"{name} = {json.dumps(value)}" for name, value in JUDGE.items())
+    config.write_text(CONFIG.format(url=teacher_server.url, court=court.url, judge=f"{{ {fit} }}"))
     return load(config, {}, data=tmp_path / "data")
 
 
@@ -147,6 +170,7 @@ def store(settings: Settings) -> Iterator[Store]:
 
 
 def begin(store: Store, settings: Settings, url: str) -> Rollout:
+    license_judges(store, settings, settings.tasks["triage"])
     return begin_served(store, settings.tasks["triage"], fingerprint(request_of("")), url)
 
 
@@ -170,8 +194,10 @@ def test_to_full_by_proof_and_back_by_proof(settings: Settings, store: Store, tm
     assert kinds[-1] == "roll_back"
     assert 0 < world.bad_answers < 400
     with store.read() as connection:
-        served = select(tables.pairs.c.served).where(tables.pairs.c.state == "consumed")
-        assert set(connection.execute(served).scalars()) == {True, False}
+        consumed = tables.pairs.c.state == "consumed"
+        assert set(connection.execute(select(tables.pairs.c.served).where(consumed)).scalars()) == {True, False}
+        judged = connection.execute(select(tables.pairs.c.differences).where(consumed)).scalars()
+        assert all({"category", "fit"} <= found.keys() for found in judged)
 
 
 def test_a_bad_student_never_leaves_shadow(settings: Settings, store: Store, tmp_path: Path) -> None:
