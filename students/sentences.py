@@ -1,10 +1,11 @@
 """Owns what verdicts say to a person: a sentence each, with differences in points and shares in percent."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from students.assignment import FULL
 from students.evidence import Reading
 from students.policy import SHADOW, Guardrail, Policy
+from students.presets import BUILT_IN, FEEDBACK, LIVE
 from students.tally import DriftEvidence, Evidence, GateEvidence, GuardrailEvidence
 
 MINUS = "\N{MINUS SIGN}"
@@ -138,8 +139,11 @@ def wanting(policy: Policy, evidence: Evidence) -> str:
     return _listed([f"{have:,g} of {least:,g} {noun}" for have, least, noun in counts if have < least])
 
 
-def policy_words(policy: Policy) -> list[str]:
-    """A policy as a person may read it before a rollout starts, one sentence each."""
+def policy_words(policy: Policy, graders: Collection[str] = ()) -> list[str]:
+    """A policy as a person may read it before a rollout starts, one sentence each.
+
+    `graders`: the task's, where they are known; what is named and is none of them is said to be.
+    """
     claims = _listed([f"{gate} is at most {_size(policy.margin)} worse than the teacher" for gate in policy.gates])
     least = [f"{policy.minimum_pairs:,} pairs", f"{policy.minimum_sessions:,} sessions"]
     least += [f"{policy.minimum_hours:g} hours"] if policy.minimum_hours else []
@@ -151,9 +155,11 @@ def policy_words(policy: Policy) -> list[str]:
         f"Each step needs the proof (α {policy.alpha:.2g}) that {claims}, and {_listed(least)} at the stage it leaves.",
         f"It is held while more than {percent(policy.most_fallbacks)} of the student's requests fall back.",
     ]
-    said += (
-        [f"Rolled back as soon as worse than the teacher, everywhere or in a slice: {_listed(rails)}."] if rails else []
-    )
+    worse = "Rolled back as soon as worse than the teacher everywhere, or in a slice of its pairs"
+    said += [f"{worse}: {_listed(rails)}."] if rails else []
+    known = {*graders, *BUILT_IN, *LIVE, FEEDBACK}
+    posted = _listed([guard.metric for guard in policy.guardrails if graders and guard.metric not in known])
+    said += [f"The task has no grader {posted}: scores posted to /feedback by that name count."] if posted else []
     said += [f"A person is asked where a stage is undecided after {' or '.join(bounds)}."] if bounds else []
     waits = _listed([percent(share) for share in policy.wait_for_person_before])
     said += [f"A person has to resume it before it enters {waits}."] if waits else []
@@ -168,7 +174,8 @@ def _watch(run_length: float) -> str:
 def _guarded(guard: Guardrail) -> str:
     if guard.target is None:
         return guard.metric
-    return f"{guard.metric} ({guard.target:,.3g} {'US dollars an answer' if guard.metric == 'cost' else 'ms'})"
+    target = f"{guard.target:.3g} US dollars an answer" if guard.metric == "cost" else f"{guard.target:,.0f} ms"
+    return f"{guard.metric} ({target})"
 
 
 def _place(guard: GuardrailEvidence) -> str:

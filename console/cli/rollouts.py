@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from capture.db import Store
+from capture.graders.registry import default_graders
 from capture.tasks import load_tasks
 from console import verbs
 from console.cli import simulating
@@ -44,7 +45,7 @@ def start(
     )
     rollout = verbs.start_rollout(run, asked)
     typer.echo(rollout.id)
-    for sentence in policy_words(reads.policy(rollout)):
+    for sentence in policy_words(reads.policy(rollout), default_graders(run.task(found.task))):
         typer.echo(f"  {sentence}", err=True)
 
 
