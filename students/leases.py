@@ -44,11 +44,10 @@ def acquire(store: Store, name: str, holder: str, now: float, ttl_s: float) -> L
         return None
 
 
-def holds(store: Store, name: str, holder: str, now: float) -> bool:
-    """Whether this holder leads now; what it then writes is to be refused all the same where it must not be twice."""
-    mine = (leases.c.name == name) & (leases.c.holder == holder) & (leases.c.expires_at > now)
+def was_last(store: Store, name: str, holder: str) -> bool:
+    """Whether nobody has taken the lease since this holder did, be it run out or not. For what need not be fenced."""
     with store.read() as connection:
-        return connection.execute(select(leases.c.name).where(mine)).first() is not None
+        return connection.execute(select(leases.c.holder).where(leases.c.name == name)).scalar() == holder
 
 
 def fence(connection: Connection, lease: Lease) -> None:

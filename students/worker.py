@@ -34,7 +34,7 @@ from students.entry import enter
 from students.greedy import served_greedily
 from students.jobs import LOCAL
 from students.judging import Judging
-from students.leases import holds, release
+from students.leases import release, was_last
 from students.loops import Loop, Loops
 from students.observing import Observer
 from students.pairing import Pairer, Redact, Stored
@@ -241,8 +241,7 @@ def _pair(pairer: Pairer, tasks: Tasks) -> int:
 
 def _judge_pairs(staff: _Staff) -> int:
     """Only where the controller ticks: it has to know who cannot be heard."""
-    shop = staff.shop
-    if holds(shop.store, LEASE, staff.replica.holder, shop.clock()):
+    if was_last(staff.shop.store, LEASE, staff.replica.holder):
         return staff.judging.turn(staff.tasks())
     staff.judging.stand_down()
     return 0

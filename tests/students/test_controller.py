@@ -180,6 +180,10 @@ def test_a_stale_controller_is_refused_and_nothing_is_consumed(store: Store, clo
     fresh = leases.acquire(store, controller.LEASE, "new", clock(), 10)
     assert fresh is not None
     assert fresh.token == stale.token + 1
+    assert (leases.was_last(store, controller.LEASE, "old"), leases.was_last(store, controller.LEASE, "new")) == (
+        False,
+        True,
+    )
     with pytest.raises(StaleLeaseError):
         controller._turn(store, look, stale, clock(), Silence())
     with store.read() as connection:
