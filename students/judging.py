@@ -1,5 +1,6 @@
 """Owns the judging of pairs: licensed judges on both arms' kept answers, and the word for who cannot be heard."""
 
+import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -152,7 +153,8 @@ class Judging:
             ThreadPoolExecutor(AT_ONCE, thread_name_prefix="judging") as pool,
         ):
             means = Means(judges=asked, python=shop.python)
-            hearing = _Hearing([judge for judge in judges_of(task, means) if judge.name in judges])
+            speaking = [judge for judge in judges_of(task, means) if judge.name in judges]
+            hearing = _Hearing(speaking, shop.stopping)
             said = pool.map(lambda row: hearing.of(row, requests.get(row.exchange_id, {})), rows)
             for row, found in zip(rows, said, strict=True):
                 if found is not None:
@@ -181,14 +183,14 @@ class Judging:
 
 
 class _Hearing:
-    """Judges on some pairs. Thread-safe; once one of them is away no other pair is asked about."""
+    """Judges on some pairs. Thread-safe; once one of them is away, or the worker ends, no other pair is asked about."""
 
-    def __init__(self, judges: Sequence[Judge]) -> None:
-        self._judges = judges
+    def __init__(self, judges: Sequence[Judge], stopping: threading.Event) -> None:
+        self._judges, self._stopping = judges, stopping
         self.away: str | None = None
 
     def of(self, row: Row[Any], request: dict[str, Any]) -> Comparison | None:
-        if self.away is not None:
+        if self.away is not None or self._stopping.is_set():
             return None
         try:
             return compare(self._judges, case_of(row, request))

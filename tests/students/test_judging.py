@@ -1,5 +1,6 @@
 """Judges on pairs: licensed ones, on what is kept, once; who cannot be heard, and what that holds."""
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -56,7 +57,8 @@ class Scene:
         asked = Start("triage", new_student(store, clock), "tester", reason="a test", force=True)
         self.rollout = start(store, asked, TASK, clock)
         self.client = Client()
-        self.judging = Judging(Workshop(store, self.settings, self.client, dict, clock))
+        self.stopping = threading.Event()
+        self.judging = Judging(Workshop(store, self.settings, self.client, dict, clock, self.stopping))
         court.requests.clear()
 
     def pairs(self, count: int, student: str | None = RIGHT, teacher: str = RIGHT) -> None:
@@ -215,6 +217,17 @@ def _scored(store: Store, identity: str) -> None:
     with store.write() as connection:
         row = connection.execute(select(scores).where(scores.c.grader == "tone").limit(1)).one()._asdict()
         connection.execute(scores.insert().values({**row, "exchange_id": identity, "value": 1.0}))
+
+
+def test_a_worker_that_ends_asks_about_no_other_pair(scene: Scene) -> None:
+    def last(request: dict[str, Any]) -> str:
+        scene.stopping.set()
+        return judge(request)
+
+    scene.court.answering = last
+    scene.pairs(50)
+    assert scene.turn() < 50
+    assert {row.state for row in scene.rows()} == {"judging", "scored"}
 
 
 def test_who_has_just_begun_to_lead_has_heard_nobody(scene: Scene) -> None:
