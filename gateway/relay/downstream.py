@@ -58,6 +58,27 @@ class RelayProtocol(HttpToolsProtocol):
     more is read (the connection ends, or only waits for the client to have read a refusal).
     """
 
+    __slots__ = (
+        "_context",
+        "_dead",
+        "_draining",
+        "_head_read",
+        "_in_head",
+        "_in_local_body",
+        "_in_message",
+        "_known",
+        "_limits",
+        "_line",
+        "_parsing",
+        "_patience",
+        "_read",
+        "_reading",
+        "_refusal",
+        "_to_come",
+        "_turned_away",
+        "write_paused",
+    )
+
     def __init__(
         self,
         config: Config,
