@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 
-from students.report import Arm, Bar, Standing
+from students.report import Arm, Bar, Report, Standing
 
 
 def bar_of(arms: Sequence[Arm], gates: Sequence[str], margin: float, unlicensed: Collection[str] = ()) -> Bar:
@@ -30,6 +30,12 @@ def sentences(arms: Sequence[Arm], bar: Bar) -> list[str]:
             _of_student(arm, rival, bar) for arm in arms if arm.role == "student" and rival.student_id in arm.versus
         ]
     return said
+
+
+def prompting(report: Report) -> list[str]:
+    """What a report says of each base that was shown examples."""
+    bar = report.bar
+    return [] if bar is None else [_of_prompting(arm, bar) for arm in report.arms if arm.role == "few_shot"]
 
 
 def beats(arm: Arm, other: str, gates: Sequence[str], *, proven: bool) -> bool:

@@ -15,7 +15,7 @@ from console.cli.processes import become
 from console.cli.waiting import Wait, follow
 from console.reads import estimates
 from console.reads import fine_tunes as jobs
-from students import registry
+from students import registry, rival
 from students.tables import fine_tunes
 
 app = typer.Typer(help="Students: small models, and the fine-tunes that make them.", no_args_is_help=True)
@@ -38,6 +38,7 @@ def train(
     """Fine-tune a student on a dataset, with a live loss, tokens per second and the time left."""
     own = {key: value for key, value in (("epochs", epochs), ("seed", seed)) if value is not None}
     changes = {**changes_of(set_, "--set"), **own}
+    typer.echo(_rival(context, dataset), err=True)
     fine_tune_id = verbs.train(desk(context), dataset, base, changes, at)
     typer.echo(fine_tune_id)
     if wait:
@@ -160,6 +161,14 @@ def vllm_command(
     """The command that serves local students by vLLM, and what to tell Stillhouse of it."""
     for line in registering.vllm_lines(desk(context), students, port):
         typer.echo(line)
+
+
+def _rival(context: typer.Context, dataset: str) -> str:
+    """What is known of the rival by prompting, before anything is trained."""
+    store = invocation(context).store
+    task = datasets.load_card(store, datasets.resolve(store, dataset)).task
+    unheard = f"Whether prompting alone is enough is not known: `stillhouse evaluations rival {dataset}` says it."
+    return rival.last_word(store, task) or unheard
 
 
 def _fine_tune(context: typer.Context, fine_tune_id: str) -> tuple[str, str, Any]:

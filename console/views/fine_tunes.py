@@ -10,7 +10,7 @@ from console.reads import estimates
 from console.reads import fine_tunes as reads
 from console.views import page
 from console.views.words import NONE, count, moment, money, plain, span, when
-from students import bases
+from students import bases, rival
 from students.jobs import LOCAL
 
 STATES = {"queued": "gray", "running": "blue", "succeeded": "green", "failed": "red", "cancelled": "orange"}
@@ -54,11 +54,19 @@ def _form(task: str, dataset: str) -> None:
     rank = middle.number_input("LoRA rank", 1, 512, training.rank, key="train-rank")
     seed = right.number_input("Seed", 0, 2**31 - 1, training.seed, key="train-seed")
     _estimated(dataset, base, epochs, at)
+    _rival(task)
     label, icon, off = "Start training", ":material/model_training:", page.below_operator() or not base
     if st.button(label, type="primary", icon=icon, key="train", disabled=off):
         changes = {"epochs": epochs, "learning_rate": rate, "method": method, "rank": rank, "seed": seed}
         with page.acting("The fine-tune is queued; the worker takes it from here"):
             verbs.train(page.desk(), dataset, base, changes, None if at == LOCAL else at)
+
+
+def _rival(task: str) -> None:
+    """Whether anything has to be trained at all, where that is known."""
+    said = page.ask(rival.last_word, task)
+    if said is not None:
+        st.info(plain(said), icon=":material/chat:")
 
 
 def _place(trainer: str) -> str:

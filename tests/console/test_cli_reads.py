@@ -107,7 +107,9 @@ def test_fine_tunes_their_events_and_what_one_would_take(at_full: Full, said, ca
     assert taken["cost_usd"] == 0
     assert json.loads(_out(capsys, "students", "estimate", world.dataset, "--at", "stand-in"))["cost_usd"] is None
     assert run(["students", "train", world.dataset, "--no-wait", "--set", "rank=4"]) == 0
-    made = capsys.readouterr().out.split()[0]
+    told = capsys.readouterr()
+    made = told.out.split()[0]
+    assert f"`stillhouse evaluations rival {world.dataset}`" in told.err
     with store.read() as connection:
         row = connection.execute(fine_tunes.select().where(fine_tunes.c.id == made)).one()
     assert row.settings["rank"] == 4

@@ -16,6 +16,7 @@ from capture.settings import EvaluationSettings, GraderSettings, Settings, Upstr
 from students import evaluation
 from students.clients import Client
 from students.report import Report
+from students.rival import last_word
 from students.workshop import Workshop
 from tests.factories.examined import NOW, ROWS, Scene, answering, put_dataset, put_rows, row_of
 from tests.factories.store import add_exchange
@@ -101,9 +102,13 @@ def test_the_rival_is_heard_before_anything_is_trained(
     with ChatServer(answering(wrong)) as raw:
         scene = Scene(store, client)
         scene.serve(scene.base().id, raw.url)
+        carry_out(scene, bases=["tiny"])
+        assert last_word(store, "triage") is None
         report = carry_out(scene, bases=["tiny"], few_shot=3)
+        carry_out(scene, bases=["tiny"])
     assert [arm.role for arm in report.arms] == ["teacher", "base", "few_shot"]
-    assert any(note.startswith(said) for note in report.notes)
+    (told,) = [note for note in report.notes if note.startswith(said)]
+    assert last_word(store, "triage") == told
 
 
 def test_bases_are_examined_on_some_rows_where_that_is_set(store: Store, client: Client) -> None:
