@@ -29,6 +29,8 @@ class Line(msgspec.Struct):
     tools: list[dict[str, Any]] | None = None
 
 
+_PREFERENCE = "it is a preference line (DPO), and only supervised lines are learnt here"
+
 _decoder = msgspec.json.Decoder(Line)
 
 
@@ -59,7 +61,7 @@ def _fault(line: bytes) -> str | None:
     try:
         messages = _decoder.decode(line).messages
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        return str(error)
+        return _PREFERENCE if b'"preferred_output"' in line else str(error)
     if not messages or messages[-1].role != "assistant":
         return "its last message is not the assistant's"
     taught = [one for one in messages if one.role == "assistant" and one.weight != 0]

@@ -146,6 +146,10 @@ def test_other_purposes_and_files_are_the_providers(client: OpenAI, upstream: Sc
         (lines() + b"{nonsense\n", "Line 13 of the file is no training line: JSON is malformed"),
         (lines(2) + b'\n{"messages": []}\n', "Line 4 .*its last message is not the assistant's"),
         (b'{"prompt": "a"}\n', "Line 1 .*missing required field `messages`"),
+        (
+            b'{"input": {"messages": []}, "preferred_output": [], "non_preferred_output": []}\n',
+            r"preference line \(DPO\)",
+        ),
         (b'{"messages": [{"role": "boss"}]}\n', r"Line 1 .*Invalid enum value 'boss' - at `\$.messages\[0\].role`"),
         (b'{"messages": [{"role": "assistant", "weight": 0, "content": "x"}]}\n', "weight 0"),
         (b'{"messages": [{"role": "assistant", "content": ""}]}\n', "neither content nor tool_calls"),
