@@ -51,7 +51,7 @@ def confidence(points: Sequence[Point], grader: str, margin: float, alpha: float
     mean = frame.mark_line(color=STUDENT, clip=True).encode(x=x, y=alt.Y("mean:Q", scale=scale), tooltip=tooltip)
     equal, allowed = _line(0, "equal to the teacher", QUIET), _line(-100 * margin, f"margin −{100 * margin:.3g}", HARM)
     lines = (*equal, *allowed)
-    title = f"{grader}: difference to the teacher, each bound at α {alpha:.2g}"
+    title = f"{grader}: student − teacher, α {alpha:.2g} a bound"
     return alt.layer(band, mean, *lines).properties(title=title, height=HEIGHT + 80)
 
 

@@ -31,7 +31,7 @@ def command(settings: configuration.Settings, secrets: Path | None = None) -> li
         "client.showErrorDetails": "none",
         "theme.headingFontSizes": HEADINGS,
         "theme.metricValueFontSize": "1.7rem",
-        "theme.paddingTop": "0.5rem",
+        "theme.paddingTop": "1.5rem",
         "theme.paddingBottom": "4rem",
         "client.disableDataExport": "true",  # a table's own CSV would hold captured formulas as they came
         "runner.magicEnabled": "false",

@@ -39,7 +39,9 @@ def offer(wanted: TrafficFilter, total: int, whole: bool) -> None:
             st.markdown(f"More than {COUNT_CAP:,} exchanges match. Narrow the filter to act on all of them at once.")
             return
         verbs = ["accept", "reject"] if page.below_operator() else list(WORDS)
-        verb: Any = st.segmented_control("What", verbs, format_func=lambda one: WORDS[one], key="at-once-verb")
+        verb: Any = st.radio(
+            "What", verbs, index=None, format_func=lambda one: WORDS[one], key="at-once-verb", horizontal=True
+        )
         if verb:
             _confirm(verb, _shown(wanted))
         else:

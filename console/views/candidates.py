@@ -30,8 +30,9 @@ def _one(one: Candidate) -> None:
     with st.container(border=True, key=f"candidate-{one.id}"):
         with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown(f"**{count(one.exchanges)} exchanges**, {one.per_day:,.3g} a day, by {plain(one.models[0])}")
-            st.caption(f"{money(one.cost_usd_month)} a month; a student would save {money(one.saving_usd_month)}")
-            st.caption(f"last seen {when(one.last_seen, page.zone())}")
+            saving = f"{money(one.cost_usd_month)} a month; a student would save {money(one.saving_usd_month)}"
+            st.caption(saving, width="content")
+            st.caption(f"last seen {when(one.last_seen, page.zone())}", width="content")
         st.code(one.template[:TEMPLATE_CHARACTERS] or "(no system prompt)", language=None, wrap_lines=True)
         with st.container(horizontal=True):
             label, icon = "Make it a task", ":material/add:"

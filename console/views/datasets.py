@@ -90,9 +90,9 @@ def _state(dataset_id: str) -> None:
     card = page.ask(datasets.load_card, dataset_id)
     with st.container(horizontal=True, vertical_alignment="center"):
         _badge(card)
-        st.caption(f"asked for {when(card.created_at, page.zone())}")
+        st.caption(f"asked for {when(card.created_at, page.zone())}", width="content")
         if card.hash:
-            st.caption(f"sha256 {card.hash[:16]}…")
+            st.caption(f"sha256 {card.hash[:16]}…", width="content")
     if card.error:
         st.error(plain(card.error), icon=":material/error:")
     moving = card.state in ("queued", "building")

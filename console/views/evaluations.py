@@ -126,7 +126,7 @@ def _scores(report: Report) -> None:
     if not rows:
         st.caption("No grader could judge a row.")
         return
-    chart = charts.forest(rows, "Score by grader, with 95 % intervals", "Score (%)", {})
+    chart = charts.forest(rows, "Scores, with 95 % intervals", "Score (%)", {})
     st.altair_chart(chart, key="scores", alt="Scores by grader")
     table: dict[str, list[str]] = {"Grader": list(report.graders), "Against": list(report.graders.values())}
     for arm in report.arms:
@@ -189,8 +189,8 @@ def _slices(report: Report) -> None:
     if not rows:
         st.caption("No pair of answers in these slices has a difference by this grader.")
         return
-    title = f"{grader} by {name}: student − teacher, with 95 % intervals (rows)"
-    chart = charts.forest(rows, title, "Difference (points)", {"equal to the teacher": 0.0})
+    title = f"{grader} by {name} (rows), 95 % intervals"
+    chart = charts.forest(rows, title, "Student − teacher (points)", {"equal to the teacher": 0.0})
     st.altair_chart(chart, key="slices", alt=title)
 
 
@@ -206,7 +206,7 @@ def _closer(students: Sequence[Arm]) -> None:
         chosen = st.selectbox("Look closer at", list(names), format_func=lambda one: names[one].name, key="closer")
         arm = names[chosen]
     if len(arm.confusion) > 1:
-        chart = charts.confusion(arm.confusion, "Labels: what was right, and what the student said", page.ink())
+        chart = charts.confusion(arm.confusion, "Right labels, and those said", page.ink())
         st.altair_chart(chart, key="confusion", alt="Confusion table")
     _worst(arm)
 

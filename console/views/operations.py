@@ -35,13 +35,13 @@ def processes() -> None:
     depth = reads.spool_depth(settings.spool_folder)
     with st.container(horizontal=True):
         for process in found:
-            with st.container(border=True, width=204, height="stretch", gap=None):
+            with st.container(border=True, width=212, height="stretch", gap=None):
                 colour: Any = "green" if process.alive else "red"
                 st.badge("alive" if process.alive else "silent", color=colour)
                 st.markdown(f"**{process.name}**")
                 seen = f"seen {span(process.seen_ago_s)} ago · " if process.seen_ago_s else ""
                 st.caption(plain(seen + process.detail))
-        with st.container(border=True, width=204, height="stretch", gap=None):
+        with st.container(border=True, width=212, height="stretch", gap=None):
             share = depth.bytes / settings.capture.spool_bytes
             st.badge(f"{share * 100:.2g} % of its bound", color="green" if share < 0.5 else "red")
             st.markdown("**Spool**")

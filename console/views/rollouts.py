@@ -97,10 +97,10 @@ def _badges(rollout: room.Rollout) -> None:
 
 
 def _standing(rollout: room.Rollout) -> str:
-    """What was said last, and since when it goes: "last verdict: minimum not met · since …"."""
+    """What was said last, and when it began: "last verdict: minimum not met · begun …"."""
     said = plain((rollout.reason or "no verdict yet").replace("_", " "))
-    why = f"last verdict: {said}" if rollout.state in LIVE else said
-    return f"{why} · since {when(rollout.created_at, page.zone())}"
+    why = f"last verdict: {said} · " if rollout.state in LIVE else ""
+    return f"{why}begun {when(rollout.created_at, page.zone())}"
 
 
 @page.live(3)
@@ -136,7 +136,8 @@ def opened(rollout_id: str) -> None:
 def _acts(rollout: room.Rollout) -> None:
     acts = ACTS.get(rollout.state, ())
     if not acts:
-        st.markdown(f"It ended {when(rollout.ended_at, page.zone())}: {plain(rollout.reason or 'no reason given')}.")
+        why = (rollout.reason or "no reason given").replace("_", " ")
+        st.markdown(f"It ended {when(rollout.ended_at, page.zone())}: {plain(why)}.")
         return
     seen: room.Rollout = st.session_state.get(SEEN) or rollout
     st.session_state[SEEN] = rollout

@@ -23,7 +23,7 @@ def form(task: str | None) -> None:
     if not box.open:
         return
     with box:
-        kind = st.segmented_control("What", [HOLDOUT, RIVAL, REPLAY], default=HOLDOUT, key="evaluate-kind")
+        kind = st.radio("What", [HOLDOUT, RIVAL, REPLAY], key="evaluate-kind", horizontal=True)
         able = [student for student in page.ask(registry.list_students, task) if student.kind != "base"]
         if kind == REPLAY:
             _replay(able)

@@ -62,7 +62,8 @@ def _badges(student: registry.Student) -> None:
 
 def _opened(student_id: str) -> None:
     student = page.ask(registry.load_student, student_id)
-    st.title(plain(student.name))
+    st.title(f"Student of {plain(student.task)}")
+    st.markdown(f"**{plain(student.name)}**")
     _server(student.id)
     _erased(student)
     _serving(student)

@@ -13,13 +13,13 @@ from students import turns
 COLOURS = {"running": "blue", "waiting": "orange", "rolled_out": "green", "ended": "gray", "failed": "red"}
 SHOWN = 10
 MADE = (
-    ("dataset", "dataset_id", "datasets", "dataset"),
-    ("fine-tune", "fine_tune_id", "students", "fine_tune"),
-    ("student", "student_id", "students", "student"),
-    ("evaluation", "evaluation_id", "students", "evaluation"),
-    ("rollout", "rollout_id", "rollouts", "rollout"),
+    ("dataset", "datasets", "dataset"),
+    ("fine_tune", "students", "model_training"),
+    ("student", "students", "school"),
+    ("evaluation", "students", "balance"),
+    ("rollout", "rollouts", "stairs"),
 )
-"""What a turn makes: its name, the turn's column, and the page and part of an address where it is opened."""
+"""What a turn makes, named as in an address; the page that opens it; its icon."""
 
 
 def shown(task: str, loop: LoopSettings) -> None:
@@ -75,10 +75,11 @@ def _one(turn: turns.Turn) -> None:
         st.caption(f"by {plain(turn.who)}, {when(turn.created_at, page.zone())}")
     st.markdown(plain(turn.record[-1]["text"]) if turn.record else NONE)
     with st.container(horizontal=True):
-        for name, column, view, part in MADE:
-            identity = getattr(turn, column)
+        for part, view, icon in MADE:
+            identity = getattr(turn, f"{part}_id")
             if identity:
-                st.page_link(f"views/{view}.py", label=name, query_params={part: identity})
+                label = part.replace("_", "-")
+                st.page_link(f"views/{view}.py", label=label, icon=f":material/{icon}:", query_params={part: identity})
     with st.expander(f"Its record ({len(turn.record)})", key=f"record-{turn.id}"):
         for line in turn.record:
             st.caption(f"{when(line['at'], page.zone())} · {plain(line['who'])}: {plain(line['text'])}")

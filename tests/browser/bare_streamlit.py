@@ -41,6 +41,7 @@ def widgets() -> None:
     right.button("Secondary", icon=":material/check:")
     left.button("Off", disabled=True)
     left.selectbox("Choice", ["one", "two"])
+    left.selectbox("Nothing to choose from", [])
     right.multiselect("Several", ["one", "two"], default=["one"])
     left.text_input("Words", placeholder="placeholder", help="Help")
     right.number_input("Number", 0, 9)
@@ -49,7 +50,7 @@ def widgets() -> None:
     left.toggle("Toggle", help="Help")
     right.checkbox("Check")
     left.slider("Between", 0.0, 1.0, (0.0, 1.0))
-    right.segmented_control("Segment", ["one", "two"], default="one")
+    right.radio("One of", ["one", "two"], horizontal=True)
     left.download_button("Download", b"x")
     with right.popover("Popover", icon=":material/add:"):
         st.text("inside")

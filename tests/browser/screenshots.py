@@ -48,6 +48,7 @@ def shoot(window: Browser, found: Console, address: str, file: Path, scheme: str
     height = page.evaluate("document.querySelector('[data-testid=\"stMain\"]').scrollHeight")
     page.set_viewport_size({"width": size["width"], "height": max(size["height"], min(int(height) + 20, 6000))})
     page.wait_for_timeout(DRAWN_MS)
+    page.wait_for_function("!document.querySelector('[data-stale=\"true\"]')")
     page.screenshot(path=file)
     context.close()
     _shrink(file)

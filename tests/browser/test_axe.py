@@ -58,8 +58,15 @@ def seen(addresses: Iterable[str]) -> set[str]:
                 settle(page)
                 _unfold(page)
                 page.wait_for_timeout(DRAWN_MS)
-                every |= findings(page)
+                every |= _lasting(page)
     return every - {one for one in every if one.endswith(": gone")}
+
+
+def _lasting(page: Page) -> set[str]:
+    """What two looks find: a part that refreshes by itself is drawn pale meanwhile."""
+    first = findings(page)
+    page.wait_for_timeout(DRAWN_MS)
+    return first & findings(page) if first else first
 
 
 def _unfold(page: Page) -> None:

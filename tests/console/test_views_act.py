@@ -268,7 +268,7 @@ def test_many_are_accepted_at_once_after_a_yes(at_full: Full, look) -> None:
     _, store = at_full
     at = look("traffic")
     at = at.selectbox(key="traffic-arm").set_value("student").run()
-    at = next(one for one in at.button_group if one.key == "at-once-verb").set_value("accept").run()
+    at = at.radio(key="at-once-verb").set_value("accept").run()
     act = next(one for one in at.button if one.key == "at-once-go")
     assert act.disabled
     many = int(act.label.split()[1])
@@ -313,7 +313,7 @@ def test_what_comes_while_somebody_thinks_it_over_is_not_among_it(at_full: Full,
     add_exchange(store, id=f"{7:012x}{'0' * 20}", label="thinking")
     st.cache_data.clear()
     at = at.run()
-    at = next(one for one in at.button_group if one.key == "at-once-verb").set_value("reject").run()
+    at = at.radio(key="at-once-verb").set_value("reject").run()
     at = next(one for one in at.checkbox if one.key.startswith("at-once-sure")).check().run()
     late = add_exchange(store, id=f"{8:012x}{'0' * 20}", label="thinking")
     st.cache_data.clear()
@@ -426,7 +426,7 @@ def test_other_evaluations_are_queued(at_full: Full, look) -> None:
     world, store = at_full
     for kind in ("A base by prompting alone", "On captured traffic"):
         at = look("students")
-        at = next(one for one in at.button_group if one.key == "evaluate-kind").set_value(kind).run()
+        at = at.radio(key="evaluate-kind").set_value(kind).run()
         if kind == "On captured traffic":
             at = at.selectbox(key="evaluate-task").set_value("triage").run()
             at = at.multiselect(key="evaluate-students-triage").set_value([world.student]).run()

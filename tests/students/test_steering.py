@@ -81,6 +81,19 @@ def test_a_promotion_needs_a_reason(store: Store, clock: Clock, reason: str) -> 
         rollouts.promote(store, rollout.id, "tester", reason, clock)
 
 
+def test_who_decided_on_an_earlier_stage_is_told_to_look_again(store: Store, clock: Clock) -> None:
+    """Of two who promote at once, one moves it; a stale agreement lets it into no later stage."""
+    rollout = begin(store, clock)
+    rollouts.promote(store, rollout.id, "ben", "seen enough", clock, seen=0)
+    with pytest.raises(RefusedError, match="moved to stage 1 since you looked"):
+        rollouts.promote(store, rollout.id, "mara", "seen enough", clock, seen=0)
+    assert load_rollout(store, rollout.id).stage == 1
+    rollouts.pause(store, rollout.id, "ben", clock)
+    with pytest.raises(RefusedError, match="look again"):
+        rollouts.resume(store, rollout.id, "mara", clock, seen=0)
+    assert rollouts.resume(store, rollout.id, "mara", clock, seen=1).state == "running"
+
+
 def test_what_a_person_did_stands_in_the_history(store: Store, clock: Clock) -> None:
     rollout = begin(store, clock)
     rollouts.pause(store, rollout.id, "ann", clock)
