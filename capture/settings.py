@@ -196,6 +196,10 @@ class GraderSettings(_Frozen):
         return self.type in ("score_model", "label_model") or any(part.is_judge for part in self.graders.values())
 
     @property
+    def runs_python(self) -> bool:
+        return self.type == "python" or any(part.runs_python for part in self.graders.values())
+
+    @property
     def judge_upstreams(self) -> frozenset[str]:
         own = {self.upstream} if self.upstream else set()
         return frozenset(own.union(*(part.judge_upstreams for part in self.graders.values())))

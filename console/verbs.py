@@ -153,7 +153,7 @@ def start_rollout(desk: Desk, start: rollouts.Start) -> rollouts.Rollout:
     desk.demand(Role.OPERATOR, "starting a rollout")
     asked = replace(start, who=desk.actor.name)
     task = desk.task(start.task)
-    rollout = rollouts.start(desk.store, asked, task, desk.clock)
+    rollout = rollouts.start(desk.store, asked, task, desk.clock, python=desk.settings.python_graders.allowed)
     desk.record("rollouts.start", rollout.id, student=rollout.student_id, dry_run=start.dry_run, reason=start.reason)
     return rollout
 

@@ -1,6 +1,6 @@
 """Owns what a person can do with a rollout, and how it is read: start, pause, resume, promote, abort, list, status."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from capture.db import Store
 from capture.errors import NotFoundError, RefusedError
 from capture.graders.registry import default_graders
 from capture.ids import new_id
-from capture.settings import RolloutSettings, TaskSettings
+from capture.settings import GraderSettings, RolloutSettings, TaskSettings
 from students.pace import teacher_pace
 from students.policy import policy_of
 from students.presets import BUILT_IN, Pace, guardrails_of
@@ -77,8 +77,8 @@ class VerdictRow:
     who: str
 
 
-def start(store: Store, request: Start, task: TaskSettings, clock: Clock) -> Rollout:
-    """Begin a rollout in shadow and ask for its student to be served.
+def start(store: Store, request: Start, task: TaskSettings, clock: Clock, *, python: bool = True) -> Rollout:
+    """Begin a rollout in shadow and ask for its student to be served. `python`: whether Python graders may run.
 
     Raises RefusedError for a policy that cannot be met, a judge that would gate without a licence, a student of another
     task, one without an evaluation (unless forced with a reason) and a task that has a rollout under way; ConfigError
@@ -87,6 +87,8 @@ def start(store: Store, request: Start, task: TaskSettings, clock: Clock) -> Rol
     """
     licensed = licences.licensed(store, request.task, task)
     policy = frozen_policy(request.policy or task.rollout, task, teacher_pace(store, request.task), licensed)
+    if not python:
+        _check_python([*policy.gates, *policy.guardrails], default_graders(task))
     student = load_student(store, request.student)
     _check_student(store, request, student)
     now = clock()
@@ -155,6 +157,12 @@ def _check_judges(gates: Sequence[str], judges: Collection[str], licensed: Colle
             f"judge {', '.join(strangers)} has no licence to gate or to guard: it has to agree with people's reviews "
             "often enough"
         )
+
+
+def _check_python(names: Sequence[str], graders: Mapping[str, GraderSettings]) -> None:
+    mute = [name for name in dict.fromkeys(names) if name in graders and graders[name].runs_python]
+    if mute:
+        raise RefusedError(f"{', '.join(mute)} would never speak: Python graders are off (python_graders.allowed)")
 
 
 def _check_student(store: Store, request: Start, student: Student) -> None:

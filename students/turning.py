@@ -169,7 +169,7 @@ class Turning:
             return False
         reason = f"turn {turn.id} of the loop"
         asked = Start(task=turn.task, student=str(turn.student_id), who=LOOP, reason=reason)
-        start(self._store, asked, task, self._clock)
+        start(self._store, asked, task, self._clock, python=self._settings.python_graders.allowed)
         return True
 
     def _row(self, table: Table, row_id: str) -> Any:

@@ -6,7 +6,7 @@ import pytest
 
 from capture.db import Store
 from capture.errors import NotFoundError, RefusedError
-from capture.settings import RolloutSettings
+from capture.settings import RolloutSettings, TaskSettings
 from students import rollouts
 from students.controller import tick
 from students.rollouts import Start, load_rollout, start
@@ -166,6 +166,19 @@ def test_each_policy_that_cannot_be_met_is_refused_with_its_reason(
         begin(store, clock, policy=policy)
     assert said in str(refused.value)
     assert rollouts.list_rollouts(store) == []
+
+
+@pytest.mark.parametrize("policy", [{"gates": ["code"]}, {"gates": ["half"]}, {"guardrails": {"code": {}}}])
+def test_a_grader_that_may_not_run_here_decides_nothing(store: Store, clock: Clock, policy: dict[str, Any]) -> None:
+    code = {"type": "python", "source": "def grade(sample, item): return 1.0"}
+    half = {"type": "multi", "graders": {"code": code}, "calculate_output": "code / 2"}
+    graders = {"category": TASK.graders["category"], "code": code, "half": half}
+    rollout = {**POLICY.model_dump(), **policy}
+    task = TaskSettings.model_validate({**TASK.model_dump(), "graders": graders, "rollout": rollout})
+    asked = Start("triage", new_student(store, clock), "tester", reason="a test", force=True)
+    with pytest.raises(RefusedError, match="would never speak: Python graders are off"):
+        start(store, asked, task, clock, python=False)
+    assert start(store, asked, task, clock, python=True).state == "running"
 
 
 def test_an_incumbent_at_full_is_no_rollout_under_way(store: Store, clock: Clock) -> None:
