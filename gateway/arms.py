@@ -88,9 +88,7 @@ class Arms:
         return Choice(rollout.id, rollout.student.name, reason=reason)
 
     def _session(self, asked: Asked) -> str:
-        if asked.session is None or self._heavy.is_heavy(asked.task, asked.session):
-            return secrets.token_hex(8)
-        return asked.session
+        return self._heavy.session(asked.task, asked.session) or secrets.token_hex(8)
 
     def _by(self, rollout: LiveRollout, asked: Asked, session: str, snapshot: Snapshot) -> Choice:
         student = rollout.student

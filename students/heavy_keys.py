@@ -14,7 +14,8 @@ class HeavyKeys:
     """Finds session keys with more than a twentieth of a task's traffic: each of their requests stands for itself, for
     the gateway that assigns it an arm and for the worker that makes a pair of it.
 
-    Judged over windows of 1,000 requests a task and process; until the first is full every key is a session.
+    Judged over windows of 1,000 requests a task and process: a key is heavy as soon as it has more than its part of a
+    whole window, and until the end of the next one.
     """
 
     def __init__(self) -> None:
@@ -22,18 +23,17 @@ class HeavyKeys:
         self._totals: Counter[str] = Counter()
         self._heavy: dict[str, frozenset[str]] = {}
 
-    def is_heavy(self, task: str, key: str) -> bool:
-        """Counts one request of `key`, and tells what the last full window said of it."""
-        counts = self._counts.setdefault(task, Counter())
-        counts[key] += 1
+    def session(self, task: str, key: str | None) -> str | None:
+        """Counts one request, and gives back its session key; None where it has none, or one that is too heavy."""
+        counts, heavy = self._counts.setdefault(task, Counter()), self._heavy.get(task, frozenset())
         self._totals[task] += 1
-        if self._totals[task] >= WINDOW:
-            self._turn(task, counts)
-        return key in self._heavy.get(task, ())
-
-    def _turn(self, task: str, counts: Counter[str]) -> None:
-        heavy = frozenset(key for key, count in counts.items() if count > HEAVY * WINDOW)
-        if heavy - self._heavy.get(task, frozenset()):
-            _log.warning("session_key_too_heavy", task=task, keys=len(heavy), treated="hashed per request")
+        if key is not None:
+            counts[key] += 1
+            if counts[key] > HEAVY * WINDOW and key not in heavy:
+                heavy |= {key}
+                _log.warning("session_key_too_heavy", task=task, keys=len(heavy), treated="hashed per request")
         self._heavy[task] = heavy
-        self._counts[task], self._totals[task] = Counter(), 0
+        if self._totals[task] >= WINDOW:
+            self._heavy[task] = frozenset(name for name, count in counts.items() if count > HEAVY * WINDOW)
+            self._counts[task], self._totals[task] = Counter(), 0
+        return None if key in heavy else key

@@ -202,7 +202,7 @@ class Pairer:
     def offer(self, stored: Stored, task: str | None) -> None:
         """The shipper's `on_stored`: decide at once, ask later."""
         watching = self._live.get(task or "", ())
-        if watching and stored.exchange.session and self._heavy.is_heavy(task or "", stored.exchange.session):
+        if watching and self._heavy.session(task or "", stored.exchange.session) is None:
             stored = replace(stored, alone=True)
         for one in watching:
             found = candidate(one, stored)

@@ -12,7 +12,7 @@ from gateway.snapshot import Latency, Snapshot
 from gateway.tally import Tally
 from gateway.upstreams import endpoint
 from students.assignment import arm_for
-from students.heavy_keys import WINDOW, HeavyKeys
+from students.heavy_keys import HEAVY, WINDOW, HeavyKeys
 from tests.factories.routing import NOW, Time, rollout_of, settings_of, snapshot_of, student_of, with_rollouts
 
 REQUEST: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hello"}]}
@@ -151,7 +151,7 @@ def test_requests_without_a_session_are_hashed_each_by_itself(snapshot: Snapshot
 def test_a_heavy_session_key_is_hashed_per_request(snapshot: Snapshot) -> None:
     routed = with_rollouts(snapshot, rollout_of(share=0.5))
     arms = arms_of()
-    first = {arms.choose(asked_of(STUDENTS), routed, NOW).assignment for _ in range(WINDOW - 1)}
+    first = {arms.choose(asked_of(STUDENTS), routed, NOW).assignment for _ in range(int(HEAVY * WINDOW))}
     later = {arms.choose(asked_of(STUDENTS), routed, NOW).assignment for _ in range(300)}
     assert first == {Assignment.STUDENT}
     assert len(later) > 1

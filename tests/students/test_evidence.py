@@ -3,6 +3,10 @@
 import itertools
 import json
 import math
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from students import evidence
 from students.evidence import DOWN, GRID, UP, Harm, MeanTest, NonInferiority, guardrail_alpha, paths
 
 differences = st.floats(-1.0, 1.0, allow_nan=False)
@@ -202,3 +207,21 @@ def test_what_cannot_be_is_refused(make) -> None:
 
 def test_both_directions_are_named() -> None:
     assert (NonInferiority.claim, Harm.claim) == (UP, DOWN)
+
+
+def test_it_stands_alone_as_the_docs_say() -> None:
+    """The example of docs/rollouts.md, in a process where nothing else of ours can be imported."""
+    source = Path(evidence.__file__).parent
+    page = (source.parent / "docs" / "rollouts.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(from students.evidence .*?)```", page, re.DOTALL)
+    lone = f"import sys\nsys.path.insert(0, {str(source)!r})\nscores = [(1.0, 1.0)] * 90 + [(0.0, 1.0)]\n"
+    ran = [sys.executable, "-I", "-c", lone + example.replace("students.evidence", "evidence")]
+    said = subprocess.run(ran, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert "Reading(count=91" in said
+
+
+def test_the_docs_sampled_pairs_are_weighted_as_they_say() -> None:
+    gate = NonInferiority(0.03, 0.05, floor=0.1)
+    gate.update(-0.5, probability=1.0)
+    gate.update(0.5, probability=0.1)
+    assert gate.mean == pytest.approx((0.1 * -0.5 + 0.5) / 1.1)

@@ -31,7 +31,7 @@ from capture.settings import (
 )
 from capture.tables import exchanges
 from students.clients import Client
-from students.heavy_keys import WINDOW
+from students.heavy_keys import HEAVY, WINDOW
 from students.pairing import Pairer, Stored
 from students.pairs import Sweeper, forget_erased, read_output, written
 from students.registry import Training, register_local, register_upstream
@@ -501,7 +501,7 @@ def test_each_request_of_a_key_with_too_much_of_the_traffic_stands_for_itself(st
     with ChatServer(lambda _: '{"category": "card"}') as student, ChatServer(lambda _: "") as teacher:
         scene = Scene(store, teacher, student, task_of(TRUTH_GRADER))
         scene.pairer.refresh({"triage": scene.task})
-        for _ in range(WINDOW - 1):
+        for _ in range(int(HEAVY * WINDOW)):
             scene.pairer.offer(Stored(exchange("the app"), request_of("hello"), saying("card"), 1.0), "triage")
         assert len(scene.pairer._claims) == 1
         offers = [(exchange("the app"), request_of("hello"), saying("card")) for _ in range(5)]
