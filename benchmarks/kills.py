@@ -35,6 +35,7 @@ WITHIN_S = 60.0
 PROGRESS = 20  # acknowledged, or shipped, since the last start, before the next kill
 LONGEST_RUN_S = 0.5  # from that progress to the kill
 RETRY_S = 0.05
+PAUSE_S = 0.01  # of a client between requests: the worker, dead half of the time, must be able to catch up
 WHOLE_GATEWAY = 3  # every third kill of the gateway is of all its processes, the others of one
 
 CONFIG = """
@@ -222,6 +223,7 @@ class _Stage:
                 self.ledger.acknowledged.append(identity.decode())
             if not answer.complete:
                 return
+            self._stopping.wait(PAUSE_S)
 
 
 def _settled(balance: Balance) -> bool:

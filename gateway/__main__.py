@@ -16,6 +16,7 @@ from capture.migrations import upgrade
 from capture.settings import Settings
 from capture.tasks import sync_tasks
 from gateway import logs
+from gateway.accounts import Accounts
 from gateway.app import Place
 from gateway.metrics_server import MetricsServer
 from gateway.run_folder import RunFolder
@@ -77,14 +78,17 @@ def _lead(settings: Settings, options: argparse.Namespace) -> int:
     gateway = settings.gateway
     listener = listen(gateway.host, gateway.port)
     folder = RunFolder(settings.data / "run" / f"gateway-{os.getpid()}")
+    store = open_store(settings.store_url)
+    accounts = Accounts(store, settings.spool_folder)
     try:
-        with MetricsServer(gateway.metrics_port, folder.read):
+        with MetricsServer(gateway.metrics_port, lambda: [*folder.read(), accounts.numbers()]):
             _prepare(settings)
             _log.info("listening", address=listener.getsockname()[:2], processes=gateway.workers)
             if gateway.workers == 1:
                 return serve(settings, listener, os.environ, Place(), folder)
             return Supervisor(_command(options), listener, gateway.workers, gateway.drain_s).run()
     finally:
+        store.close()
         folder.close()
 
 

@@ -33,6 +33,7 @@ FAMILIES = (
     Family("not_student", "Requests of a task with a rollout that no student got, by reason.", ("task", "reason")),
     Family("upstream_retries", "Requests sent once more after a stale connection."),
     Family("capture", "Exchanges by what became of their capture in this process.", ("task", "outcome")),
+    Family("exchanges", "Exchanges of this install by what became of them.", ("task", "outcome"), "gauge"),
     Family("circuit_opened", "How often an upstream (or a student) was left alone for failing.", ("upstream",)),
     Family("circuit_state", "0 closed, 1 half open, 2 open; the worst of all processes.", ("upstream",), "worst"),
     Family("in_flight", "Relayed requests under way.", kind="gauge"),

@@ -477,7 +477,7 @@ def test_killed_at_any_step_nothing_is_lost_or_doubled(tmp_path: Path, monkeypat
     kills=st.lists(st.integers(1, 40), max_size=4),
     limit=st.integers(1, 8),
     plan=st.lists(
-        st.sampled_from(["triage", "other", "none", "opt_out", "garbage", "new_process", "ship"]), max_size=40
+        st.sampled_from(["triage", "other", "none", "opt_out", "garbage", "new_process", "ship", "erase"]), max_size=40
     ),
     flip=st.none() | st.floats(0, 0.99),
 )
@@ -488,6 +488,7 @@ def test_the_sum_holds_under_random_faults(
     folder.mkdir()
     rig = Rig(folder, {"other": TaskSettings(teacher=TEACHER, sampling=SamplingSettings(rate=0.5))})
     spool = rig.spool(segment_bytes=3000)
+    erased = 0
     for what in plan:
         if what == "opt_out":
             spool.opt_out("triage")
@@ -498,6 +499,8 @@ def test_the_sum_holds_under_random_faults(
             spool = rig.spool(segment_bytes=3000)
         elif what == "ship":
             rig.shipper().ship_once(limit)
+        elif what == "erase":
+            erased += erase_one(rig)
         else:
             put(spool, new_exchange(task=None if what == "none" else what))
     spool.close()
@@ -513,11 +516,18 @@ def test_the_sum_holds_under_random_faults(
     balances = rig.balance()
     assert {task: balance.difference for task, balance in balances.items()} == dict.fromkeys(balances, 0)
     assert sum(balance.seen for balance in balances.values()) == sum(
-        what not in ("new_process", "ship") for what in plan
+        what not in ("new_process", "ship", "erase") for what in plan
     )
+    assert sum(balance.erased for balance in balances.values()) == erased
     assert sum(balance.stored for balance in balances.values()) == len(rig.ids())
     assert folders(rig.settings.spool_folder) == []
     rig.close()
+
+
+def erase_one(rig: Rig) -> int:
+    """Erases the newest that is stored, if any is; returns how many."""
+    newest = rig.ids()[-1:]
+    return erase(rig.store, newest, None, "ann", lambda: 1.0).erased if newest else 0
 
 
 def flip_a_byte(rig: Rig, where: float) -> None:
