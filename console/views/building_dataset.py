@@ -10,8 +10,9 @@ from capture.errors import StillhouseError
 from capture.settings import TaskSettings
 from console import charts, verbs
 from console.reads import tasks as task_reads
-from console.views import page
-from console.views.words import capped, percent
+from console.reads.tasks import PromptVersion
+from console.views import narrowing, page
+from console.views.words import capped, count, percent, short
 
 
 def form(names: list[str], of_task: str | None) -> None:
@@ -25,7 +26,8 @@ def _fields(names: list[str], of_task: str | None) -> None:
     at = names.index(of_task) if of_task in names else 0
     task = st.selectbox("Task", names, index=at, key="build-task")
     settings = page.desk().task(task)
-    filters = _filters(list(task_reads.graders_of(settings)))
+    versions = page.ask(task_reads.prompt_versions, task)
+    filters = _filters(list(task_reads.graders_of(settings)), versions)
     with page.guarded():
         chosen = filters()
         _previewed(task, settings, chosen)
@@ -51,7 +53,7 @@ def _previewed(task: str, settings: TaskSettings, filters: datasets.Filters) -> 
         st.altair_chart(charts.bars(named, title, "Exchanges"), key="build-preview", alt=title)
 
 
-def _filters(graders: list[str]) -> Any:
+def _filters(graders: list[str], versions: list[PromptVersion]) -> Any:
     """The fields; returns what makes Filters of them."""
     left, middle, right = st.columns(3)
     kinds = {"not_rejected": "all but the rejected", "approved": "only accepted or corrected"}
@@ -67,6 +69,11 @@ def _filters(graders: list[str]) -> Any:
     lowest = {name: left.number_input(f"Lowest {name}", 0.0, 1.0, 0.0, 0.05, key=f"lowest-{name}") for name in graders}
     balance = middle.number_input("Most rows of a label, as a multiple of the rarest (0: any)", 0.0, 1000.0, 0.0)
     seed = right.number_input("Seed", 0, 2**31 - 1, 0)
+    labels = {one.fingerprint: f"{short(one.fingerprint)} ({count(one.exchanges)} exchanges)" for one in versions}
+    prompts = left.multiselect(
+        "Prompt versions", list(labels), format_func=lambda one: labels[one], placeholder="all", key="build-versions"
+    )
+    tags = middle.text_input("Metadata", placeholder="app=triage, tier=gold", key="build-metadata")
 
     def made() -> datasets.Filters:
         scores = {name: value for name, value in lowest.items() if value > 0}
@@ -82,6 +89,8 @@ def _filters(graders: list[str]) -> Any:
             max_rows=most or None,
             balance=balance or None,
             seed=seed,
+            fingerprints=tuple(prompts),
+            metadata=narrowing.named(tags),
         )
 
     return made

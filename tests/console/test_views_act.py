@@ -289,6 +289,20 @@ def test_a_task_is_tried_before_it_is_saved(at_full: Full, look) -> None:
     assert not at.exception
 
 
+def test_a_build_takes_one_prompt_version_and_metadata_alone(at_full: Full, look) -> None:
+    _, store = at_full
+    at = look("datasets")
+    at = at.selectbox(key="build-task").set_value("triage").run()
+    at = at.text_input(key="build-metadata").set_value("tier=none such").run()
+    version = at.multiselect(key="build-versions").options[0]
+    at = at.multiselect(key="build-versions").set_value([version]).run()
+    assert any("0 of the newest" in element.value for element in at.markdown)
+    button(at, "Build").click().run()
+    filters = scalar(store, select(datasets.c.filters).order_by(datasets.c.version.desc()).limit(1))
+    assert filters["metadata"] == {"tier": "none such"}
+    assert len(filters["fingerprints"]) == 1
+
+
 def test_a_filter_of_a_build_says_what_it_removes(at_full: Full, look) -> None:
     at = look("datasets")
     at = at.selectbox(key="build-task").set_value("triage").run()
