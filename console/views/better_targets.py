@@ -1,6 +1,6 @@
 """Better targets, as the page Datasets offers them: a dataset answered anew, and a build that takes misses first."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
@@ -35,16 +35,23 @@ def misses_first(names: Sequence[str], of_task: str | None) -> None:
     if not box.open:
         return
     with box:
-        with st.container(horizontal=True):
-            at = names.index(of_task) if of_task in names else 0
-            task = st.selectbox("Task", names, index=at, key="misses-task", width=220)
-            known = {one.id: one.name for one in page.ask(registry.list_students, task) if one.kind != "base"}
-            student = st.selectbox(
-                "Whose", list(known), format_func=lambda one: known[one], key=f"misses-student-{task}", width=360
-            )
-            rows = st.number_input("Rows to train, at most", 1, 10_000_000, 1000, key="misses-rows", width=220)
-        st.caption("What it got wrong in evaluations and in shadow comes first, then others by chance.")
-        off = page.below_operator() or student is None
-        if st.button("Build from misses", type="primary", key="misses-go", disabled=off):
-            with page.acting(QUEUED):
-                bettering.build_from_misses(page.desk(), task, student, rows)
+        at = names.index(of_task) if of_task in names else 0
+        task = st.selectbox("Task", names, index=at, key="misses-task", width=220)
+        known = {one.id: one.name for one in page.ask(registry.list_students, task) if one.kind != "base"}
+        if known:
+            _misses_of(task, known)
+        else:
+            st.caption("This task has no student yet, so nothing was missed.")
+
+
+def _misses_of(task: str, known: Mapping[str, str]) -> None:
+    """`known`: names of the task's students by id."""
+    with st.container(horizontal=True):
+        student = st.selectbox(
+            "Whose", list(known), format_func=lambda one: known[one], key=f"misses-student-{task}", width=360
+        )
+        rows = st.number_input("Rows to train, at most", 1, 10_000_000, 1000, key="misses-rows", width=220)
+    st.caption("What it got wrong in evaluations and in shadow comes first, then others by chance.")
+    if st.button("Build from misses", type="primary", key="misses-go", disabled=page.below_operator()):
+        with page.acting(QUEUED):
+            bettering.build_from_misses(page.desk(), task, student, rows)

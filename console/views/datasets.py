@@ -54,9 +54,9 @@ def listed(task: str | None) -> None:
             if card.state == "ready":
                 train, holdout = card.rows.get("train", 0), card.rows.get("holdout", 0)
                 st.markdown(f"{train:,} to train, {holdout:,} held out")
-                st.caption(f"{sum(card.drops.values()):,} left out")
+                st.caption(f"{sum(card.drops.values()):,} left out", width="content")
             elif card.state in ("queued", "building"):
-                st.caption("the worker builds it")
+                st.caption("the worker builds it", width="content")
             st.caption(when(card.created_at, page.zone()))
             st.space("stretch")
             query = {"dataset": card.id}

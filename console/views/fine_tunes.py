@@ -176,12 +176,12 @@ def _where(trainer: str) -> str:
 
 def _facts(job: reads.FineTune) -> None:
     speed, loss = job.progress.get("tokens_per_s"), job.progress.get("loss")
-    took = job.ended_at - job.started_at if job.ended_at and job.started_at else None
+    took = (job.ended_at or page.now()) - job.started_at if job.started_at else None
     facts = {
         "Loss now" if job.moving else "Last loss": NONE if loss is None else f"{loss:.3f}",
         "Tokens a second": NONE if speed is None else f"{speed:,.0f}",
         "Tokens trained": count(job.trained_tokens),
-        "Took": span(took),
+        "Takes so far" if job.moving else "Took": span(took),
         "Cost": money(job.cost_usd),
     }
     with st.container(horizontal=True):

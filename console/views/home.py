@@ -10,12 +10,12 @@ from students.sentences import points, stage_name
 ICONS = {"traffic": "forum", "tasks": "label", "datasets": "dataset", "students": "school", "rollouts": "stairs"}
 WAITS = ":orange-badge[waits for you]"
 NEXT = ":gray-badge[next]"
-STEPS = (
-    ("traffic", "Traffic", "look at what comes in, and say of some of it whether it is right"),
-    ("datasets", "Datasets", "freeze the good part of it, with a holdout that no student learns from"),
-    ("students", "Students", "train a small model on it, and evaluate it against the teacher"),
-    ("rollouts", "Rollouts", "move the traffic over, a step at a time, as far as the proof goes"),
-)
+STEPS = {
+    "traffic": "Look at what comes in, and say of some of it whether it is right.",
+    "datasets": "Freeze the good part of it, with a holdout that no student learns from.",
+    "students": "Train a small model on it, and evaluate it against the teacher.",
+    "rollouts": "Move the traffic over, a step at a time, as far as the proof goes.",
+}
 
 
 def show() -> None:
@@ -34,8 +34,9 @@ def rows() -> None:
     for row in sorted(found, key=lambda row: -row.recent.count):
         _task(row)
     if loose:
-        text = f"{capped(loose)} exchanges belong to no task. The page Tasks groups them and proposes rules."
-        st.page_link("views/tasks.py", label=text, icon=":material/label:")
+        _pointer(
+            f"{capped(loose)} exchanges belong to no task; the page Tasks groups them and proposes rules.", "tasks"
+        )
 
 
 def _task(row: reads.TaskRow) -> None:
@@ -51,9 +52,15 @@ def _task(row: reads.TaskRow) -> None:
                 st.page_link("views/rollouts.py", label="Rollout", icon=":material/stairs:", query_params=query)
         _figures(row)
         for waiting in row.waiting:
-            label = f"{WAITS if waiting.urgent else NEXT} {waiting.what}"
-            icon = f":material/{ICONS[waiting.page]}:"
-            st.page_link(f"views/{waiting.page}.py", label=label, icon=icon, query_params={"task": row.name})
+            _pointer(f"{WAITS if waiting.urgent else NEXT} {waiting.what}", waiting.page, task=row.name)
+
+
+def _pointer(text: str, view: str, **query: str) -> None:
+    """A sentence of ours, and the way to where it is about: a link alone would be cut on a phone."""
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.markdown(text, width="content")
+        icon = f":material/{ICONS[view]}:"
+        st.page_link(f"views/{view}.py", label=f"To {view}", icon=icon, query_params=query or None)
 
 
 def _figures(row: reads.TaskRow) -> None:
@@ -113,8 +120,7 @@ def _connect(loose: int) -> None:
         wrap_lines=True,
     )
     if loose:
-        text = f"{capped(loose)} exchanges have come in that belong to no task: look at them"
-        st.page_link("views/traffic.py", label=text, icon=":material/forum:")
+        _pointer(f"{capped(loose)} exchanges have come in; they belong to no task yet.", "traffic")
     else:
         st.caption("Nothing has come in yet. This page sees it seconds after it does.")
     st.markdown("## 2 · Name the workload")
@@ -125,11 +131,10 @@ def _connect(loose: int) -> None:
         language="toml",
         wrap_lines=True,
     )
-    label = "Those lines go into stillhouse.toml; or make the task here"
-    st.page_link("views/tasks.py", label=label, icon=":material/label:")
+    _pointer("Those lines go into `stillhouse.toml`; or make the task here, from the traffic.", "tasks")
     st.markdown("## 3 · Then")
-    for view, name, text in STEPS:
-        st.page_link(f"views/{view}.py", label=f"**{name}**: {text}", icon=f":material/{ICONS[view]}:")
+    for view, text in STEPS.items():
+        _pointer(text, view)
 
 
 if __name__ == "__main__":

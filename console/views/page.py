@@ -133,7 +133,7 @@ def of_task() -> str | None:
     if asked in names and st.session_state.get(f"{OF_TASK}-asked") != asked:
         st.session_state[OF_TASK] = asked
     st.session_state[f"{OF_TASK}-asked"] = asked
-    chosen = st.selectbox("Of", [EVERY_TASK, *names], key=OF_TASK, width=220, persist_state="session")
+    chosen = st.selectbox("Task", [EVERY_TASK, *names], key=OF_TASK, width=220, persist_state="session")
     return None if chosen == EVERY_TASK else chosen
 
 

@@ -41,7 +41,6 @@ def widgets() -> None:
     right.button("Secondary", icon=":material/check:")
     left.button("Off", disabled=True)
     left.selectbox("Choice", ["one", "two"])
-    left.selectbox("Nothing to choose from", [])
     right.multiselect("Several", ["one", "two"], default=["one"])
     left.text_input("Words", placeholder="placeholder", help="Help")
     right.number_input("Number", 0, 9)

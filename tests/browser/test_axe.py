@@ -25,6 +25,7 @@ BASELINE = Path(__file__).with_name("axe_baseline.json")
 BARE = Path(__file__).with_name("bare_streamlit.py")
 SCHEMES = ("light", "dark")
 DRAWN_MS = 800
+STALE_NOWHERE = "!document.querySelector('[data-stale=\"true\"]')"
 FORMS = ("build-dataset", "misses", "fine-tune", "evaluation", "register", "make-task", "start-rollout", "traffic-more")
 
 
@@ -57,16 +58,20 @@ def seen(addresses: Iterable[str]) -> set[str]:
                 page.goto(address)
                 settle(page)
                 _unfold(page)
-                page.wait_for_timeout(DRAWN_MS)
                 every |= _lasting(page)
     return every - {one for one in every if one.endswith(": gone")}
 
 
 def _lasting(page: Page) -> set[str]:
-    """What two looks find: a part that refreshes by itself is drawn pale meanwhile."""
-    first = findings(page)
+    """What two looks find while nothing is being drawn anew: what is, is pale meanwhile."""
+    first = _calm(page)
+    return first & _calm(page) if first else first
+
+
+def _calm(page: Page) -> set[str]:
+    page.wait_for_function(STALE_NOWHERE)
     page.wait_for_timeout(DRAWN_MS)
-    return first & findings(page) if first else first
+    return findings(page)
 
 
 def _unfold(page: Page) -> None:

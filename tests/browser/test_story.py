@@ -164,7 +164,8 @@ def name_the_task(install: Install) -> None:
 def review(install: Install) -> None:
     """By keyboard: one is accepted, the next is there by itself."""
     install.visit("/")
-    install.follow("Nothing reviewed yet")
+    install.wait_for("Nothing reviewed yet", exact=False)
+    install.follow("To traffic")
     install.wait_for(f"{COLLECTED} match", exact=False)
     install.visit("/traffic?exchange=" + _newest(install))
     before = install.page.url
