@@ -104,13 +104,14 @@ class Standing:
         """Count live exchanges by assignment, in their order; `measures` are theirs, where they are known.
 
         For totals each stands for as many as the probability says that it was kept with (Horvitz and Thompson); the
-        two arms are compared by an even sample of them: see students/unpaired.py.
+        two arms are compared by an even sample of them: see students/unpaired.py. One user's flood, thinned out below
+        what was promised, is traffic to be carried, and no more than others' when fallbacks are counted.
         """
         all_of_them = 0.0
         for number, mark in enumerate(map(Mark, marks)):
             measure = measures[number] if measures else UNKNOWN
-            stands_for = 1.0 / measure.probability
-            all_of_them += stands_for
+            all_of_them += 1.0 / measure.probability
+            stands_for = 1.0 / max(measure.probability, self.tally.floor)
             self.assigned += mark.student * stands_for
             self.fallbacks += mark.fallback * stands_for
             if is_drawn(measure.luck, measure.probability, self.tally.floor):

@@ -372,15 +372,19 @@ def test_the_capacity_is_compared_with_all_the_traffic_not_with_what_is_kept_of_
     assert load_rollout(store, rollout.id).stage == (reason == "proven")
 
 
-@pytest.mark.parametrize("kept", [0.1, 1.0])
-def test_fallbacks_are_counted_with_those_that_were_not_kept(store: Store, clock: Clock, kept: float) -> None:
-    """A stratum is kept whole and the rest is not: its fallbacks must not stand for all of the student's requests."""
-    rollout = begin(store, clock, policy=POLICY.model_copy(update={"most_fallbacks": 0.2}))
+@pytest.mark.parametrize(("floor", "kept", "stage"), [(0.1, 0.1, 1), (0.1, 1.0, 0), (0.5, 0.001, 0)])
+def test_fallbacks_are_counted_with_those_that_were_not_kept(
+    store: Store, clock: Clock, floor: float, kept: float, stage: int
+) -> None:
+    """A stratum that is kept whole does not stand for all of the student's requests, nor does one user's flood."""
+    task = TASK.model_copy(update={"sampling": SamplingSettings(rate=floor), "rollout": POLICY})
+    asked = Start("triage", new_student(store, clock), "tester", reason="a test", force=True)
+    rollout = start(store, asked, task, clock)
     observe(store, rollout, "F" * 10)
     observe(store, rollout, "A" * 10, Measure(probability=kept))
-    add_pairs(store, rollout, [0.0] * 200)
+    add_pairs(store, rollout, [0.0] * 200, probability=floor)
     tick(store, clock, "a")
-    assert load_rollout(store, rollout.id).stage == (kept < 1)
+    assert load_rollout(store, rollout.id).stage == stage
 
 
 def test_what_cannot_be_heard_holds_whatever_was_proven(store: Store, clock: Clock) -> None:
