@@ -156,7 +156,8 @@ def _show_evidence(store: Store, rollout: rollouts.Rollout, json: bool) -> None:
     heads = {"test": "test", "of": "of", "where": "where", "pairs": "pairs", "mean": "difference", "low": "at least"}
     show(lines, {**heads, "high": "at most", "says": "says"}, json)
     if not json:
-        for sentence in (*(both.sentence for both in sides), *policy_words(policy)):
+        scored = (both.sentence for both in sides)
+        for sentence in (*scored, *reads.waiting(store, rollout.id), *policy_words(policy)):
             typer.echo(sentence)
         if found.untested:
             typer.echo(f"{found.untested:,} pairs lie in slices that are not tested: there are too many values.")

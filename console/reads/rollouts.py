@@ -11,6 +11,7 @@ from capture.errors import ConfigError
 from capture.graders import graders_of
 from capture.tasks import load_tasks
 from students.evidence import NonInferiority, Reading
+from students.pairs import JUDGING, WAITING
 from students.policy import Policy, policy_of
 from students.rollouts import Rollout, load_rollout, paired_at
 from students.sentences import percent
@@ -146,6 +147,14 @@ def pair_counts(store: Store, rollout_id: str) -> dict[str, int]:
     counted = select(pairs.c.state, func.count()).where(pairs.c.rollout_id == rollout_id).group_by(pairs.c.state)
     with store.read() as connection:
         return dict(connection.execute(counted).all())
+
+
+def waiting(store: Store, rollout_id: str) -> list[str]:
+    """What pairs wait for, a sentence each; nothing where none waits."""
+    counts = pair_counts(store, rollout_id)
+    found = {"a judge": counts.get(JUDGING, 0), "a truth": counts.get(WAITING, 0)}
+    verb = {True: "pair waits", False: "pairs wait"}
+    return [f"{count:,} {verb[count == 1]} for {what}." for what, count in found.items() if count]
 
 
 def worst_pairs(store: Store, rollout_id: str, grader: str, limit: int = 20) -> list[PairRow]:

@@ -15,9 +15,12 @@ from students.tally import Evidence
 def shown(rollout: room.Rollout, policy: Policy, evidence: Evidence) -> None:
     st.header("Evidence", anchor=False)
     readings = [gate for gate in evidence.gates if gate.reading and gate.reading.count]
+    waits = " ".join(page.ask(reads.waiting, rollout.id))
     if not readings:
-        text = f"{_waiting(rollout)} Each pair is one request answered by student and teacher."
+        text = f"{waits or 'No pair has been made yet.'} Each pair is one request answered by student and teacher."
         page.empty("Nothing scored yet", text, "balance")
+    elif waits:
+        st.caption(waits)
     for gate in readings:
         line = page.ask(reads.trail, rollout.id, gate.grader)
         if line:
@@ -27,13 +30,6 @@ def shown(rollout: room.Rollout, policy: Policy, evidence: Evidence) -> None:
         st.caption(plain(both.sentence))
     _guardrails(evidence)
     _watched(policy, evidence)
-
-
-def _waiting(rollout: room.Rollout) -> str:
-    counts = page.ask(reads.pair_counts, rollout.id)
-    waits = {"their judges": counts.get("judging", 0), "their truth": counts.get("waiting", 0)}
-    told = [f"{count:,} pairs wait for {what}." for what, count in waits.items() if count]
-    return " ".join(told) or "No pair has been made yet."
 
 
 def _guardrails(evidence: Evidence) -> None:

@@ -136,6 +136,16 @@ def test_what_both_sides_score_is_told_and_the_teachers_agreement_with_itself_is
     store.close()
 
 
+def test_what_pairs_wait_for(tmp_path: Path) -> None:
+    store, clock = new_store(tmp_path), Clock()
+    rollout = begin(store, clock)
+    assert rollouts.waiting(store, rollout.id) == []
+    add_pairs(store, rollout, [0.0], state="judging")
+    add_pairs(store, rollout, [0.0, 0.0], state="waiting")
+    assert rollouts.waiting(store, rollout.id) == ["1 pair waits for a judge.", "2 pairs wait for a truth."]
+    store.close()
+
+
 def test_the_trail_weighs_pairs_as_the_rollout_does(tmp_path: Path) -> None:
     store, clock = new_store(tmp_path), Clock()
     task = MOVING.model_copy(update={"sampling": SamplingSettings(rate=0.1, strata=[{"rate": 1.0, "language": "de"}])})
