@@ -11,6 +11,7 @@ from openai import AsyncOpenAI, OpenAI
 from pydantic import BaseModel
 
 from capture.assemble import assemble
+from gateway.plan import Plan, Refusal, RequestHead
 from tests.factories.routing import settings_of
 from tests.fakes.gateway import GatewayServer
 from tests.fakes.upstream import Conversation, Request, ScriptedUpstream, response, stream
@@ -180,3 +181,20 @@ def test_a_conversation_with_a_tool_call(client: OpenAI, gateway: GatewayServer)
     kept = json.loads(gateway.exchanges[1].request)["messages"]
     assert [message["role"] for message in kept] == ["user", "assistant", "tool"]
     assert kept[1]["tool_calls"] == [CALL]
+
+
+def test_the_sdks_heads_repeat_so_that_they_are_read_once_a_connection(
+    client: OpenAI, gateway: GatewayServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    router = gateway.app.state.router
+    heads: list[RequestHead] = []
+    planned = router.plan
+
+    def plan(head: RequestHead, body: bytes | None) -> Plan | Refusal:
+        heads.append(head)
+        return planned(head, body)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(router, "plan", plan)
+    for count in (1, 20, 300):
+        client.chat.completions.create(model="gpt-4.1", messages=[{"role": "user", "content": "x" * count}])
+    assert [head is heads[0] for head in heads] == [True] * 3
