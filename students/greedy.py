@@ -8,6 +8,7 @@ from queue import Empty, SimpleQueue
 
 from capture.errors import UpstreamAwayError
 from students.keeping import Keeper, Ports
+from students.processor import dtype_on
 from students.registry import Server, Student
 from students.samples import sample_of
 from students.served import ServedStudent, ServerState, Serving, device_of
@@ -23,12 +24,13 @@ def served_greedily(shop: Workshop, student: Student) -> Iterator[Server]:
 
     Raises UpstreamAwayError when it is not up in time, Stopping when the worker has to end.
     """
-    settings = shop.settings.students
+    settings, device = shop.settings.students, device_of(Path("/dev"))
     serving = Serving(
         logs=shop.data / "logs" / "students",
         first_port=settings.first_port + PORTS_FURTHER,
         memory_mb=settings.memory_mb,
-        device=device_of(Path("/dev")),
+        device=device,
+        dtype=dtype_on(device),
     )
     sample = sample_of(shop.store, student)
     wanted = ServedStudent(

@@ -169,7 +169,7 @@ def command(student: ServedStudent, serving: Serving, port: int) -> tuple[str, .
     """The server's command line. Without the bounds, its cache would take most of the machine's memory."""
     return (
         *(sys.executable, "-m", "transformers.cli.transformers", "serve", served_model(student)),
-        *("--device", serving.device, "--dtype", "bfloat16", "--host", serving.host, "--port", str(port)),
+        *("--device", serving.device, "--dtype", serving.dtype, "--host", serving.host, "--port", str(port)),
         *("--continuous-batching", "--cb-block-size", str(_PAGE_TOKENS)),
         *("--cb-num-blocks", str(serving.cache_tokens // _PAGE_TOKENS), "--cb-max-batch-tokens", str(_BATCH_TOKENS)),
         *("--log-level", "error"),

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from students.processor import Dtype
+
 
 @dataclass(frozen=True)
 class ServedStudent:
@@ -46,6 +48,7 @@ class Serving:
     first_port: int = 9600
     memory_mb: int = 4096
     device: str = "cpu"  # or cuda
+    dtype: Dtype = "bfloat16"
     cache_tokens: int = 16_384  # prompts and answers under way, and what of prompts is remembered
 
     def __post_init__(self) -> None:

@@ -18,6 +18,7 @@ from capture.migrations import upgrade
 from capture.settings import Settings
 from students import bases
 from students.entry import enter
+from students.processor import dtype_on
 from students.registry import Student, load_student
 from students.samples import sample_of
 from students.served import device_of
@@ -41,14 +42,15 @@ def run(settings: Settings, stopping: threading.Event, clock: Callable[[], float
         except StoreAwayError as error:
             log.warning("store away at the start", error=str(error)[:200])
             stopping.wait(STORE_RETRY_S)
-    own = settings.students
+    own, device = settings.students, device_of(Path("/dev"))
     serving = Serving(
         logs=settings.data / "logs" / "students",
         host=own.host,
         advertise=own.advertise,
         first_port=own.first_port,
         memory_mb=own.memory_mb,
-        device=device_of(Path("/dev")),
+        device=device,
+        dtype=dtype_on(device),
     )
     log.info("student server runs", host=own.host, first_port=own.first_port, device=serving.device)
     serve_students(Wanted(store, settings), reporting(store, clock), stopping, serving)

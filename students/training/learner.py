@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, DynamicCache
 
+from students.processor import dtype_on
 from students.training.batches import shared_prefix
 from students.training.rows import Lesson
 from students.training.trainer import TrainingPlan
@@ -35,12 +36,13 @@ class _Weight:
 
 
 class Learner:
-    """A base in bf16 under float32-mastered LoRA adapters, or a whole model in float32 ("full")."""
+    """A base, in bf16 where that is fast, under LoRA with float32 masters, or a whole model in float32 ("full")."""
 
     def __init__(self, plan: TrainingPlan) -> None:
         torch.manual_seed(plan.seed)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        dtype = torch.bfloat16 if plan.method == "lora" else torch.float32
+        lora = dtype_on(self._device.type) if plan.method == "lora" else "float32"
+        dtype = torch.bfloat16 if lora == "bfloat16" else torch.float32
         model = AutoModelForCausalLM.from_pretrained(plan.base, dtype=dtype, local_files_only=True).to(self._device)
         self._adapted = _with_adapters(model, plan) if plan.method == "lora" else None
         self._model: Any = model

@@ -23,7 +23,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from capture.errors import DiskError, OperationError, RefusedError
 from students import bases
-from students.training import Artefact, Progress, TrainingPlan
+from students.training import Artefact, Progress, TrainingPlan, learner
 from students.training.artefact import ADAPTER
 from students.training.batches import epoch_ends, learning_rate, schedule, shared_prefix
 from students.training.learner import Learner
@@ -153,6 +153,17 @@ def test_lora_goes_on_to_the_same_weights_too(plan: TrainingPlan) -> None:
     made, told = run_here(plan)
     assert told[0].step == 3
     assert made.weights_hash == undisturbed.weights_hash
+
+
+def test_without_bf16_lora_learns_in_float32_and_comes_out_as_ever(
+    plan: TrainingPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(learner, "dtype_on", lambda _device: "float32")
+    made, _ = run_here(elsewhere(plan, "lora", method="lora", epochs=0.5, learning_rate=1e-2))
+    assert {weight.dtype for weight in Learner(msgspec.structs.replace(plan, method="lora")).weights()} == {
+        torch.float32
+    }
+    assert AutoModelForCausalLM.from_pretrained(made.folder).dtype == torch.bfloat16
 
 
 def test_another_seed_gives_other_weights(plan: TrainingPlan) -> None:
