@@ -10,13 +10,13 @@ from tests.factories.clock import Clock
 from tests.factories.store import store_at
 from tests.fakes import postgres
 
-LONGEST = ("tests/acceptance/", "tests/browser/", "tests/faults/")
-"""Where tests lie that take minutes: begun first, so that at the end no core waits for another's last file."""
+LONGEST = ("tests/acceptance/test_whole_loop.py", "tests/browser/", "tests/faults/")
+"""What takes minutes: begun first, in this order, so that at the end no core waits for another's last file."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With `--no-loadscope-reorder` (pyproject.toml), xdist gives files to its workers in this order."""
-    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
+    items.sort(key=lambda item: [not item.nodeid.startswith(where) for where in LONGEST])
 
 
 @pytest.fixture(scope="session")
