@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]
 START_S = 60
-SETTLE_MS = 20_000
+SETTLE_MS = 60_000
 
 ADDRESSES = {
     "home": "/",

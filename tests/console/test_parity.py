@@ -24,11 +24,13 @@ ONLY_ON_PAGES = {
     "console.reads.tasks.list_tasks": "`tasks list` tells spend beside it, by capture.traffic.volumes",
     "console.reads.tasks.parsed": "a form's JSON; the command reads TOML",
     "console.reads.estimates.trainers": "what a field offers; `operations settings` has the upstreams",
+    "console.reads.exchanges.reach": "how far a page looks in one go; `traffic list` looks at all",
     "console.reads.fine_tunes.losses": "points of a chart; `students events` has the loss of each step",
     "console.reads.rollouts.pair_counts": "a sentence in place of evidence that is not there yet",
 }
 ONLY_IN_COMMANDS = {
     "console.bulk.export_all": "writes a file on the machine where it is typed",
+    "console.verbs.import_dataset": "reads a file on the machine where it is typed",
     "console.registering.vllm_lines": "a command to type",
 }
 
