@@ -60,7 +60,7 @@ def _listed(wanted: TrafficFilter, cursors: list[str]) -> None:
             f"Among these {reads.LOOKED_AT:,} exchanges, back to {when(reach, page.zone())}. Older ones may be there."
         )
         page.empty("Nothing matches so far", text, "manage_search")
-    _pager(older, wanted, cursors)
+    _pager(older, wanted, cursors, None if before or more else len(rows))
 
 
 def _bounded(wanted: TrafficFilter, reach: float | None) -> TrafficFilter:
@@ -115,8 +115,8 @@ def _columns() -> dict[str, Any]:
     }
 
 
-def _pager(older: str | None, wanted: TrafficFilter, cursors: list[str]) -> None:
-    """`older`: the id that the next page lies before; None: there is none."""
+def _pager(older: str | None, wanted: TrafficFilter, cursors: list[str], seen: int | None) -> None:
+    """`older`: the id that the next page lies before; None: there is none. `seen`: how many match, if known."""
     with st.container(horizontal=True, vertical_alignment="center"):
         if st.button("Newer", icon=":material/chevron_left:", disabled=not cursors, key="newer"):
             cursors.pop()
@@ -125,7 +125,7 @@ def _pager(older: str | None, wanted: TrafficFilter, cursors: list[str]) -> None
             cursors.append(str(older))
             st.rerun(scope="app")
         reach = page.ask(reads.reach, wanted, None)
-        total = page.ask(count_exchanges, _bounded(wanted, reach))
+        total = page.ask(count_exchanges, _bounded(wanted, reach)) if seen is None else seen
         among = "" if reach is None else f" among the newest {reads.LOOKED_AT:,}"
         st.caption(f"{capped(total)} match{among} · select a row to open it")
         at_once.offer(wanted, total, whole=reach is None)
