@@ -103,7 +103,7 @@ class World:
             record(self.store, truth, None, time.time, lambda _id, value: value)
 
     def until(self, rollout_id: str, states: set[str], log: Path) -> Rollout:
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 240  # a whole rollout, with a judge, on cores that others share
         while (rollout := load_rollout(self.store, rollout_id)).state not in states:
             assert time.monotonic() < deadline, (rollout.state, rollout.stage, log.read_text()[-3000:])
             self.traffic(rollout, 12)
