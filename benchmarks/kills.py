@@ -31,7 +31,7 @@ from tests.fakes.processes import family, free_port, wait_until
 from tests.fakes.upstream import Conversation, ScriptedUpstream, response, stream
 
 CLIENTS = 3
-WITHIN_S = 60.0
+WITHIN_S = 120.0
 PROGRESS = 20  # acknowledged, or shipped, since the last start, before the next kill
 LONGEST_RUN_S = 0.5  # from that progress to the kill
 RETRY_S = 0.05

@@ -9,7 +9,7 @@ from benchmarks.kills import killed
 KILLS = 10
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_nothing_acknowledged_is_lost_and_nothing_doubled(tmp_path: Path) -> None:
     found = killed(tmp_path, KILLS)
     assert found.kills == {"gateway": KILLS // 2, "worker": KILLS // 2}
