@@ -477,6 +477,8 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _sound(self) -> "Settings":
         gateway = self.gateway
+        if self.database_url and not self.database_url.startswith(("postgresql", "postgres:")):
+            raise ValueError("database_url is for postgresql://…: leave it empty for SQLite in the data folder")
         if gateway.default_upstream and gateway.default_upstream not in self.upstreams:
             raise ValueError(f"gateway.default_upstream {gateway.default_upstream!r} is not under [upstreams]")
         if gateway.host not in LOOPBACK and gateway.keys != "required":

@@ -68,6 +68,7 @@ def test_the_environment_goes_before_the_file_and_the_option_before_both(tmp_pat
         ("[gateway]\nhost = '0.0.0.0'", "is public"),
         ("[upstreams.a]\nbase_url = 'ftp://x'", "must look like https://host/v1"),
         ("[upstreams.a]\nbase_url = 'https://x/v1'\nauth = 'key'", "needs api_key_env or api_key_file"),
+        ("database_url = 'sqlite:///x.db'", "leave it empty for SQLite"),
         ("[upstreams.a]\nbase_url = 'https://x/v1'\nfine_tuning = ['m']", "fine_tuning needs training_allowed = true"),
         ("not toml at all", "not valid TOML"),
     ],
