@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from capture import settings as configuration
 from capture.db import Store, open_store
-from capture.traffic import TrafficFilter, ids_of
+from capture.traffic import TrafficFilter, count_exchanges, ids_of
 from examples.demo.machine import Machine
 from examples.demo.spoil import kill_server, spoil
 from examples.demo.world import Ports
@@ -25,7 +25,7 @@ from examples.ticket_app import TicketApp
 from students import bases, registry
 from tests.acceptance.small_world import SMALL
 from tests.browser.console_process import CHROMIUM, browser, settle
-from tests.fakes.processes import free_port
+from tests.fakes.processes import free_port, wait_until
 
 pytestmark = [pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Debian's chromium"), pytest.mark.timeout(600)]
 
@@ -46,11 +46,15 @@ class Install:
     sent: int = 0
 
     def send(self, count: int) -> None:
+        """Asks `count` new tickets, and waits until the worker has stored them."""
         app, tickets = self.app(), SMALL.stream(SMALL.seed, count, self.sent)
         sending = _thread(app.send(tickets, at_once=SMALL.at_once))
         sending.join()
         self.sent += count
         assert [reply.error for reply in app.replies if reply.error] == []
+        store = open_store(self.settings.store_url)
+        wait_until(lambda: count_exchanges(store, TrafficFilter()) == self.sent, within_s=60)
+        store.close()
 
     @contextmanager
     def traffic(self) -> Iterator[TicketApp]:

@@ -11,7 +11,7 @@ from capture.db import Store, open_store
 from capture.errors import NotFoundError, RefusedError
 from capture.migrations import upgrade
 from capture.settings import FineTuningSettings, Settings, ViewSettings
-from gateway.snapshot import Slow, load
+from gateway.snapshot import Slow, from_file, load
 from students.job_files import Upload, delete_file, folder_of, keep, list_files, load_file, path_of
 from students.job_lines import LINE_BYTES, examine
 from students.jobs import Asked, Client, cancel_job, create_job, list_events, list_jobs, load_job
@@ -100,7 +100,7 @@ def test_a_jobs_model_sleeps_and_is_woken(store: Store, tmp_path: Path) -> None:
     student = register_local(store, made, lambda: NOW)
     want(store, student.id, lambda: NOW)
     assert [let_sleep(store, 60, Time(NOW + after)) for after in (59, 60, 61)] == [0, 1, 0]
-    known = load(store, settings, {}, Slow(), NOW).students[student.name]
+    known = load(store, from_file(settings, {}), Slow(), NOW).students[student.name]
     assert (known.on_demand, known.endpoint, known.key_id) == (True, None, "key-1")
     want_again(store, {student.id}, lambda: NOW + 100)
     assert [let_sleep(store, 60, Time(NOW + after)) for after in (159, 160)] == [0, 1]

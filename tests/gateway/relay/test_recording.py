@@ -232,12 +232,13 @@ def test_a_slow_client_pauses_its_upstream_and_a_stalled_one_is_let_go() -> None
 
 
 def test_a_slow_client_also_pauses_the_answer_to_its_next_request() -> None:
-    stuck = threading.Event()
+    asked_again, stuck = threading.Event(), threading.Event()
 
     def script(talk: Conversation) -> None:
         talk.read_request()
         talk.send(response(b"x" * 3_000_000))
         talk.read_request()
+        asked_again.set()
         talk.send(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
         talk.socket.settimeout(0.5)
         try:
@@ -254,6 +255,8 @@ def test_a_slow_client_also_pauses_the_answer_to_its_next_request() -> None:
     ):
         for _ in range(2):
             client.post(b"/v1/chat/completions", b"{}")
+        while not asked_again.wait(0.01):  # how much of the first answer the kernel holds is its own affair
+            client.socket.recv(65536)
         assert stuck.wait(30), "the upstream could send 30 MB to a client that reads nothing"
 
 
