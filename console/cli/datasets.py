@@ -13,6 +13,7 @@ from console import verbs
 from console.cli.context import Json, changes_of, desk, invocation, show
 from console.cli.waiting import Wait, follow
 from console.reads import datasets as reads
+from console.reads import estimates
 
 app = typer.Typer(
     help="Datasets: immutable, hashed, with a sealed holdout. Named by id or TASK@VERSION.", no_args_is_help=True
@@ -65,10 +66,11 @@ def list_(context: typer.Context, task: Annotated[str | None, typer.Option()] = 
 
 @app.command("show")
 def show_(context: typer.Context, dataset: str) -> None:
-    """A dataset's card, and who learnt from it, as JSON."""
+    """A dataset's card, what a fine-tune on it takes, and who learnt from it, as JSON."""
     store = invocation(context).store
     card = datasets.load_card(store, datasets.resolve(store, dataset))
-    whole = {**msgspec.to_builtins(card), "students": dict(reads.learners(store, card.id))}
+    beside = {"to_train": estimates.by_task(store, card), "students": dict(reads.learners(store, card.id))}
+    whole = {**msgspec.to_builtins(card), **msgspec.to_builtins(beside)}
     typer.echo(msgspec.json.format(msgspec.json.encode(whole), indent=2).decode())
 
 

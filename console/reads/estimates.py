@@ -7,6 +7,7 @@ from sqlalchemy import select
 from capture.datasets import Card
 from capture.db import Store
 from capture.settings import Settings
+from capture.tasks import load_tasks
 from students.tables import fine_tunes
 from students.training.pricing import training_cost
 
@@ -40,6 +41,12 @@ def estimate(card: Card, epochs: float, tokens_per_s: float | None) -> Estimate:
     tokens = _tokens(card, epochs)
     seconds = None if tokens is None else tokens / (tokens_per_s or USUAL_TOKENS_PER_S)
     return Estimate(tokens, seconds, tokens_per_s is not None)
+
+
+def by_task(store: Store, card: Card) -> Estimate | None:
+    """On this machine, as the dataset's task would be trained now; None: that task is gone."""
+    task = load_tasks(store).get(card.task)
+    return None if task is None else estimate(card, task.training.epochs, pace(store, task.training.base))
 
 
 def hosted(card: Card, epochs: float, base: str, settings: Settings) -> Estimate:

@@ -12,8 +12,9 @@ from capture import datasets
 from console import charts, verbs
 from console.access import Desk
 from console.reads import datasets as reads
+from console.reads import estimates
 from console.views import better_targets, building_dataset, conversation, page
-from console.views.words import NONE, count, plain, short, when
+from console.views.words import NONE, count, plain, short, span, when
 
 STATES = {"queued": "gray", "building": "blue", "ready": "green", "failed": "red"}
 FORMS = {"openai-sft": "jsonl", "openai-dpo": "jsonl", "parquet": "parquet"}
@@ -116,6 +117,9 @@ def _figures(card: datasets.Card) -> None:
     with st.container(horizontal=True):
         for label, value in facts.items():
             st.metric(label, value, width=136)
+    taken = page.ask(estimates.by_task, card)
+    if taken is not None and taken.seconds is not None:
+        st.caption(f"A fine-tune on it takes about {span(taken.seconds)} on this machine, and costs nothing.")
     if card.erased:
         st.caption(f"{card.erased:,} rows were erased since.")
     if card.since:
