@@ -97,9 +97,11 @@ def main(argv: Sequence[str]) -> int:
         screen.say("\nStopped; start it again and it goes on from here.")
         return 1
     minutes = (time.monotonic() - started) / 60
-    screen.say(f"\nAll of it did what it says, in {minutes:.1f} minutes. To look at it in the console:")
-    screen.say(f"  .venv/bin/stillhouse up --config {options.data}/stillhouse.toml --data {options.data}")
-    screen.say(f"  then open http://127.0.0.1:{ports.console}")
+    screen.say(
+        f"\nAll of it did what it says, in {minutes:.1f} minutes. To look at it in the console:\n"
+        f"  .venv/bin/stillhouse up --config {options.data}/stillhouse.toml --data {options.data}\n"
+        f"  then open http://127.0.0.1:{ports.console}"
+    )
     return 0
 
 
