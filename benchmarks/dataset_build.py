@@ -1,6 +1,6 @@
 """Times a dataset build over many exchanges, twice, and holds the two to the same bytes.
 
-`python benchmarks/dataset_build.py [EXCHANGES]`: default 100,000. Each build runs in a process of its own, so that its
+`python -m benchmarks.dataset_build [EXCHANGES]`: default 100,000. Each build runs in a process of its own, so that its
 peak memory is its own.
 """
 
@@ -95,7 +95,7 @@ def main(count: int) -> int:
         runs = []
         for _ in range(2):
             made = subprocess.run(
-                [sys.executable, __file__, "--build", name], check=True, capture_output=True, text=True
+                [sys.executable, "-m", "benchmarks.dataset_build", "--build", name], check=True, stdout=subprocess.PIPE
             )
             runs.append(json.loads(made.stdout))
             print(json.dumps(runs[-1]))
