@@ -16,8 +16,10 @@ from capture.settings import GraderSettings, RolloutSettings, TaskSettings
 from students.pace import teacher_pace
 from students.policy import policy_of
 from students.presets import BUILT_IN, Pace, guardrails_of
-from students.registry import LIVE_STATES, Student, load_student, want
+from students.registry import LIVE_STATES, Student, load_student, server_of, want
+from students.sentences import capacity, stage_name
 from students.slices import check_declared
+from students.standing import carried
 from students.tables import evaluations, rollouts, verdicts
 
 Clock = Callable[[], float]
@@ -220,11 +222,14 @@ def abort(store: Store, rollout_id: str, who: str, reason: str, clock: Clock) ->
 def promote(store: Store, rollout_id: str, who: str, reason: str, clock: Clock, seen: int | None = None) -> Rollout:
     """Move a rollout on by one stage, by a person's will instead of by proof.
 
-    `seen`: the stage that the person decided on. Raises RefusedError without a reason, and where somebody else, or a
-    verdict, has moved it from there meanwhile. A dry run gets no share of the traffic by it.
+    `seen`: the stage that the person decided on. Raises RefusedError without a reason, where somebody else, or a
+    verdict, has moved it from there meanwhile, and for a share beyond the student's measured capacity: all that it
+    cannot carry would reach the teacher late. A dry run gets no share of the traffic by it.
     """
     if not reason.strip():
         raise RefusedError("promoting by hand needs a reason")
+    server = server_of(store, load_rollout(store, rollout_id).student_id)
+    capacity_per_s = server.capacity_per_s if server else None
 
     def changes(row: Row[Any]) -> dict[str, Any]:
         shares = RolloutSettings.model_validate(row.policy).shares
@@ -233,9 +238,17 @@ def promote(store: Store, rollout_id: str, who: str, reason: str, clock: Clock, 
         stage = row.stage + 1
         full = stage == len(shares) and not row.dry_run
         share = 0.0 if row.dry_run else shares[stage - 1]
+        _check_capacity(share, carried(capacity_per_s, (row.evidence or {}).get("rate_per_s")))
         return {"stage": stage, "share": share, "stage_at": clock(), "state": "full" if full else "running"}
 
     return _act(store, rollout_id, ("promote", ("running", "paused"), changes), (who, reason), clock, seen)
+
+
+def _check_capacity(share: float, capacity_share: float | None) -> None:
+    if capacity_share is None or share <= capacity_share:
+        return
+    mend = "; serve it on a larger machine, or start a rollout whose shares end lower" if capacity_share else ""
+    raise RefusedError(f"cannot promote to {stage_name(share)}: {capacity(share, capacity_share)}{mend}")
 
 
 Changes = Callable[[Row[Any]], dict[str, Any]]

@@ -151,23 +151,15 @@ class Standing:
 
     def evidence(self, hours_at_stage: float, capacity_per_s: float | None) -> Evidence:
         """All that a decision looks at."""
-        share = None if capacity_per_s is None else self._carried(capacity_per_s)
         return replace(
             self.tally.evidence(),
             sessions_at_stage=len(self.sessions),
             hours_at_stage=max(0.0, hours_at_stage),
             fallback_rate=self.fallbacks / self.assigned if self.assigned else None,
-            capacity_share=share,
+            capacity_share=carried(capacity_per_s, self.rate_per_s),
             person_agreed=self.agreed == self.stage,
             attempt=self.attempt,
         )
-
-    def _carried(self, capacity_per_s: float) -> float | None:
-        """The part of the traffic that the student can carry. None: there is no traffic, so there is no limit; 0: how
-        much there is cannot be said yet, so nothing says that it can carry more."""
-        if self.rate_per_s is None:
-            return 0.0
-        return capacity_per_s / self.rate_per_s if self.rate_per_s else None
 
     def to_state(self) -> dict[str, Any]:
         """JSON-ready; `standing_of` goes on identically."""
@@ -196,6 +188,19 @@ def standing_of(policy: Policy, state: Mapping[str, Any]) -> Standing:
     gates_only = replace(policy, guardrails=())
     prompts = {key: Tally.from_state(gates_only, kept) for key, kept in state.get("prompts", {}).items()}
     return Standing(tally, prompts=prompts, **{name: state[name] for name in _KEPT if name in state})
+
+
+def carried(capacity_per_s: float | None, rate_per_s: float | None) -> float | None:
+    """The part of `rate_per_s` eligible requests a second that a student of this measured capacity can carry.
+
+    None: nothing limits it, since it was not measured or nothing comes; 0: how much comes cannot be said yet, so nothing
+    says that it can carry more.
+    """
+    if capacity_per_s is None:
+        return None
+    if rate_per_s is None:
+        return 0.0
+    return capacity_per_s / rate_per_s if rate_per_s else None
 
 
 def floor_of(state: Mapping[str, Any]) -> float:

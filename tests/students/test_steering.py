@@ -3,11 +3,12 @@
 from typing import Any
 
 import pytest
+from sqlalchemy import insert
 
 from capture.db import Store
 from capture.errors import NotFoundError, RefusedError
 from capture.settings import RolloutSettings, TaskSettings
-from students import rollouts
+from students import rollouts, tables
 from students.controller import tick
 from students.rollouts import Start, load_rollout, start
 from tests.factories.clock import Clock
@@ -79,6 +80,23 @@ def test_a_promotion_needs_a_reason(store: Store, clock: Clock, reason: str) -> 
     rollout = begin(store, clock)
     with pytest.raises(RefusedError, match="reason"):
         rollouts.promote(store, rollout.id, "tester", reason, clock)
+
+
+def test_a_promotion_goes_no_further_than_the_measured_capacity(store: Store, clock: Clock) -> None:
+    rollout = begin(store, clock)
+    with store.write() as connection:
+        values = {"student_id": rollout.student_id, "state": "ready", "capacity_per_s": 3.0, "seen_at": clock.now}
+        connection.execute(insert(tables.student_servers).values(values))
+    with pytest.raises(RefusedError, match="how much traffic there is cannot be said yet"):
+        rollouts.promote(store, rollout.id, "ben", "we trust it", clock)
+    for _ in range(2):  # 10 requests a second, of which the first stage would bring 2.5
+        clock.now += 1
+        observe(store, rollout, "T" * 10)
+        tick(store, clock, "a")
+    assert rollouts.promote(store, rollout.id, "ben", "we trust it", clock).share == 0.25
+    with pytest.raises(RefusedError, match=r"cannot promote to full traffic \(95 %\): .* carry 30 % of the traffic"):
+        rollouts.promote(store, rollout.id, "ben", "we trust it", clock)
+    assert load_rollout(store, rollout.id).share == 0.25
 
 
 def test_who_decided_on_an_earlier_stage_is_told_to_look_again(store: Store, clock: Clock) -> None:
