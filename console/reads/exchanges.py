@@ -19,8 +19,9 @@ UNINDEXED = ("fingerprint", "label", "model", "failed", "metadata", "review", "f
 
 @dataclass(frozen=True)
 class PairTexts:
-    """Both sides' answers to one request; `student` None: it erred."""
+    """Both sides' answers to one request, paired for a rollout; `student` None: it erred."""
 
+    rollout: str
     teacher: str
     student: str | None
     error: str | None
@@ -53,12 +54,13 @@ def reach(store: Store, wanted: TrafficFilter, before_id: str | None = None) -> 
 
 
 def pairs_of(store: Store, exchange_id: str) -> list[PairTexts]:
-    columns = (pairs.c.teacher_output, pairs.c.student_output, pairs.c.student_error, pairs.c.differences)
+    of_it = pairs.c.exchange_id == exchange_id
+    outputs = (pairs.c.teacher_output, pairs.c.student_output, pairs.c.student_error)
     with store.read() as connection:
-        found = connection.execute(select(*columns).where(pairs.c.exchange_id == exchange_id)).all()
+        found = connection.execute(select(pairs.c.rollout_id, *outputs, pairs.c.differences).where(of_it)).all()
     return [
-        PairTexts(_text(teacher), None if student is None else _text(student), error, dict(differences))
-        for teacher, student, error, differences in found
+        PairTexts(rollout, _text(teacher), None if student is None else _text(student), error, dict(differences))
+        for rollout, teacher, student, error, differences in found
     ]
 
 

@@ -79,11 +79,14 @@ def policy(rollout: Rollout) -> Policy:
     return policy_of(rollout.policy, rollout.policy.gates)
 
 
-def evidence_of(rollout: Rollout, now: float) -> Evidence:
-    """What the tests said at the controller's last turn, with the time that has passed since."""
+def evidence_of(rollout: Rollout, now: float, capacity_per_s: float | None = None) -> Evidence:
+    """What the tests said at the controller's last turn, with the time that has passed since.
+
+    `capacity_per_s`: the student's as it was measured, where it was.
+    """
     standing = standing_of(policy(rollout), rollout.evidence)
     standing.pass_time(rollout.ended_at or now)
-    evidence = standing.evidence(standing.seconds / 3600, None)
+    evidence = standing.evidence(standing.seconds / 3600, capacity_per_s)
     if standing.stage != rollout.stage:  # the controller has not had its turn at this stage yet
         return replace(evidence, pairs_at_stage=0, sessions_at_stage=0, fallback_rate=None)
     return evidence

@@ -36,12 +36,13 @@ def opened(exchange_id: str) -> None:
         conversation.request(found.request)
         st.markdown("## Answer")
         _answer(found)
-        _pair(row.id)
+        pairs = page.ask(reads.pairs_of, row.id)
+        _compared(pairs)
     with right:
         _facts(row)
         _scores(found)
         _said(found)
-        _lineage(row)
+        _lineage(row, pairs)
     exchange_raw.shown(found)
 
 
@@ -73,15 +74,14 @@ def _answer(found: StoredExchange) -> None:
             st.json(others, expanded=1)
 
 
-def _pair(exchange_id: str) -> None:
-    pairs = page.ask(reads.pairs_of, exchange_id)
+def _compared(pairs: list[reads.PairTexts]) -> None:
     for pair in pairs:
         st.markdown("## Teacher and student")
         if pair.student is None:
             st.caption(f"The student erred: {plain(pair.error or 'no reason')}")
             continue
-        said = " · ".join(f"{plain(grader)} {points(value)}" for grader, value in pair.differences.items())
-        st.caption(f"difference {said} points" if said else "not scored yet")
+        said = " · ".join(f"{plain(grader)} {points(value)} points" for grader, value in pair.differences.items())
+        st.caption(f"student − teacher: {said}" if said else "not scored yet")
         left, right = st.columns(2)
         teacher, student = difference.words(pair.teacher, pair.student)
         left.caption("Teacher")
@@ -154,10 +154,10 @@ def _said(found: StoredExchange) -> None:
                 conversation.text(one.output)
 
 
-def _lineage(row: ExchangeRow) -> None:
+def _lineage(row: ExchangeRow, pairs: list[reads.PairTexts]) -> None:
     st.markdown("## Lineage")
     into = page.ask(reads.datasets_with, row.id)
-    if not into and not row.student and not row.rollout:
+    if not into and not row.student and not row.rollout and not pairs:
         st.caption("In no dataset, and part of no rollout.")
     for one in into:
         query = {"dataset": one.id}
@@ -167,9 +167,11 @@ def _lineage(row: ExchangeRow) -> None:
         query = {"student": row.student}
         label = f"student {plain(short(row.student))}"
         st.page_link("views/students.py", label=label, icon=":material/school:", query_params=query)
+    roles = {pair.rollout: "as evidence" for pair in pairs}
     if row.rollout:
-        query = {"rollout": row.rollout}
-        label = f"rollout {plain(short(row.rollout))}, assigned to {row.assignment or 'nobody'}"
+        roles[row.rollout] = f"assigned to {row.assignment or 'nobody'}"
+    for rollout, role in roles.items():
+        label, query = f"rollout {plain(short(rollout))}, {role}", {"rollout": rollout}
         st.page_link("views/rollouts.py", label=label, icon=":material/stairs:", query_params=query)
     if row.fingerprint:
         query = {"version": row.fingerprint}

@@ -122,10 +122,10 @@ def opened(fine_tune_id: str) -> None:
     """One fine-tune: how far it is, its loss, what it said."""
     job = page.ask(reads.load_fine_tune, fine_tune_id)
     st.title(f"Fine-tune of {plain(job.task)}")
+    _progress(job.id)
     if job.moving and not job.cancel_asked and not page.below_operator():
         with st.popover("Cancel", icon=":material/cancel:", key="cancel-fine-tune"):
             _confirm(job.id)
-    _progress(job.id)
 
 
 def _confirm(fine_tune_id: str) -> None:
@@ -181,7 +181,7 @@ def _facts(job: reads.FineTune) -> None:
         "Loss now" if job.moving else "Last loss": NONE if loss is None else f"{loss:.3f}",
         "Tokens a second": NONE if speed is None else f"{speed:,.0f}",
         "Tokens trained": count(job.trained_tokens),
-        "Takes so far" if job.moving else "Took": span(took),
+        "Taken so far" if job.moving else "Took": span(took),
         "Cost": money(job.cost_usd),
     }
     with st.container(horizontal=True):

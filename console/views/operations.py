@@ -98,7 +98,7 @@ def _balances(found: dict[str, Balance], proof: bool) -> None:
     if len(causes) > 1:
         st.altair_chart(charts.bars(causes, "Dropped, by cause", "Exchanges"), key="drops", alt="Dropped by cause")
     elif causes:
-        st.caption(f"All that was dropped: {plain(next(iter(causes)))}.")
+        st.caption(f"The cause of every drop: {plain(next(iter(causes)))}.")
 
 
 def _audit() -> None:

@@ -99,8 +99,8 @@ def _badges(rollout: room.Rollout) -> None:
 def _standing(rollout: room.Rollout) -> str:
     """What was said last, and when it began: "last verdict: minimum not met · begun …"."""
     said = plain((rollout.reason or "no verdict yet").replace("_", " "))
-    why = f"last verdict: {said} · " if rollout.state in LIVE else ""
-    return f"{why}begun {when(rollout.created_at, page.zone())}"
+    why = f"last verdict: {said}" if rollout.state in LIVE else f"ended: {said}" if rollout.ended_at else "at full"
+    return f"{why} · begun {when(rollout.created_at, page.zone())}"
 
 
 @page.live(3)
@@ -126,7 +126,8 @@ def heading(rollout_id: str) -> None:
 def opened(rollout_id: str) -> None:
     rollout = page.ask(room.load_rollout, rollout_id)
     policy = reads.policy(rollout)
-    evidence = reads.evidence_of(rollout, page.now())
+    server = page.ask(registry.server_of, rollout.student_id)
+    evidence = reads.evidence_of(rollout, page.now(), server.capacity_per_s if server else None)
     _ladder(rollout, policy, evidence)
     evidence_part.shown(rollout, policy, evidence)
     _history(rollout)
@@ -136,8 +137,7 @@ def opened(rollout_id: str) -> None:
 def _acts(rollout: room.Rollout) -> None:
     acts = ACTS.get(rollout.state, ())
     if not acts:
-        why = (rollout.reason or "no reason given").replace("_", " ")
-        st.markdown(f"It ended {when(rollout.ended_at, page.zone())}: {plain(why)}.")
+        st.markdown(f"It ended {when(rollout.ended_at, page.zone())}.")
         return
     seen: room.Rollout = st.session_state.get(SEEN) or rollout
     st.session_state[SEEN] = rollout
@@ -170,13 +170,14 @@ def _ladder(rollout: room.Rollout, policy: Policy, evidence: Evidence) -> None:
             st.badge(stage_name(share), icon=f":material/{icon}:", color=colour)
     if rollout.state not in LIVE:
         return
-    st.markdown(f"Next is **{plain(stage_name(policy.shares[rollout.stage + 1]))}**. It needs all of:")
+    following = policy.shares[rollout.stage + 1]
+    st.markdown(f"Next is **{plain(stage_name(following))}**. It needs all of:")
     marks = {True: ":green[:material/check_circle:]", False: ":gray[:material/pending:]"}
-    st.markdown("  \n".join(f"{marks[done]} {text}" for done, text in _needs(policy, evidence)))
+    st.markdown("  \n".join(f"{marks[done]} {text}" for done, text in _needs(policy, evidence, following)))
 
 
-def _needs(policy: Policy, evidence: Evidence) -> list[tuple[bool, str]]:
-    """What the next step asks for, and whether it is there."""
+def _needs(policy: Policy, evidence: Evidence, following: float) -> list[tuple[bool, str]]:
+    """What the step to the share `following` asks for, and whether it is there."""
     minimums = [
         (evidence.pairs_at_stage, policy.minimum_pairs, "pairs at this stage"),
         (evidence.sessions_at_stage, policy.minimum_sessions, "sessions at this stage"),
@@ -192,6 +193,9 @@ def _needs(policy: Policy, evidence: Evidence) -> list[tuple[bool, str]]:
         needs.append(
             (evidence.fallback_rate <= most, f"{percent(evidence.fallback_rate)} fallbacks, {percent(most)} allowed")
         )
+    if evidence.capacity_share:
+        carried = f"the student can carry {percent(min(1.0, evidence.capacity_share))} of the traffic"
+        needs.append((evidence.capacity_share >= following, f"{carried}, {percent(following)} needed"))
     return needs
 
 

@@ -10,6 +10,7 @@ from console.views.words import NONE, plain, short, when
 from students import registry
 
 KINDS = {"local": "trained here", "base": "untuned base", "registered": "at an upstream"}
+SYSTEM_PROMPTS = {"keep": "as the app sends it", "drop": "left out"}
 SERVER_COLOURS = {"ready": "green", "starting": "blue", "dead": "red", "stopped": "gray"}
 
 
@@ -122,11 +123,11 @@ def _lineage(student: registry.Student) -> None:
         "Base": student.base,
         "Made": when(student.created_at, page.zone()),
         "Weights (sha256)": short(student.weights_hash, 16) if student.weights_hash else NONE,
-        "Upstream": f"{student.upstream}: {student.upstream_model}" if student.upstream else NONE,
+        "Served": f"by upstream {student.upstream}, as {student.upstream_model}" if student.upstream else "here",
         "Prompt versions it learnt": ", ".join(short(one) for one in sorted(student.fingerprints)) or NONE,
         "Tools": "yes" if student.tools else "no",
-        "Rows it learnt, erased since": f"{student.erased:,}" if student.erased else NONE,
-        "System prompt": student.view.system_prompt,
+        "Rows it learnt, erased since": f"{student.erased:,}" if student.erased else "none",
+        "System prompt": SYSTEM_PROMPTS[student.view.system_prompt],
         "Longest answer": f"{student.view.max_tokens:,} tokens",
         "Context": f"{student.view.context_tokens:,} tokens",
     }

@@ -17,11 +17,12 @@ FILTERED = "traffic-filtered"
 
 def show() -> None:
     chosen = page.query("exchange")
-    st.title("Traffic" if chosen is None else "Exchange")
     if chosen is not None:
         page.back("traffic", "All traffic")
+        st.title("Exchange")
         exchange.opened(chosen)
         return
+    st.title("Traffic")
     wanted = narrowing.fields()
     cursors = _cursors(wanted)
     live = st.session_state["traffic-live"] and not cursors

@@ -31,15 +31,16 @@ def shown(task: str, loop: LoopSettings) -> None:
 @page.live(5)
 def listed(task: str) -> None:
     found = page.ask(turns.list_turns, task, SHOWN)
-    moving = next((turn for turn in found if turn.moving), None)
-    if moving is not None:
-        _steer(moving)
-    elif st.button("Begin a turn", icon=":material/cached:", key="begin-turn", disabled=page.below_operator()):
-        with page.acting("The turn has begun; the worker takes it from here"):
-            looping.begin_turn(page.desk(), task)
+    if not any(turn.moving for turn in found):
+        off = page.below_operator()
+        if st.button("Begin a turn", icon=":material/cached:", key="begin-turn", disabled=off):
+            with page.acting("The turn has begun; the worker takes it from here"):
+                looping.begin_turn(page.desk(), task)
     for turn in found:
         with st.container(border=True, key=f"turn-{turn.id}"):
             _one(turn)
+            if turn.moving:
+                _steer(turn)
 
 
 def _begins(loop: LoopSettings) -> str:

@@ -8,6 +8,7 @@ import httptools
 from gateway.relay import framing
 from gateway.relay.causes import Cause
 from gateway.relay.framing import ResponseHead
+from gateway.relay.turn import Gathering, Turn
 
 _MAX_HEAD_BYTES = 256 * 1024
 
@@ -29,6 +30,8 @@ class Served(Protocol):
 
 class Owner(Protocol):
     """The pool, as a connection sees it."""
+
+    turn: Turn
 
     def idle(self, connection: "UpstreamConnection") -> None: ...
 
@@ -115,7 +118,7 @@ class UpstreamConnection(asyncio.Protocol):
     # asyncio's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)
+        self.transport = Gathering(cast(asyncio.Transport, transport), self.owner.turn)
 
     def connection_lost(self, exc: Exception | None) -> None:
         call, self.call = self.call, None

@@ -49,6 +49,16 @@ HOSTILE = (
 SYSTEM = "You sort support tickets.\nAnswer with JSON: category, priority, summary."
 SECOND_SYSTEM = SYSTEM + "\nA summary has at most twelve words."
 DAY_S = 86_400.0
+UNDER_WAY = 40
+"""Pairs at the stage that a rollout is seen at, fewer than the next step needs."""
+
+DONE: tuple[dict[str, Any], ...] = (
+    {"action": "reviews.add", "subject": "01a21dec4b4170000000000000000095", "detail": {"verdict": "accept"}},
+    {"action": "datasets.build", "subject": "ds_triage_2", "detail": {"task": "triage"}},
+    {"action": "students.train", "subject": "ftjob-done", "detail": {"base": "smollm2-135m-instruct"}},
+    {"action": "rollouts.start", "subject": "ro_triage_2", "detail": {"dry_run": False, "reason": ""}},
+)
+"""What somebody did, as the audit trail has it, over and over."""
 
 CONFIG = """
 [gateway]
@@ -390,7 +400,7 @@ class _Maker:
         """Plays pairs through the real tests and writes what the controller would write."""
         standing = standing_of(policy_of(rollout.policy, rollout.policy.gates), rollout.evidence)
         at, stage, rows, said = self.now - began, 0, [], []
-        state = "running"
+        state, entered = "running", 0
         for number in range(pairs_a_stage * stages):
             at += began / (pairs_a_stage * stages + 1)
             row = self._pair(rollout.id, number, stage, at, wrong)
@@ -402,15 +412,15 @@ class _Maker:
                 continue
             verdict = decide(standing.tally.policy, stage, standing.evidence(1.0, 5.4))
             news = not said or (said[-1]["kind"], said[-1]["reason"]) != (verdict.kind, verdict.reason)
-            if news and not (verdict.kind == "advance" and stage == stages):
+            if news:
                 said.append(_verdict(rollout.id, number, at, verdict))
             if verdict.kind == "roll_back":
                 state = "rolled_back"
                 break
-            if verdict.kind == "advance" and stage == stages:
+            if stage == stages and number - entered >= UNDER_WAY:
                 break
             if verdict.kind == "advance":
-                stage = verdict.stage
+                stage, entered = verdict.stage, number
                 standing.enter(stage)
         self._keep(rollout, (standing, stage, state, at), rows, said)
 
@@ -434,7 +444,8 @@ class _Maker:
     def _pair(self, rollout: str, number: int, stage: int, at: float, wrong: float) -> dict[str, Any]:
         label = LABELS[number % len(LABELS)]
         student, teacher = float(self.random.random() > wrong), float(self.random.random() > 0.08)
-        said = label if student else "bug" if label != "bug" else "billing"
+        other = "bug" if label != "bug" else "billing"
+        said, taught = label if student else other, label if teacher else other
         return {
             "id": f"{rollout}-{number:06d}",
             "rollout_id": rollout,
@@ -444,7 +455,7 @@ class _Maker:
             "slices": {"language": "de" if label in ("shipping", "refund") else "en"},
             "stage": stage,
             "probability": 1.0,
-            "teacher_output": f'{{"category": "{label}", "summary": "a customer writes"}}',
+            "teacher_output": f'{{"category": "{taught}", "summary": "a customer writes"}}',
             "student_output": f'{{"category": "{said}", "summary": "the customer writes"}}',
             "differences": {"category": student - teacher, "summary": self.random.uniform(-0.1, 0.08)},
             "student_scores": {"category": student},
@@ -487,13 +498,13 @@ class _Maker:
         keys.revoke(self.store, retired.id, self.clock)
         lease = {"name": "rollouts", "holder": "worker-1", "token": 1, "expires_at": self.now + 10}
         done = [
-            {"id": f"au{n:03d}", "at": self.now - 60 * (120 - n), "who": "mara", "action": action, "subject": f"x{n}"}
-            for n, action in enumerate(("reviews.add", "datasets.build", "students.train", "rollouts.start") * 30)
+            {"id": f"au{n:03d}", "at": self.now - 60 * (120 - n), "who": "mara", **DONE[n % len(DONE)]}
+            for n in range(120)
         ]
         erased = {"exchange_id": "gone", "task": "triage", "who": "mara", "erased_at": self.now}
         with self.store.write() as connection:
             connection.execute(insert(leases).values(**lease, ticked_at=self.now - 1))
-            connection.execute(insert(audit), [{**row, "detail": {"verdict": "accept"}} for row in done])
+            connection.execute(insert(audit), done)
             connection.execute(insert(tombstones).values(erased))
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.relay.causes import Cause
 from gateway.relay.framing import ResponseHead
+from gateway.relay.turn import Turn
 from gateway.relay.upstream import UpstreamConnection
 from tests.fakes.client import RawClient
 from tests.fakes.relay_server import RelayServer, address, planning
@@ -95,6 +96,7 @@ class Told:
     method = "POST"
 
     def __init__(self) -> None:
+        self.turn = Turn(lambda _end: None)
         self.heads: list[ResponseHead] = []
         self.body = b""
         self.ends: list[str] = []
