@@ -95,9 +95,10 @@ def _stage(row: reads.TaskRow) -> str:
     if row.rollout is None:
         return "no rollout yet"
     state = row.rollout.state.replace("_", " ")
-    stage = f" at {stage_name(row.rollout.share)}" if row.rollout.state in ("running", "paused") else ""
-    fallbacks = f"; {row.recent.fallback:,} fell back" if row.recent.fallback else ""
-    return f"rollout {state}{stage}{fallbacks}"
+    stage = stage_name(row.rollout.share)
+    where = {"running": f"rollout at {stage}", "paused": f"rollout paused at {stage}", "full": f"at {stage}"}
+    fallbacks = f"; {row.recent.fallback:,} fell back to the teacher" if row.recent.fallback else ""
+    return where.get(row.rollout.state, f"rollout {state}") + fallbacks
 
 
 def _quality(row: reads.TaskRow) -> tuple[str, str]:

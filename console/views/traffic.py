@@ -90,6 +90,7 @@ def _table(rows: list[ExchangeRow]) -> dict[str, list[Any]]:
     said = page.ask(reads.verdicts_of, tuple(row.id for row in rows))
     return {
         "Time": [moment(row.started_at, zone) for row in rows],
+        "Task": [row.task or narrowing.NO_TASK for row in rows],
         "Question": [question for question, _, _ in questions],
         "Answer": [answer for _, _, answer in questions],
         "Arm": [row.arm for row in rows],
@@ -97,7 +98,6 @@ def _table(rows: list[ExchangeRow]) -> dict[str, list[Any]]:
         "Status": [f"{row.status}" if row.complete else f"{row.status}, cut" for row in rows],
         "Took": [milliseconds(row.duration_ms) for row in rows],
         "Cost": [money(row.cost_usd) for row in rows],
-        "Task": [row.task or narrowing.NO_TASK for row in rows],
         "Model": [row.served_model for row in rows],
         "Tokens": [(row.input_tokens or 0) + (row.output_tokens or 0) for row in rows],
     }
@@ -106,11 +106,12 @@ def _table(rows: list[ExchangeRow]) -> dict[str, list[Any]]:
 def _columns() -> dict[str, Any]:
     return {
         "Time": st.column_config.DatetimeColumn(format="D MMM HH:mm:ss", width=122),
-        "Question": st.column_config.TextColumn(width=240),
-        "Answer": st.column_config.TextColumn(width=170),
+        "Task": st.column_config.TextColumn(width=80),
+        "Question": st.column_config.TextColumn(width=204),
+        "Answer": st.column_config.TextColumn(width=132),
         "Arm": st.column_config.TextColumn(width=68),
         "Review": st.column_config.TextColumn(width=64),
-        "Status": st.column_config.TextColumn(width=66, help="Of the answer; cut: it broke off."),
+        "Status": st.column_config.TextColumn(width=58, help="Of the answer; cut: it broke off."),
         "Took": st.column_config.TextColumn(width=62),
         "Cost": st.column_config.TextColumn(width=74),
     }
