@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from xml.sax.saxutils import escape
 
-from benchmarks.gateway.report import Results, figure
+from benchmarks.gateway.report import Results, failed, figure
 
 _STYLE = (
     "<style>text{font:13px sans-serif;fill:#222}.title{font-weight:bold}.grid{stroke:#ddd}.axis{fill:#666}"
@@ -22,7 +22,7 @@ def cpu_bars(results: Results, ours: str) -> str:
     groups = (("unary_us", "CPU a request, µs"), ("stream_us", "CPU a stream of 50 events, µs"))
     parts, top = [], 0
     for name, title in groups:
-        rows = [(peer, figure(results, peer, name)) for peer in results.peers]
+        rows = [(peer, figure(results, peer, name)) for peer in results.peers if not failed(results, peer, name)]
         parts.append(_group(rows, title, top, ours))
         top += 60 + _ROW * len(rows)
     return _picture("".join(parts), top, "CPU of the gateway and its peers")

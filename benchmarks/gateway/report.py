@@ -8,6 +8,8 @@ from benchmarks.gateway.measures import Measured
 
 LIMIT = "HAProxy"
 _LATENCIES = ("added_p50_ms", "added_p99_ms", "first_p50_ms", "first_p99_ms")
+OF_STREAMS = ("stream_us", "first_p50_ms", "first_p99_ms")
+FAILED = "failed"
 
 
 class Results(msgspec.Struct, frozen=True):
@@ -42,6 +44,11 @@ def ratio(results: Results, peer: str, name: str) -> float | None:
     return median(found) if found else None
 
 
+def failed(results: Results, peer: str, name: str) -> bool:
+    """Whether a figure of streams says nothing, since as many requests failed as there were streams in every round."""
+    return name in OF_STREAMS and all(one.errors >= one.streams for one in results.of(peer))
+
+
 def markdown(results: Results) -> str:
     lines = [
         "# The gateway beside its peers",
@@ -72,17 +79,21 @@ def markdown(results: Results) -> str:
 
 
 def _cpu_row(results: Results, peer: str) -> str:
-    unary, stream = figure(results, peer, "unary_us"), figure(results, peer, "stream_us")
-    times = [_times(ratio(results, peer, name)) for name in ("unary_us", "stream_us")]
-    told = f"| {peer} | {results.versions[peer]} | {results.does[peer]} | {unary:,.1f} | {times[0]} "
-    return f"{told}| {stream:,.0f} | {times[1]} | {figure(results, peer, 'requests_per_s'):,.0f} |"
+    unary = f"{figure(results, peer, 'unary_us'):,.1f} | {_times(ratio(results, peer, 'unary_us'))}"
+    stream = f"{figure(results, peer, 'stream_us'):,.0f} | {_times(ratio(results, peer, 'stream_us'))}"
+    if failed(results, peer, "stream_us"):
+        stream = f"{FAILED} | –"
+    told = f"| {peer} | {results.versions[peer]} | {results.does[peer]} | {unary} | {stream} "
+    return f"{told}| {figure(results, peer, 'requests_per_s'):,.0f} |"
 
 
 def _latency_row(results: Results, peer: str) -> str:
-    latencies = [figure(results, peer, name) for name in _LATENCIES]
+    latencies = [
+        FAILED if failed(results, peer, name) else f"{figure(results, peer, name):.2f}" for name in _LATENCIES
+    ]
     memory = [(one.memory[0][1], one.memory[-1][1]) for one in results.of(peer) if one.memory]
     first, last = (median(column) for column in zip(*memory, strict=True)) if memory else (0.0, 0.0)
-    told = " | ".join(f"{latency:.2f}" for latency in latencies)
+    told = " | ".join(latencies)
     errors = sum(one.errors for one in results.of(peer))
     return f"| {peer} | {figure(results, peer, 'rate'):,.0f} | {told} | {first:,.0f} | {last:,.0f} | {errors} |"
 
