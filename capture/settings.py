@@ -282,6 +282,7 @@ class TrainingSettings(_Frozen):
     epochs: float = Field(3, gt=0)
     learning_rate: float = Field(2e-3, gt=0)
     rank: int = Field(16, ge=1)
+    layers: int | None = Field(None, ge=1)  # LoRA on so many of the last layers alone: quicker, learns less; None: all
     batch_size: int = Field(8, ge=1)
     max_tokens: int = Field(1024, ge=16)  # rows longer than this are counted and left out
     validation: float = Field(0.0, ge=0, lt=0.5)  # share of the training rows that is held back to watch the loss

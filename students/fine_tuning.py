@@ -145,6 +145,7 @@ def plan_of(shop: Workshop, job: Any) -> TrainingPlan:
         epochs=settings.epochs,
         learning_rate=settings.learning_rate,
         rank=settings.rank,
+        layers=settings.layers,
         batch_size=settings.batch_size,
         max_tokens=_most_tokens(shop, job, settings),
         validation=settings.validation,

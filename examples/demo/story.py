@@ -115,7 +115,7 @@ class Story:
         with self._traffic():
             self._follow_verdicts("full", failing=("rolled_back", "aborted", "paused"))
 
-    def kill_the_server(self, seconds: float = 20) -> None:
+    def kill_the_server(self, seconds: float = 12) -> None:
         """The student server's process dies under load: the teacher answers until it is back."""
         with self._traffic() as app:
             time.sleep(seconds / 4)

@@ -78,7 +78,8 @@ def _method(plan: TrainingPlan) -> str:
     if plan.method == "full":
         return "full"
     beside = f", the adapter beside it in {ADAPTER}/" if plan.adapter else ""
-    return f"LoRA, rank {plan.rank}, alpha {plan.alpha:g}, merged{beside}"
+    where = f", on its last layers ({plan.layers})" if plan.layers else ""
+    return f"LoRA, rank {plan.rank}, alpha {plan.alpha:g}{where}, merged{beside}"
 
 
 def hash_file(path: Path) -> str:

@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, DynamicCache
 
+from capture.errors import RefusedError
 from students.processor import dtype_on
 from students.training.batches import shared_prefix
 from students.training.rows import Lesson
@@ -151,10 +152,27 @@ class Learner:
 
 
 def _with_adapters(model: Any, plan: TrainingPlan) -> Any:
-    config = LoraConfig(r=plan.rank, lora_alpha=plan.alpha, target_modules=LORA_ON, task_type="CAUSAL_LM")
+    """Raises RefusedError for more layers than the base has."""
+    where: dict[str, Any] = {"target_modules": LORA_ON}
+    if plan.layers is not None:
+        where = _last_layers(model, plan)
+    config = LoraConfig(r=plan.rank, lora_alpha=plan.alpha, task_type="CAUSAL_LM", **where)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # peft still asks transformers for a name that has changed
         return get_peft_model(model, config, autocast_adapter_dtype=False)
+
+
+def _last_layers(model: Any, plan: TrainingPlan) -> dict[str, Any]:
+    count = model.config.num_hidden_layers
+    first = count - (plan.layers or count)
+    if first < 0:
+        raise RefusedError(f"the base {plan.base_name} has {count} layers: set `layers` to {count} at most")
+    linear = {
+        name.rpartition(".")[2]
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and module is not model.get_output_embeddings()
+    }
+    return {"target_modules": sorted(linear), "layers_to_transform": list(range(first, count))}
 
 
 def _master(weight: Tensor) -> _Weight:

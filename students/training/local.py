@@ -20,6 +20,7 @@ POLL_S = 0.2
 RESTARTS = 3  # after kills that nobody here asked for, without a step in between
 # Measured on two cores of an EPYC with avx512_bf16: SmolLM2-135M (270 MB in bf16) under rank-16 LoRA.
 _TOKENS_PER_S_AND_BYTE = 400 * 270e6
+_FORWARD = 0.25  # of a step: what has to be computed whichever layers learn
 _TURN_TOKENS = 5  # what a chat template puts around a message, about
 
 # A thread spins this often (some 10 µs) before it sleeps: the next piece of a step mostly comes sooner than a wake-up.
@@ -40,7 +41,8 @@ class LocalTrainer:
         used = [count for count in counts if count <= plan.max_tokens]
         tokens = round(sum(used) * plan.epochs * (1 - plan.validation))
         weights = sum(path.stat().st_size for path in Path(plan.base).glob("*.safetensors"))
-        return Estimate(rows=len(used), tokens=tokens, seconds=tokens * weights / _TOKENS_PER_S_AND_BYTE, cost_usd=0.0)
+        seconds = tokens * weights / _TOKENS_PER_S_AND_BYTE * _work(plan)
+        return Estimate(rows=len(used), tokens=tokens, seconds=seconds, cost_usd=0.0)
 
     def start(self, plan: TrainingPlan) -> str:
         """See Trainer.start. A run whose process has gone is taken up from its last checkpoint."""
@@ -123,6 +125,14 @@ def _raise_failure(folder: Path) -> None:
     failure = msgspec.json.decode(path.read_bytes(), type=Failure)
     kind = getattr(capture.errors, failure.kind, OperationError)
     raise kind(failure.message) if issubclass(kind, StillhouseError) else OperationError(failure.message)
+
+
+def _work(plan: TrainingPlan) -> float:
+    """The part of a step's time that is left where only the last layers learn: measured with 12, 20 and 30 of 30."""
+    if plan.method != "lora" or plan.layers is None:
+        return 1.0
+    config = msgspec.json.decode((Path(plan.base) / "config.json").read_bytes())
+    return _FORWARD + (1 - _FORWARD) * min(1.0, plan.layers / config.get("num_hidden_layers", plan.layers))
 
 
 def _tokens(tokenizer: Tokenizer, row: Mapping[str, object]) -> int:

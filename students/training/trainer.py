@@ -23,6 +23,7 @@ class TrainingPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     epochs: float = 3.0
     learning_rate: float = 1e-3  # at its peak
     rank: int = 16
+    layers: int | None = None  # LoRA on the last so many alone: no gradient has to reach those before; None: on all
     alpha: float = 32.0
     adapter: bool = False  # it is kept in a folder of its own inside the model's
     batch_size: int = 8

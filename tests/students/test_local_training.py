@@ -286,6 +286,21 @@ def test_the_adapter_is_kept_where_that_is_wished(plan: TrainingPlan) -> None:
     assert not (Path(run_here(elsewhere(wished, "plain", adapter=False))[0].folder) / ADAPTER).exists()
 
 
+def test_only_the_last_layers_learn_where_that_is_wished(plan: TrainingPlan, trainer: LocalTrainer) -> None:
+    wished = elsewhere(plan, "lora", method="lora", epochs=0.5, learning_rate=1e-2, layers=1)
+    made, _ = run_here(wished)
+    base = AutoModelForCausalLM.from_pretrained(plan.base, dtype=torch.bfloat16).state_dict()
+    student = AutoModelForCausalLM.from_pretrained(made.folder, dtype=torch.bfloat16).state_dict()
+    changed = {name for name, weight in student.items() if not torch.equal(weight, base[name])}
+    assert {name.split(".")[2] for name in changed} == {"1"}
+    assert {name.split(".")[-2] for name in changed} >= {"q_proj", "o_proj", "down_proj"}
+    assert "on its last layers (1)" in (Path(made.folder) / "README.md").read_text()
+    all_of_them = msgspec.structs.replace(wished, layers=None)
+    assert trainer.estimate(wished).seconds == pytest.approx(trainer.estimate(all_of_them).seconds * 0.625)
+    with pytest.raises(RefusedError, match="has 2 layers"):
+        Learner(msgspec.structs.replace(wished, layers=3))
+
+
 def test_training_stops_when_nothing_is_gained(plan: TrainingPlan) -> None:
     hopeless = msgspec.structs.replace(plan, epochs=50, learning_rate=0.3, validation=0.25, patience=1)
     made, told = run_here(hopeless)
