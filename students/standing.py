@@ -193,8 +193,8 @@ def standing_of(policy: Policy, state: Mapping[str, Any]) -> Standing:
 def carried(capacity_per_s: float | None, rate_per_s: float | None) -> float | None:
     """The part of `rate_per_s` eligible requests a second that a student of this measured capacity can carry.
 
-    None: nothing limits it, since it was not measured or nothing comes; 0: how much comes cannot be said yet, so nothing
-    says that it can carry more.
+    None: nothing limits it, since it was not measured or nothing comes; 0: how much comes cannot be said yet, so
+    nothing says that it can carry more.
     """
     if capacity_per_s is None:
         return None

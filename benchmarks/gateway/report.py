@@ -88,9 +88,7 @@ def _cpu_row(results: Results, peer: str) -> str:
 
 
 def _latency_row(results: Results, peer: str) -> str:
-    latencies = [
-        FAILED if failed(results, peer, name) else f"{figure(results, peer, name):.2f}" for name in _LATENCIES
-    ]
+    latencies = [FAILED if failed(results, peer, name) else f"{figure(results, peer, name):.2f}" for name in _LATENCIES]
     memory = [(one.memory[0][1], one.memory[-1][1]) for one in results.of(peer) if one.memory]
     first, last = (median(column) for column in zip(*memory, strict=True)) if memory else (0.0, 0.0)
     told = " | ".join(latencies)

@@ -11,7 +11,6 @@ from gateway.relay.held import Held
 from gateway.relay.pool import Pool
 from gateway.relay.recording import Appends
 from gateway.relay.sweep import Sweep
-from gateway.relay.turn import Turn
 
 STATE_KEY = "relay"
 
@@ -74,7 +73,6 @@ class RelayContext:
     limits: Limits
     sweep: Sweep
     held: Held
-    turn: Turn
     clients: set[Stoppable] = field(default_factory=set)
 
     def close(self) -> None:
@@ -96,7 +94,7 @@ def open_relay(
 ) -> RelayContext:
     """Must be called inside the event loop that serves. Put the result into the lifespan state under STATE_KEY."""
     counters, limits = counters or Counters(), limits or Limits()
-    loop = asyncio.get_running_loop()
-    sweep, turn = Sweep(loop, sweep_interval_s), Turn(loop.call_soon)
-    pool, held = Pool(sweep, counters, turn, tls), Held(counters, limits.held_bytes)
-    return RelayContext(router, spool, pool, counters, limits, sweep, held, turn)
+    sweep = Sweep(asyncio.get_running_loop(), sweep_interval_s)
+    return RelayContext(
+        router, spool, Pool(sweep, counters, tls), counters, limits, sweep, Held(counters, limits.held_bytes)
+    )

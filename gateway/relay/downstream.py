@@ -18,10 +18,10 @@ from gateway.relay.causes import Cause
 from gateway.relay.context import STATE_KEY, RelayContext
 from gateway.relay.exchange import Relayed
 from gateway.relay.framing import MalformedError, RequestFraming
+from gateway.relay.gathering import Gathering
 from gateway.relay.incoming import TOO_LARGE
 from gateway.relay.known import KnownHead, known_head
 from gateway.relay.patience import Patience
-from gateway.relay.turn import Gathering
 
 _log = logging.getLogger("stillhouse.relay")
 _BAD_REQUEST = Refusal(400, "The request is not valid HTTP/1.1.", code="bad_http")
@@ -111,7 +111,7 @@ class RelayProtocol(HttpToolsProtocol):
     # asyncio's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(Gathering(cast(asyncio.Transport, transport), self._context.turn))
+        super().connection_made(Gathering(cast(asyncio.Transport, transport), self.loop.call_soon))
         self._context.clients.add(self)
         self._context.sweep.watched.add(self)
         counters, most = self._context.counters, self._limits.connections

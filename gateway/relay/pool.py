@@ -11,7 +11,6 @@ from gateway.relay.causes import Cause
 from gateway.relay.counters import Counters
 from gateway.relay.framing import ResponseHead
 from gateway.relay.sweep import Sweep
-from gateway.relay.turn import Turn
 from gateway.relay.upstream import UpstreamConnection, connect
 
 Key = tuple[str, int, bool]  # host, port, TLS
@@ -204,9 +203,8 @@ class Call:
 class Pool:
     """Must be made inside the event loop that it serves; `close` drops every connection."""
 
-    def __init__(self, sweep: Sweep, counters: Counters, turn: Turn, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, sweep: Sweep, counters: Counters, tls: ssl.SSLContext | None = None) -> None:
         self.loop = asyncio.get_running_loop()
-        self.turn = turn
         self.counters = counters
         self.watch = sweep.watched
         self.watch.add(self)

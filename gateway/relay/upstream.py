@@ -8,7 +8,7 @@ import httptools
 from gateway.relay import framing
 from gateway.relay.causes import Cause
 from gateway.relay.framing import ResponseHead
-from gateway.relay.turn import Gathering, Turn
+from gateway.relay.gathering import Gathering
 
 _MAX_HEAD_BYTES = 256 * 1024
 
@@ -31,7 +31,7 @@ class Served(Protocol):
 class Owner(Protocol):
     """The pool, as a connection sees it."""
 
-    turn: Turn
+    loop: asyncio.AbstractEventLoop
 
     def idle(self, connection: "UpstreamConnection") -> None: ...
 
@@ -118,7 +118,7 @@ class UpstreamConnection(asyncio.Protocol):
     # asyncio's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = Gathering(cast(asyncio.Transport, transport), self.owner.turn)
+        self.transport = Gathering(cast(asyncio.Transport, transport), self.owner.loop.call_soon)
 
     def connection_lost(self, exc: Exception | None) -> None:
         call, self.call = self.call, None

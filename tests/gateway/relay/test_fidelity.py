@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Iterator
 from itertools import pairwise
+from types import SimpleNamespace
+from typing import cast
 
 import httpx2
 import pytest
@@ -11,7 +13,6 @@ from hypothesis import strategies as st
 
 from gateway.relay.causes import Cause
 from gateway.relay.framing import ResponseHead
-from gateway.relay.turn import Turn
 from gateway.relay.upstream import UpstreamConnection
 from tests.fakes.client import RawClient
 from tests.fakes.relay_server import RelayServer, address, planning
@@ -94,9 +95,9 @@ class Told:
     """A call and a pool in one: what a connection says to both."""
 
     method = "POST"
+    loop = cast(asyncio.AbstractEventLoop, SimpleNamespace(call_soon=lambda _send: None))  # nothing is sent here
 
     def __init__(self) -> None:
-        self.turn = Turn(lambda _end: None)
         self.heads: list[ResponseHead] = []
         self.body = b""
         self.ends: list[str] = []

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from gateway.relay.turn import Gathering, Turn
+from gateway.relay.gathering import Gathering
 
 LARGE = b"x" * 20_000
 
@@ -40,10 +40,9 @@ class Loop:
     def __init__(self) -> None:
         self.ends: list[Callable[[], None]] = []
         self.log: list[tuple[str, bytes]] = []
-        self.turn = Turn(self.ends.append)
 
     def transport(self, name: str) -> Gathering:
-        return Gathering(Socket(self.log, name), self.turn)
+        return Gathering(Socket(self.log, name), self.ends.append)
 
     def end(self) -> None:
         ends, self.ends[:] = self.ends.copy(), []
@@ -58,7 +57,7 @@ def test_a_turns_writes_go_out_together_at_its_end() -> None:
     other.write(b"all")
     one.write(b"body")
     assert loop.log == []
-    assert len(loop.ends) == 1
+    assert len(loop.ends) == 2  # one a connection
     loop.end()
     assert loop.log == [("one", b"head body"), ("other", b"all")]
     one.write(b"next")
@@ -101,7 +100,7 @@ def test_nothing_is_sent_on_a_connection_that_broke() -> None:
 
 async def test_a_real_turn_ends_before_the_loop_waits_for_anything() -> None:
     log: list[tuple[str, bytes]] = []
-    one = Gathering(Socket(log, "one"), Turn(asyncio.get_running_loop().call_soon))
+    one = Gathering(Socket(log, "one"), asyncio.get_running_loop().call_soon)
     one.write(b"now")
     await asyncio.sleep(0)
     assert log == [("one", b"now")]
