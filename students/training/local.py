@@ -132,7 +132,8 @@ def _work(plan: TrainingPlan) -> float:
     if plan.method != "lora" or plan.layers is None:
         return 1.0
     config = msgspec.json.decode((Path(plan.base) / "config.json").read_bytes())
-    return _FORWARD + (1 - _FORWARD) * min(1.0, plan.layers / config.get("num_hidden_layers", plan.layers))
+    learning: float = min(1.0, plan.layers / config.get("num_hidden_layers", plan.layers))
+    return _FORWARD + (1 - _FORWARD) * learning
 
 
 def _tokens(tokenizer: Tokenizer, row: Mapping[str, object]) -> int:
