@@ -120,8 +120,7 @@ def confusion(cells: Mapping[str, Mapping[str, int]], title: str, ink: str) -> C
     truth, said = "Right", "Said"
     labels = sorted({*cells, *(answer for row in cells.values() for answer in row)})
     frame = alt.Chart(alt.InlineData(values=values))
-    angle = 0 if len(labels) < 9 else -40
-    x = alt.X("said:N", title=said, sort=labels, axis=alt.Axis(labelAngle=angle, labelLimit=140))
+    x = alt.X("said:N", title=said, sort=labels, axis=alt.Axis(labelAngle=-40, labelLimit=140))
     y = alt.Y("truth:N", title=truth, sort=labels, axis=alt.Axis(labelLimit=140))
     tooltip = [
         alt.Tooltip("truth:N", title=truth),
