@@ -238,7 +238,7 @@ def promote(store: Store, rollout_id: str, who: str, reason: str, clock: Clock, 
         stage = row.stage + 1
         full = stage == len(shares) and not row.dry_run
         share = 0.0 if row.dry_run else shares[stage - 1]
-        _check_capacity(share, carried(capacity_per_s, (row.evidence or {}).get("rate_per_s")))
+        _check_capacity(share, carried(capacity_per_s, row.evidence.get("rate_per_s")))
         return {"stage": stage, "share": share, "stage_at": clock(), "state": "full" if full else "running"}
 
     return _act(store, rollout_id, ("promote", ("running", "paused"), changes), (who, reason), clock, seen)

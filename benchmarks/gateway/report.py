@@ -8,7 +8,7 @@ from benchmarks.gateway.measures import Measured
 
 LIMIT = "HAProxy"
 _LATENCIES = ("added_p50_ms", "added_p99_ms", "first_p50_ms", "first_p99_ms")
-OF_STREAMS = ("stream_us", "first_p50_ms", "first_p99_ms")
+_OF_STREAMS = ("stream_us", "first_p50_ms", "first_p99_ms")
 FAILED = "failed"
 
 
@@ -46,7 +46,7 @@ def ratio(results: Results, peer: str, name: str) -> float | None:
 
 def failed(results: Results, peer: str, name: str) -> bool:
     """Whether a figure of streams says nothing, since as many requests failed as there were streams in every round."""
-    return name in OF_STREAMS and all(one.errors >= one.streams for one in results.of(peer))
+    return name in _OF_STREAMS and all(one.errors >= one.streams for one in results.of(peer))
 
 
 def markdown(results: Results) -> str:

@@ -97,9 +97,12 @@ def _badges(rollout: room.Rollout) -> None:
 
 
 def _standing(rollout: room.Rollout) -> str:
-    """What was said last, and when it began: "last verdict: minimum not met · begun …"."""
+    """What was said last, or why it ended, and when it began: "last verdict: minimum not met · begun …"."""
     said = plain((rollout.reason or "no verdict yet").replace("_", " "))
-    why = f"last verdict: {said}" if rollout.state in LIVE else f"ended: {said}" if rollout.ended_at else "at full"
+    if rollout.ended_at is not None:
+        why = f"ended: {said}"
+    else:
+        why = f"last verdict: {said}" if rollout.state in LIVE else "at full"
     return f"{why} · begun {when(rollout.created_at, page.zone())}"
 
 

@@ -346,8 +346,7 @@ class RelayProtocol(HttpToolsProtocol):
             self._write_refusal(waiting)
 
     def write(self, data: bytes) -> None:
-        if not self.transport.is_closing():
-            self.transport.write(data)
+        self.transport.write(data)
 
     def done(self, keep_alive: bool) -> None:
         self.server_state.total_requests += 1

@@ -13,7 +13,7 @@ _AT_ONCE = 16 * 1024
 
 
 class Gathering(asyncio.Transport):
-    """A transport that holds what is written until the turn ends; closing sends it first.
+    """A transport that holds what is written until the turn ends; closing sends it first, and then nothing is sent.
 
     `at_its_end` is the loop's `call_soon`: it calls what it is given when everything that came in has been heard.
     """
@@ -26,7 +26,7 @@ class Gathering(asyncio.Transport):
         self._held: list[bytes] = []
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        if not data:
+        if not data or self._transport.is_closing():
             return
         if len(data) > _AT_ONCE:
             self._send()

@@ -153,26 +153,24 @@ class Learner:
 
 def _with_adapters(model: Any, plan: TrainingPlan) -> Any:
     """Raises RefusedError for more layers than the base has."""
-    where: dict[str, Any] = {"target_modules": LORA_ON}
-    if plan.layers is not None:
-        where = _last_layers(model, plan)
+    where = {"target_modules": LORA_ON} if plan.layers is None else _last_layers(model, plan.layers, plan.base_name)
     config = LoraConfig(r=plan.rank, lora_alpha=plan.alpha, task_type="CAUSAL_LM", **where)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # peft still asks transformers for a name that has changed
         return get_peft_model(model, config, autocast_adapter_dtype=False)
 
 
-def _last_layers(model: Any, plan: TrainingPlan) -> dict[str, Any]:
+def _last_layers(model: Any, layers: int, base_name: str) -> dict[str, Any]:
+    """peft takes numbers of layers only beside names of modules."""
     count = model.config.num_hidden_layers
-    first = count - (plan.layers or count)
-    if first < 0:
-        raise RefusedError(f"the base {plan.base_name} has {count} layers: set `layers` to {count} at most")
+    if layers > count:
+        raise RefusedError(f"the base {base_name} has {count} layers: set `layers` to {count} at most")
     linear = {
         name.rpartition(".")[2]
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear) and module is not model.get_output_embeddings()
     }
-    return {"target_modules": sorted(linear), "layers_to_transform": list(range(first, count))}
+    return {"target_modules": sorted(linear), "layers_to_transform": list(range(count - layers, count))}
 
 
 def _master(weight: Tensor) -> _Weight:
