@@ -138,3 +138,16 @@ def settle(page: Page) -> None:
     page.wait_for_selector("h1, [data-testid='stAlert']", timeout=SETTLE_MS)
     page.wait_for_function("!document.querySelector('[data-testid=\"stSkeleton\"]')", timeout=SETTLE_MS)
     page.evaluate("document.fonts.ready")
+
+
+@contextmanager
+def run_anew(page: Page) -> Iterator[None]:
+    """Around what makes Streamlit run the page: over when that run is drawn, not the one that was there before."""
+    page.evaluate(
+        "() => { const app = document.querySelector('[data-testid=\"stApp\"]'); window.ranAnew = false;"
+        " new MutationObserver(() => { window.ranAnew ||= app.dataset.testScriptState === 'running' })"
+        ".observe(app, {attributes: true, attributeFilter: ['data-test-script-state']}) }"
+    )
+    yield
+    page.wait_for_function("window.ranAnew !== false", timeout=SETTLE_MS)
+    settle(page)

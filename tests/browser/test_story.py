@@ -24,7 +24,7 @@ from examples.demo.world import Ports
 from examples.ticket_app import TicketApp
 from students import bases, registry
 from tests.acceptance.small_world import SMALL
-from tests.browser.console_process import CHROMIUM, browser, settle
+from tests.browser.console_process import CHROMIUM, browser, run_anew, settle
 from tests.fakes.processes import free_port, wait_until
 
 pytestmark = [pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Debian's chromium"), pytest.mark.timeout(600)]
@@ -89,8 +89,8 @@ class Install:
         button.click()
 
     def follow(self, link: str) -> None:
-        self.page.get_by_role("link", name=link).first.click()
-        settle(self.page)
+        with run_anew(self.page):
+            self.page.get_by_role("link", name=link).first.click()
 
     def wait_for(self, text: str, within_ms: float = SOON_MS, exact: bool = True) -> None:
         self.page.get_by_test_id("stMain").get_by_text(text, exact=exact).first.wait_for(timeout=within_ms)
