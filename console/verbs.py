@@ -20,7 +20,7 @@ from capture.redact import Redactor, load_secret
 from capture.settings import RedactionSettings, RolloutSettings, TaskSettings, TrainingSettings
 from console.access import Desk, Role
 from console.evaluating import evaluate as evaluate
-from students import registry, rollouts
+from students import registry, rollout_start, rollouts, steering
 from students.erasure import Erased, purge, with_taught
 from students.jobs import LOCAL
 from students.queueing import FineTune, queue_fine_tune
@@ -148,12 +148,12 @@ def serve(desk: Desk, student: str, wanted: bool = True) -> None:
     desk.record("students.serve" if wanted else "students.unserve", found.id)
 
 
-def start_rollout(desk: Desk, start: rollouts.Start) -> rollouts.Rollout:
+def start_rollout(desk: Desk, start: rollout_start.Start) -> rollouts.Rollout:
     """Starts a student's rollout at shadow, by `start.policy` or its task's; `start.who` is the desk's actor."""
     desk.demand(Role.OPERATOR, "starting a rollout")
     asked = replace(start, who=desk.actor.name)
     task = desk.task(start.task)
-    rollout = rollouts.start(desk.store, asked, task, desk.clock, python=desk.settings.python_graders.allowed)
+    rollout = rollout_start.start(desk.store, asked, task, desk.clock, python=desk.settings.python_graders.allowed)
     desk.record("rollouts.start", rollout.id, student=rollout.student_id, dry_run=start.dry_run, reason=start.reason)
     return rollout
 
@@ -185,13 +185,13 @@ def _steer(desk: Desk, verb: str, rollout_id: str, reason: str, seen: int | None
     store, who, clock = desk.store, desk.actor.name, desk.clock
     match verb:
         case "pause":
-            return rollouts.pause(store, rollout_id, who, clock)
+            return steering.pause(store, rollout_id, who, clock)
         case "resume":
-            return rollouts.resume(store, rollout_id, who, clock, seen)
+            return steering.resume(store, rollout_id, who, clock, seen)
         case "promote":
-            return rollouts.promote(store, rollout_id, who, reason, clock, seen)
+            return steering.promote(store, rollout_id, who, reason, clock, seen)
         case "abort":
-            return rollouts.abort(store, rollout_id, who, reason, clock)
+            return steering.abort(store, rollout_id, who, reason, clock)
     raise RefusedError(f"{verb!r} is none of pause, resume, promote, abort")
 
 

@@ -23,7 +23,8 @@ from students.bar import beats
 from students.jobs import LOCAL
 from students.queueing import Evaluation, FineTune, queue_evaluation, queue_fine_tune
 from students.report import Report
-from students.rollouts import Start, list_rollouts, start
+from students.rollout_start import Start, start
+from students.rollouts import list_rollouts
 from students.tables import evaluations, fine_tunes, loop_turns, rollouts
 from students.turns import LOOP, STEPS, Clock, Fresh, Turn, begin, end, go_on, moving_turns
 

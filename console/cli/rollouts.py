@@ -15,7 +15,7 @@ from console.cli.accounts import show_ledgers
 from console.cli.context import Json, changes_of, desk, invocation, show
 from console.cli.waiting import ENDED_BADLY, ENDED_WELL, POLL_S
 from console.reads import rollouts as reads
-from students import registry, rollouts
+from students import registry, rollout_start, rollouts
 from students.evidence import Reading
 from students.ledger import DAY_S
 from students.sentences import policy_words
@@ -40,7 +40,7 @@ def start(
     run = desk(context)
     found = registry.load_student(run.store, student)
     policy = verbs.policy_of(run, found.task, changes_of(set_, "--set"))
-    asked = rollouts.Start(
+    asked = rollout_start.Start(
         found.task, found.id, run.actor.name, policy, reason=why or "", force=why is not None, dry_run=dry_run
     )
     rollout = verbs.start_rollout(run, asked)

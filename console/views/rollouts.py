@@ -196,7 +196,14 @@ def _needs(policy: Policy, evidence: Evidence, following: float) -> list[tuple[b
         needs.append(
             (evidence.fallback_rate <= most, f"{percent(evidence.fallback_rate)} fallbacks, {percent(most)} allowed")
         )
-    if evidence.capacity_share:
+    if evidence.capacity_share == 0.0:
+        needs.append(
+            (
+                False,
+                f"how much of the traffic the student can carry: too little seen to say, {percent(following)} needed",
+            )
+        )
+    elif evidence.capacity_share is not None:
         carried = f"the student can carry {percent(min(1.0, evidence.capacity_share))} of the traffic"
         needs.append((evidence.capacity_share >= following, f"{carried}, {percent(following)} needed"))
     return needs

@@ -7,7 +7,7 @@ from capture.settings import RolloutSettings
 from console import verbs
 from console.views import page
 from students import registry
-from students import rollouts as room
+from students.rollout_start import Start
 
 
 def form(task: str | None) -> None:
@@ -54,10 +54,10 @@ def _fields(student: registry.Student, policy: RolloutSettings) -> None:
             verbs.start_rollout(page.desk(), _request(student, chosen, why, dry))
 
 
-def _request(student: registry.Student, policy: RolloutSettings, why: str, dry_run: bool) -> room.Start:
+def _request(student: registry.Student, policy: RolloutSettings, why: str, dry_run: bool) -> Start:
     who = page.desk().actor.name
     reason = why.strip()
-    return room.Start(student.task, student.id, who, policy, reason=reason, force=bool(reason), dry_run=dry_run)
+    return Start(student.task, student.id, who, policy, reason=reason, force=bool(reason), dry_run=dry_run)
 
 
 def _shares(text: str) -> tuple[float, ...]:

@@ -22,7 +22,7 @@ from examples.demo.screen import Estimate, Screen, minutes
 from examples.demo.spoil import kill_server, spoil
 from examples.demo.world import World
 from examples.ticket_app import Reply, TicketApp
-from students import bases, registry, rollouts
+from students import bases, registry, rollout_start, rollouts
 from students.report import Arm, Report
 from students.tables import evaluations, fine_tunes, pairs, student_servers
 
@@ -109,7 +109,7 @@ class Story:
         if going:
             self.rollout_id = going[0].id
         else:
-            asked = rollouts.Start(TASK, self.student_id, self.desk.actor.name)
+            asked = rollout_start.Start(TASK, self.student_id, self.desk.actor.name)
             self.rollout_id = verbs.start_rollout(self.desk, asked).id
         self.screen.say(self._policy_sentence())
         with self._traffic():

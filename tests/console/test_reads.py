@@ -30,7 +30,8 @@ from console.reads import (
 )
 from console.reads import tasks as task_reads
 from students.controller import tick
-from students.rollouts import Start, list_verdicts, load_rollout, start
+from students.rollout_start import Start, start
+from students.rollouts import list_verdicts, load_rollout
 from students.tables import pairs
 from tests.factories.clock import Clock
 from tests.factories.full_store import World

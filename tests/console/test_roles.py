@@ -15,7 +15,7 @@ from capture.traffic import TrafficFilter
 from console import bettering, bulk, evaluating, looping, registering, verbs
 from console.access import Actor, Desk, Role
 from students.asking import Asked
-from students.rollouts import Start
+from students.rollout_start import Start
 from tests.factories.full_store import World
 
 Act = Callable[[Desk, World], Any]

@@ -11,7 +11,8 @@ from capture.tables import audit, datasets, exchanges, keys, reviews
 from capture.traffic import TrafficFilter, list_exchanges
 from console.reads import exchanges as exchange_reads
 from students import registry, turns
-from students.rollouts import load_rollout, promote
+from students.rollouts import load_rollout
+from students.steering import promote
 from students.tables import evaluations, fine_tunes, rollouts, student_servers
 from tests.factories.full_store import World
 from tests.factories.store import add_exchange

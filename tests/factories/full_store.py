@@ -16,7 +16,7 @@ from capture.settings import LoopSettings, Settings, TaskSettings, load
 from capture.tables import audit, bodies, counters, exchanges, prompt_versions, scores, tombstones
 from capture.tasks import sync_tasks
 from capture.traffic import id_at
-from students import registry, report, rollouts, turns
+from students import registry, report, rollout_start, rollouts, turns
 from students.observing import Mark
 from students.policy import policy_of
 from students.standing import Pair, standing_of
@@ -383,8 +383,8 @@ class _Maker:
         return report.summarise(identity, name, role, answered)
 
     def _start(self, student: str, age_s: float) -> rollouts.Rollout:
-        asked = rollouts.Start("triage", student, "mara")
-        return rollouts.start(self.store, asked, self.task, lambda: self.now - age_s)
+        asked = rollout_start.Start("triage", student, "mara")
+        return rollout_start.start(self.store, asked, self.task, lambda: self.now - age_s)
 
     def _rolled_back(self, student: str) -> str:
         rollout = self._start(student, 9 * 3600.0)

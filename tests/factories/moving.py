@@ -19,7 +19,8 @@ from capture.settings import (
 from students import rollouts
 from students.observing import UNKNOWN, Measure
 from students.registry import Training, register_local, register_upstream
-from students.rollouts import Rollout, Start, start
+from students.rollout_start import Start, start
+from students.rollouts import Rollout
 from tests.factories.clock import Clock
 
 POLICY = RolloutSettings(shares=(0.25, 0.95), margin=0.1, minimum_pairs=5, minimum_sessions=5)

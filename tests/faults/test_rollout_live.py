@@ -27,7 +27,7 @@ from capture.migrations import upgrade
 from capture.prompts import fingerprint
 from capture.settings import Settings, load
 from capture.tasks import sync_tasks
-from students import rollouts
+from students import rollouts, steering
 from students.assignment import FULL, arm_for
 from students.rollouts import Rollout, load_rollout
 from tests.factories.moving import begin_served
@@ -212,7 +212,7 @@ def health(port: int, path: str) -> bytes | None:
 def begin(store: Store, settings: Settings, url: str) -> Rollout:
     """A rollout whose student is up, moved to half of the traffic by a person."""
     rollout = begin_served(store, settings.tasks["triage"], fingerprint(request_of("")), url)
-    return rollouts.promote(store, rollout.id, "tester", "a test begins at half", time.time)
+    return steering.promote(store, rollout.id, "tester", "a test begins at half", time.time)
 
 
 @pytest.mark.timeout(280)
@@ -248,7 +248,7 @@ def test_a_student_ten_points_worse_at_half_is_rolled_back_though_the_store_goes
 
 @pytest.mark.timeout(280)
 def test_a_student_killed_at_full_fails_nobody(scene: Scene) -> None:
-    rollouts.promote(scene.store, scene.rollout.id, "tester", "a test at full", time.time)
+    steering.promote(scene.store, scene.rollout.id, "tester", "a test at full", time.time)
     began = time.monotonic()
     while True:  # the gateways look at the store every second
         at_full = scene.traffic(40)

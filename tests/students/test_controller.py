@@ -12,13 +12,14 @@ from capture.db import Store
 from capture.errors import RefusedError
 from capture.feedback import Feedback, record
 from capture.settings import GuardrailSettings, RolloutSettings, SamplingSettings
-from students import controller, leases, rollouts
+from students import controller, leases, rollouts, steering
 from students.controller import tick
 from students.holding import Silence
 from students.leases import StaleLeaseError
 from students.observing import Measure
 from students.policy import policy_of
-from students.rollouts import Start, load_rollout, start
+from students.rollout_start import Start, start
+from students.rollouts import load_rollout
 from students.standing import standing_of
 from tests.factories.clock import Clock
 from tests.factories.moving import (
@@ -110,7 +111,7 @@ def test_what_is_paired_at_full_cancels(store: Store, clock: Clock) -> None:
     rollout = begin(store, clock, policy=POLICY.model_copy(update={"watch_share": 0.2, "pair_share": 0.5}))
     add_pairs(store, rollout, [0.1] * 10, probability=0.5)
     for _ in range(2):
-        rollouts.promote(store, rollout.id, "tester", "a test", clock)
+        steering.promote(store, rollout.id, "tester", "a test", clock)
     add_pairs(store, load_rollout(store, rollout.id), [-0.1] * 10, probability=0.2)
     tick(store, clock, "a")
     found = load_rollout(store, rollout.id).evidence["tally"]
@@ -147,7 +148,7 @@ def test_a_worse_student_is_rolled_back_with_its_numbers(store: Store, clock: Cl
 def test_the_full_student_goes_on_being_watched(store: Store, clock: Clock) -> None:
     rollout = begin(store, clock)
     for _ in range(2):
-        rollouts.promote(store, rollout.id, "tester", "we trust it", clock)
+        steering.promote(store, rollout.id, "tester", "we trust it", clock)
     full = load_rollout(store, rollout.id)
     assert (full.state, full.share) == ("full", 0.95)
     add_pairs(store, full, [-1.0] * 60)
@@ -201,7 +202,7 @@ def test_the_tick_is_written_for_the_gateways(store: Store, clock: Clock) -> Non
 
 def test_paused_never_advances_but_still_rolls_back(store: Store, clock: Clock) -> None:
     rollout = begin(store, clock)
-    rollouts.pause(store, rollout.id, "tester", clock)
+    steering.pause(store, rollout.id, "tester", clock)
     add_pairs(store, rollout, [0.0] * 200)
     tick(store, clock, "a")
     assert load_rollout(store, rollout.id).stage == 0
@@ -220,7 +221,7 @@ def test_a_stage_that_cannot_decide_pauses_and_asks(store: Store, clock: Clock) 
     asking = load_rollout(store, rollout.id)
     assert (asking.state, asking.stage, verdict_rows(store, rollout)[-1]) == ("paused", 0, ("hold", "needs_person"))
     clock.now += 5
-    resumed = rollouts.resume(store, rollout.id, "tester", clock)
+    resumed = steering.resume(store, rollout.id, "tester", clock)
     assert (resumed.state, resumed.stage_at) == ("running", clock.now)
     tick(store, clock, "a")
     assert load_rollout(store, rollout.id).state == "running"  # its bound is counted anew
@@ -239,7 +240,7 @@ def test_a_dry_run_decides_and_moves_nothing(store: Store, clock: Clock) -> None
 
 def test_errors_by_assignment_roll_back(store: Store, clock: Clock) -> None:
     rollout = begin(store, clock)
-    rollouts.promote(store, rollout.id, "tester", "we trust it", clock)
+    steering.promote(store, rollout.id, "tester", "we trust it", clock)
     observe(store, rollout, "aTaTATAT" * 40)
     tick(store, clock, "a")
     last = rollouts.list_verdicts(store, rollout.id)[-1]
@@ -263,7 +264,7 @@ def test_a_new_prompt_version_is_proven_by_its_own_pairs(store: Store, clock: Cl
 def test_what_people_say_of_live_answers_rolls_back_by_assignment(store: Store, clock: Clock) -> None:
     policy = POLICY.model_copy(update={"guardrails": {"stars": GuardrailSettings(smallest=0.02)}})
     rollout = begin(store, clock, policy=policy)
-    rollouts.promote(store, rollout.id, "tester", "we trust it", clock)
+    steering.promote(store, rollout.id, "tester", "we trust it", clock)
     for number in range(120):
         student = number % 2 == 0
         one = add_exchange(store, rollout=rollout.id, assignment="student" if student else "teacher")
@@ -330,7 +331,7 @@ def test_no_jump_of_the_clock_passes_over_what_people_say(store: Store, clock: C
 
 def test_too_many_fallbacks_hold(store: Store, clock: Clock) -> None:
     rollout = begin(store, clock)
-    rollouts.promote(store, rollout.id, "tester", "we trust it", clock)
+    steering.promote(store, rollout.id, "tester", "we trust it", clock)
     add_pairs(store, load_rollout(store, rollout.id), [0.0] * 200)
     observe(store, rollout, "FATT" * 10)
     tick(store, clock, "a")
@@ -418,23 +419,23 @@ def test_one_rollout_of_a_task_at_a_time(store: Store, clock: Clock) -> None:
     first = begin(store, clock)
     with pytest.raises(RefusedError, match="under way"):
         begin(store, clock, student=new_student(store, clock, "other"))
-    rollouts.abort(store, first.id, "tester", "enough", clock)
+    steering.abort(store, first.id, "tester", "enough", clock)
     assert begin(store, clock).evidence["attempt"] == 2
 
 
 def test_the_next_student_takes_over_from_the_incumbent_or_gives_back(store: Store, clock: Clock) -> None:
     incumbent = begin(store, clock)
     for _ in range(2):
-        rollouts.promote(store, incumbent.id, "tester", "we trust it", clock)
+        steering.promote(store, incumbent.id, "tester", "we trust it", clock)
     bad = begin(store, clock, student=new_student(store, clock, "bad"))
-    rollouts.promote(store, bad.id, "tester", "a test", clock)
+    steering.promote(store, bad.id, "tester", "a test", clock)
     add_pairs(store, bad, [-1.0] * 60)
     tick(store, clock, "a")
     assert load_rollout(store, bad.id).state == "rolled_back"
     assert (load_rollout(store, incumbent.id).state, load_rollout(store, incumbent.id).share) == ("full", 0.95)
     good = begin(store, clock, student=new_student(store, clock, "good"))
     for _ in range(2):
-        rollouts.promote(store, good.id, "tester", "we trust it", clock)
+        steering.promote(store, good.id, "tester", "we trust it", clock)
     assert (load_rollout(store, incumbent.id).state, load_rollout(store, incumbent.id).share) == ("superseded", 0.0)
 
 
@@ -468,7 +469,7 @@ def test_the_student_of_an_ended_rollout_is_retired_after_a_while(store: Store, 
         values = {"student_id": rollout.student_id, "state": "ready", "wanted_at": clock.now, "seen_at": clock.now}
         connection.execute(insert(tables.student_servers).values(values))
     clock.now += 1
-    rollouts.abort(store, rollout.id, "tester", "enough", clock)
+    steering.abort(store, rollout.id, "tester", "enough", clock)
 
     def wanted() -> float | None:
         with store.read() as connection:

@@ -17,7 +17,8 @@ from students.clients import Client
 from students.controller import tick
 from students.judging import AGAIN_S, LICENCE_S, NOT_YET, PATIENCE_S, Judging
 from students.pairs import JUDGING
-from students.rollouts import Rollout, Start, list_verdicts, load_rollout, start
+from students.rollout_start import Start, start
+from students.rollouts import Rollout, list_verdicts, load_rollout
 from students.workshop import Workshop
 from tests.factories.clock import Clock
 from tests.factories.judged import JUDGE, judge, license_judges

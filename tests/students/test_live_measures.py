@@ -7,7 +7,7 @@ import pytest
 from capture.db import Store
 from capture.feedback import Feedback, record
 from capture.settings import GuardrailSettings
-from students import controller, rollouts
+from students import controller, rollouts, steering
 from students.controller import tick
 from students.observing import Measure
 from students.rollouts import load_rollout
@@ -25,7 +25,7 @@ GUARDS = {
 
 def at_a_quarter(store: Store, clock: Clock, **guardrails: Any) -> rollouts.Rollout:
     rollout = begin(store, clock, policy=POLICY.model_copy(update={"guardrails": guardrails}))
-    return rollouts.promote(store, rollout.id, "tester", "a test", clock)
+    return steering.promote(store, rollout.id, "tester", "a test", clock)
 
 
 @pytest.mark.parametrize("metric", list(GUARDS))
@@ -92,6 +92,6 @@ def test_live_measures_start_anew_at_each_stage(store: Store, clock: Clock) -> N
         observe(store, rollout, "T", FAST)
     tick(store, clock, "a")
     assert load_rollout(store, rollout.id).evidence["tally"]["unpaired"]
-    rollouts.promote(store, rollout.id, "tester", "a test", clock)
+    steering.promote(store, rollout.id, "tester", "a test", clock)
     tick(store, clock, "a")
     assert load_rollout(store, rollout.id).evidence["tally"]["unpaired"] == []

@@ -35,7 +35,9 @@ from students.heavy_keys import HEAVY, WINDOW
 from students.pairing import Pairer, Stored
 from students.pairs import Sweeper, forget_erased, read_output, written
 from students.registry import Training, register_local, register_upstream
-from students.rollouts import Rollout, Start, load_rollout, promote, start
+from students.rollout_start import Start, start
+from students.rollouts import Rollout, load_rollout
+from students.steering import promote
 from students.workshop import Workshop
 from tests.factories.judged import JUDGE
 from tests.fakes.chat_server import ChatServer

@@ -10,7 +10,7 @@ from capture.settings import GuardrailSettings, RolloutSettings, TaskSettings, T
 from students.comparison import Case, compare
 from students.pace import teacher_pace
 from students.presets import BUILT_IN, BY_KIND, Pace, built_in_judges, guardrails_of
-from students.rollouts import frozen_policy
+from students.rollout_start import frozen_policy
 from tests.factories.store import add_exchange, new_store
 
 TEACHER = TeacherSettings(upstream="u", model="m")

@@ -8,7 +8,7 @@ import pytest
 from capture.db import Store, metadata, open_store
 from capture.errors import ConfigError, NotFoundError, RefusedError
 from capture.settings import TaskSettings, TeacherSettings, UpstreamSettings, ViewSettings
-from students import registry, rollouts
+from students import registry, rollout_start, steering
 from students.registry import Student, Training
 
 
@@ -69,13 +69,13 @@ def test_wanted_until_told_otherwise(store: Store) -> None:
 def test_a_student_with_a_live_rollout_stays_served(store: Store) -> None:
     student = local(store)
     task = TaskSettings(teacher=TeacherSettings(upstream="x", model="y"))
-    begin = rollouts.Start("triage", student.id, "tester", reason="a test", force=True)
-    rollout = rollouts.start(store, begin, task, clock)
+    begin = rollout_start.Start("triage", student.id, "tester", reason="a test", force=True)
+    rollout = rollout_start.start(store, begin, task, clock)
     with pytest.raises(RefusedError, match=rollout.id):
         registry.unwant(store, student.id)
     registry.unwant_if_idle(store, student.id)
     assert registry.want(store, student.id, clock) is False
-    rollouts.abort(store, rollout.id, "tester", "enough", clock)
+    steering.abort(store, rollout.id, "tester", "enough", clock)
     registry.unwant(store, student.id)
 
 

@@ -8,9 +8,10 @@ from sqlalchemy import insert
 from capture.db import Store
 from capture.errors import NotFoundError, RefusedError
 from capture.settings import RolloutSettings, TaskSettings
-from students import rollouts, tables
+from students import rollouts, steering, tables
 from students.controller import tick
-from students.rollouts import Start, load_rollout, start
+from students.rollout_start import Start, start
+from students.rollouts import load_rollout
 from tests.factories.clock import Clock
 from tests.factories.moving import POLICY, TASK, add_pairs, begin, count_of_gate, new_student, observe, verdict_rows
 
@@ -34,7 +35,7 @@ def test_a_chosen_stage_waits_for_a_person_and_a_resume_lets_it_in(store: Store,
     assert verdict_rows(store, waiting)[-1] == ("hold", "waits_for_person")
     tick(store, clock, "a")
     assert load_rollout(store, waiting.id).state == "paused"
-    rollouts.resume(store, waiting.id, "tester", clock)
+    steering.resume(store, waiting.id, "tester", clock)
     tick(store, clock, "a")
     full = load_rollout(store, waiting.id)
     assert (full.state, full.share) == ("full", 0.95)
@@ -42,7 +43,7 @@ def test_a_chosen_stage_waits_for_a_person_and_a_resume_lets_it_in(store: Store,
 
 def test_who_agreed_still_gets_no_step_without_its_proof(store: Store, clock: Clock) -> None:
     waiting = proven_at_a_quarter(store, clock)
-    rollouts.resume(store, waiting.id, "tester", clock)
+    steering.resume(store, waiting.id, "tester", clock)
     add_pairs(store, waiting, [-1.0] * 60)
     tick(store, clock, "a")
     assert load_rollout(store, waiting.id).state == "rolled_back"
@@ -57,7 +58,7 @@ def test_harm_rolls_back_while_a_person_is_waited_for(store: Store, clock: Clock
 
 def test_a_resume_loses_no_evidence(store: Store, clock: Clock) -> None:
     waiting = proven_at_a_quarter(store, clock)
-    rollouts.resume(store, waiting.id, "tester", clock)
+    steering.resume(store, waiting.id, "tester", clock)
     assert count_of_gate(load_rollout(store, waiting.id)) == 210
     tick(store, clock, "a")
     assert count_of_gate(load_rollout(store, waiting.id)) == 210
@@ -66,10 +67,10 @@ def test_a_resume_loses_no_evidence(store: Store, clock: Clock) -> None:
 def test_a_dry_run_gets_no_share_by_a_promotion_and_replaces_nobody(store: Store, clock: Clock) -> None:
     incumbent = begin(store, clock)
     for _ in range(2):
-        rollouts.promote(store, incumbent.id, "tester", "we trust it", clock)
+        steering.promote(store, incumbent.id, "tester", "we trust it", clock)
     dry = begin(store, clock, student=new_student(store, clock, "other"), dry_run=True)
     for _ in range(2):
-        rollouts.promote(store, dry.id, "tester", "to see", clock)
+        steering.promote(store, dry.id, "tester", "to see", clock)
     after = load_rollout(store, dry.id)
     assert (after.state, after.stage, after.share) == ("running", 2, 0.0)
     assert load_rollout(store, incumbent.id).state == "full"
@@ -79,7 +80,7 @@ def test_a_dry_run_gets_no_share_by_a_promotion_and_replaces_nobody(store: Store
 def test_a_promotion_needs_a_reason(store: Store, clock: Clock, reason: str) -> None:
     rollout = begin(store, clock)
     with pytest.raises(RefusedError, match="reason"):
-        rollouts.promote(store, rollout.id, "tester", reason, clock)
+        steering.promote(store, rollout.id, "tester", reason, clock)
 
 
 def test_a_promotion_goes_no_further_than_the_measured_capacity(store: Store, clock: Clock) -> None:
@@ -88,36 +89,36 @@ def test_a_promotion_goes_no_further_than_the_measured_capacity(store: Store, cl
         values = {"student_id": rollout.student_id, "state": "ready", "capacity_per_s": 3.0, "seen_at": clock.now}
         connection.execute(insert(tables.student_servers).values(values))
     with pytest.raises(RefusedError, match="how much traffic there is cannot be said yet"):
-        rollouts.promote(store, rollout.id, "ben", "we trust it", clock)
+        steering.promote(store, rollout.id, "ben", "we trust it", clock)
     for _ in range(2):  # 10 requests a second, of which the first stage would bring 2.5
         clock.now += 1
         observe(store, rollout, "T" * 10)
         tick(store, clock, "a")
-    assert rollouts.promote(store, rollout.id, "ben", "we trust it", clock).share == 0.25
+    assert steering.promote(store, rollout.id, "ben", "we trust it", clock).share == 0.25
     with pytest.raises(RefusedError, match=r"cannot promote to full traffic \(95 %\): .* carry 30 % of the traffic"):
-        rollouts.promote(store, rollout.id, "ben", "we trust it", clock)
+        steering.promote(store, rollout.id, "ben", "we trust it", clock)
     assert load_rollout(store, rollout.id).share == 0.25
 
 
 def test_who_decided_on_an_earlier_stage_is_told_to_look_again(store: Store, clock: Clock) -> None:
     """Of two who promote at once, one moves it; a stale agreement lets it into no later stage."""
     rollout = begin(store, clock)
-    rollouts.promote(store, rollout.id, "ben", "seen enough", clock, seen=0)
+    steering.promote(store, rollout.id, "ben", "seen enough", clock, seen=0)
     with pytest.raises(RefusedError, match="moved to stage 1 since you looked"):
-        rollouts.promote(store, rollout.id, "mara", "seen enough", clock, seen=0)
+        steering.promote(store, rollout.id, "mara", "seen enough", clock, seen=0)
     assert load_rollout(store, rollout.id).stage == 1
-    rollouts.pause(store, rollout.id, "ben", clock)
+    steering.pause(store, rollout.id, "ben", clock)
     with pytest.raises(RefusedError, match="look again"):
-        rollouts.resume(store, rollout.id, "mara", clock, seen=0)
-    assert rollouts.resume(store, rollout.id, "mara", clock, seen=1).state == "running"
+        steering.resume(store, rollout.id, "mara", clock, seen=0)
+    assert steering.resume(store, rollout.id, "mara", clock, seen=1).state == "running"
 
 
 def test_what_a_person_did_stands_in_the_history(store: Store, clock: Clock) -> None:
     rollout = begin(store, clock)
-    rollouts.pause(store, rollout.id, "ann", clock)
-    rollouts.resume(store, rollout.id, "ann", clock)
-    rollouts.promote(store, rollout.id, "ben", "the holidays are near", clock)
-    rollouts.abort(store, rollout.id, "ben", "too early", clock)
+    steering.pause(store, rollout.id, "ann", clock)
+    steering.resume(store, rollout.id, "ann", clock)
+    steering.promote(store, rollout.id, "ben", "the holidays are near", clock)
+    steering.abort(store, rollout.id, "ben", "too early", clock)
     told = [(row.kind, row.who, row.share) for row in rollouts.list_verdicts(store, rollout.id)[1:]]
     assert told == [
         ("pause", "ann", 0.0),
@@ -131,12 +132,12 @@ def test_what_a_person_did_stands_in_the_history(store: Store, clock: Clock) -> 
 @pytest.mark.parametrize("verb", ["pause", "resume", "promote", "abort"])
 def test_an_ended_rollout_cannot_be_steered(store: Store, clock: Clock, verb: str) -> None:
     rollout = begin(store, clock)
-    rollouts.abort(store, rollout.id, "tester", "enough", clock)
+    steering.abort(store, rollout.id, "tester", "enough", clock)
     acts: dict[str, Any] = {
-        "pause": lambda: rollouts.pause(store, rollout.id, "t", clock),
-        "resume": lambda: rollouts.resume(store, rollout.id, "t", clock),
-        "promote": lambda: rollouts.promote(store, rollout.id, "t", "why", clock),
-        "abort": lambda: rollouts.abort(store, rollout.id, "t", "why", clock),
+        "pause": lambda: steering.pause(store, rollout.id, "t", clock),
+        "resume": lambda: steering.resume(store, rollout.id, "t", clock),
+        "promote": lambda: steering.promote(store, rollout.id, "t", "why", clock),
+        "abort": lambda: steering.abort(store, rollout.id, "t", "why", clock),
     }
     with pytest.raises(RefusedError, match="aborted"):
         acts[verb]()
@@ -145,7 +146,7 @@ def test_an_ended_rollout_cannot_be_steered(store: Store, clock: Clock, verb: st
 @pytest.mark.parametrize("rollout_id", ["nobody", ""])
 def test_an_unknown_rollout_is_not_found(store: Store, clock: Clock, rollout_id: str) -> None:
     with pytest.raises(NotFoundError, match="rollouts status"):
-        rollouts.pause(store, rollout_id, "t", clock)
+        steering.pause(store, rollout_id, "t", clock)
 
 
 def test_a_deleted_student_is_refused(store: Store, clock: Clock) -> None:
@@ -202,11 +203,11 @@ def test_a_grader_that_may_not_run_here_decides_nothing(store: Store, clock: Clo
 def test_an_incumbent_at_full_is_no_rollout_under_way(store: Store, clock: Clock) -> None:
     first = begin(store, clock)
     for _ in range(2):
-        rollouts.promote(store, first.id, "tester", "we trust it", clock)
+        steering.promote(store, first.id, "tester", "we trust it", clock)
     second = begin(store, clock, student=new_student(store, clock, "other"))
     with pytest.raises(RefusedError, match="has a rollout under way; abort it"):
         begin(store, clock, student=new_student(store, clock, "third"))
-    rollouts.pause(store, second.id, "tester", clock)
+    steering.pause(store, second.id, "tester", clock)
     with pytest.raises(RefusedError, match="under way"):
         begin(store, clock, student=new_student(store, clock, "third"))
 
@@ -214,7 +215,7 @@ def test_an_incumbent_at_full_is_no_rollout_under_way(store: Store, clock: Clock
 def test_the_settings_of_fallbacks_and_hours_are_obeyed(store: Store, clock: Clock) -> None:
     policy = POLICY.model_copy(update={"most_fallbacks": 0.9, "undecided_after_hours": 1.0})
     rollout = begin(store, clock, policy=policy)
-    rollouts.promote(store, rollout.id, "tester", "a test", clock)
+    steering.promote(store, rollout.id, "tester", "a test", clock)
     add_pairs(store, load_rollout(store, rollout.id), [0.0] * 200)
     observe(store, rollout, "FATT" * 10)
     tick(store, clock, "a")

@@ -27,7 +27,8 @@ from students import turning, turns
 from students.bar import bar_of
 from students.registry import Training, register_local
 from students.report import Answered, Arm, Report, summarise, versus
-from students.rollouts import abort, list_rollouts
+from students.rollouts import list_rollouts
+from students.steering import abort
 from students.turning import Turning
 from tests.factories.datasets import UPSTREAMS, task_of
 from tests.factories.store import NOON, add_exchange, new_store
