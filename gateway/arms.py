@@ -70,8 +70,8 @@ class Arms:
         routed = [rollout for rollout in known if rollout.share > 0]
         if not known:
             return Choice()
-        if not routed:
-            return self._shadowed(asked, known[0])
+        if not routed:  # in shadow, or a dry run: nothing is the student's, and the control is set apart already
+            return self._by(known[0], asked, self._session(asked), snapshot)
         if now - snapshot.ticked_at > SILENT_AFTER_S:
             return Choice(routed[0].id, routed[0].student.name, reason="controller_silent")
         session = self._session(asked)
@@ -82,10 +82,6 @@ class Arms:
                 return _under(first, choice)
             first = choice if first is None or first.assignment is None else first
         return first or Choice()
-
-    def _shadowed(self, asked: Asked, rollout: LiveRollout) -> Choice:
-        reason = eligible(asked.request, asked.fingerprint, rollout.student.facts)
-        return Choice(rollout.id, rollout.student.name, reason=reason)
 
     def _session(self, asked: Asked) -> str:
         return self._heavy.session(asked.task, asked.session) or secrets.token_hex(8)

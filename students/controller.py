@@ -12,13 +12,14 @@ from capture.errors import OperationError
 from capture.exchange import Assignment
 from capture.ids import new_id
 from capture.tables import exchanges, feedback
-from students.holding import Silence, held_back
+from students.claims import day_of
+from students.holding import Silence, held_back, moves
 from students.leases import Lease, acquire, fence, mark_tick
 from students.observing import Measure
 from students.policy import policy_of
 from students.presets import FEEDBACK, LIVE
 from students.registry import LIVE_STATES
-from students.rollouts import NEEDS_PERSON, WAITS_FOR_PERSON, Rollout, paired_at, rollout_of, supersede
+from students.rollouts import NEEDS_PERSON, WAITS_FOR_PERSON, Rollout, paired_at, rollout_of, supersede, traffic_per_s
 from students.standing import Pair, Score, Standing, standing_of
 from students.tables import observations, pairs, rollouts, student_servers, students, verdicts
 from students.unpaired import luck_of
@@ -62,6 +63,7 @@ class _Look:
     said: Sequence[Row[Any]]
     said_until: list[Any] | None
     capacity_per_s: float | None
+    beside_per_s: float | None
     last: tuple[str, str, int] | None
 
 
@@ -122,6 +124,7 @@ def _look(store: Store, rollout_id: str, now: float) -> _Look | None:
             said=said,
             said_until=said_until,
             capacity_per_s=connection.execute(capacity).scalar(),
+            beside_per_s=traffic_per_s(connection, row.task, rollout_id),
             last=_last_decision(connection, rollout_id),
         )
 
@@ -139,7 +142,8 @@ def _said(connection: Connection, rollout: Rollout, now: float) -> tuple[Sequenc
     names += [""] if FEEDBACK in names else []
     since, after = said_until or (rollout.created_at, "")
     of_feedback = (feedback.c.id, feedback.c.name, feedback.c.value, feedback.c.created_at)
-    columns = (*of_feedback, feedback.c.exchange_id, exchanges.c.assignment, exchanges.c.probability)
+    of_exchange = (exchanges.c.assignment, exchanges.c.probability, exchanges.c.session, exchanges.c.started_at)
+    columns = (*of_feedback, feedback.c.exchange_id, *of_exchange)
     later = (feedback.c.created_at > since) | ((feedback.c.created_at == since) & (feedback.c.id > after))
     new = later & (feedback.c.created_at <= now - SETTLED_S)
     of_rollout = (exchanges.c.rollout == rollout.id) & exchanges.c.assignment.is_not(None)
@@ -170,14 +174,15 @@ def _turn(store: Store, look: _Look, lease: Lease, now: float, silence: Silence)
     """Count the look's evidence, decide, and write it all in one fenced transaction; the verdict if it is news."""
     standing = _counted(look, now)
     rollout = look.rollout
-    evidence = standing.evidence(standing.seconds / 3600, look.capacity_per_s)
+    evidence = standing.evidence(standing.seconds / 3600, look.capacity_per_s, look.beside_per_s)
     verdict = held_back(decide(standing.tally.policy, rollout.stage, evidence), rollout, silence)
     news = (verdict.kind, verdict.reason, verdict.stage) != look.last
     with store.write() as connection:
         fence(connection, lease)
         _consume(connection, look)
-        for fingerprint in standing.take_proven_prompts():
-            _prove_prompt(connection, rollout, fingerprint, now)
+        if moves(rollout, silence):
+            for fingerprint in standing.take_proven_prompts():
+                _prove_prompt(connection, rollout, fingerprint, now)
         _move(connection, look, verdict, (standing, lease, now))
         if news:
             _write(connection, rollout, verdict, now)
@@ -194,7 +199,8 @@ def _counted(look: _Look, now: float) -> Standing:
         standing.add_pair(Pair(row.session, row.differences, row.slices, kept))
     for row in look.said:
         ours, luck = row.assignment == Assignment.STUDENT, luck_of(row.exchange_id)
-        standing.add_score(row.name or FEEDBACK, Score(ours, float(row.value), row.probability, luck))
+        speaker = f"{row.session or row.exchange_id} {day_of(row.started_at)}"
+        standing.add_score(row.name or FEEDBACK, Score(ours, float(row.value), row.probability, luck, speaker))
     standing.said_until = look.said_until
     marks = "".join(row.marks for row in look.observations)
     standing.add_marks(marks, now, [Measure(*found) for row in look.observations for found in row.measures])

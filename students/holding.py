@@ -7,8 +7,8 @@ from students.rollouts import NEEDS_PERSON, Rollout
 from students.sentences import stage_name
 from students.verdicts import Verdict
 
-WANTING = ("no_evidence", "grader_missing", "minimum_not_met", "undecided")
-"""Reasons for a hold that more pairs, or whoever says nothing of them, would mend."""
+WANTING = ("no_evidence", "grader_missing", "minimum_not_met", "undecided", "full")
+"""Reasons for a hold that more pairs, or whoever says nothing of them, would mend; or where they keep watch."""
 
 
 @dataclass(frozen=True)
@@ -21,17 +21,22 @@ class Silence:
     """Why one of those that it decides by cannot speak."""
 
 
+def moves(rollout: Rollout, silence: Silence) -> bool:
+    """Whether a proof takes effect: nobody has paused it, it is no dry run, and everybody can be heard."""
+    return rollout.state in ("running", "full") and not rollout.dry_run and silence.unheard is None
+
+
 def held_back(verdict: Verdict, rollout: Rollout, silence: Silence) -> Verdict:
     """The verdict as it is carried out: it advances only while the rollout runs and everybody can be heard.
 
-    A hold that would be mended if pairs came, or if somebody were heard, says so; at full too, what is not heard is.
+    A hold that would be mended if pairs came, or if somebody were heard, says so; at full, that the watch is blind.
     """
     if verdict.kind == "advance":
         return _kept_back(verdict, rollout, silence)
     wanting = verdict.reason in (*WANTING, NEEDS_PERSON)
     if silence.pairs_off is not None and wanting:
         return _with_word(verdict, "pairs_off", f"No pairs are coming in: {silence.pairs_off}.")
-    if silence.unheard is not None and (wanting or verdict.reason == "full"):
+    if silence.unheard is not None and wanting:
         return _with_word(verdict, "unheard", f"{silence.unheard[0].upper()}{silence.unheard[1:]}.")
     return verdict
 

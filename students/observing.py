@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
@@ -14,8 +14,11 @@ from capture.exchange import Answer, Arm, Assignment, Exchange
 from capture.ids import new_id
 from capture.prices import cost_usd
 from capture.settings import PriceSettings
+from students.claims import Claims, day_of
+from students.heavy_keys import HeavyKeys
 from students.tables import observations, rollouts
-from students.unpaired import luck_of
+from students.tally import floor_of
+from students.unpaired import is_drawn, luck_of
 
 
 class Mark(StrEnum):
@@ -56,26 +59,31 @@ def mark_of(exchange: Exchange) -> Mark | None:
 
 @dataclass(frozen=True)
 class Measure:
-    """How long one exchange took and what it cost, None: not known; the probability that it was kept with; its luck
-    (see students/unpaired.py)."""
+    """How long one exchange took and what it cost, None: not known; the probability that it was kept with."""
 
     first_ms: float | None = None
     duration_ms: float | None = None
     cost_usd: float | None = None
     probability: float = 1.0
-    luck: float = 0.0
+    compared: bool = True
+    """Whether it speaks for its session today: the first of it in an even sample, see students/unpaired.py."""
 
-    def to_list(self) -> list[float | None]:
-        return [self.first_ms, self.duration_ms, self.cost_usd, self.probability, self.luck]
+    def to_list(self) -> list[float | bool | None]:
+        return [self.first_ms, self.duration_ms, self.cost_usd, self.probability, self.compared]
 
 
 UNKNOWN = Measure()
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Seen:
     mark: Mark
     measure: Measure
+    session: tuple[str, str]
+    """Its session, or where it has none itself, and the day."""
+    luck: float
+    settled: bool = False
+    """Whether it is known if it is compared."""
 
 
 class Observer:
@@ -88,20 +96,23 @@ class Observer:
     def __init__(self, prices: Mapping[str, PriceSettings] = MappingProxyType({})) -> None:
         self._prices = prices
         self._seen: dict[str, list[_Seen]] = {}
+        self._spoken, self._heavy = Claims(), HeavyKeys()
         self._lock = threading.Lock()
 
     def see(self, exchange: Exchange, answer: Answer | None, probability: float) -> None:
         """`probability`: that this exchange was kept with."""
         mark = mark_of(exchange)
         if mark is not None:
-            seen = _Seen(mark, self._measured(exchange, answer, probability))
+            measure = self._measured(exchange, answer, probability)
             with self._lock:
+                session = self._heavy.session(exchange.task or "", exchange.session) or exchange.id
+                seen = _Seen(mark, measure, (session, day_of(exchange.started_at)), luck_of(exchange.id))
                 self._seen.setdefault(str(exchange.rollout), []).append(seen)
 
     def _measured(self, exchange: Exchange, answer: Answer | None, probability: float) -> Measure:
         usage = None if answer is None else answer.usage
         cost = cost_usd(exchange.served_model or exchange.model, usage, self._prices)
-        return Measure(exchange.first_ms, exchange.duration_ms, cost, probability, luck_of(exchange.id))
+        return Measure(exchange.first_ms, exchange.duration_ms, cost, probability)
 
     def flush(self, store: Store) -> int:
         """Write what was gathered; how many marks. What cannot be written now is kept for the next time."""
@@ -111,8 +122,9 @@ class Observer:
             return 0
         try:
             with store.write() as connection:
-                known = set(connection.execute(select(rollouts.c.id).where(rollouts.c.id.in_(taken))).scalars())
-                rows = [_row(rollout, seen) for rollout, seen in taken.items() if rollout in known]
+                known = select(rollouts.c.id, rollouts.c.evidence).where(rollouts.c.id.in_(taken))
+                floors = {row.id: floor_of(row.evidence) for row in connection.execute(known)}
+                rows = [self._row(rollout, taken[rollout], floor) for rollout, floor in floors.items()]
                 if rows:
                     connection.execute(insert(observations), rows)
         except Exception:
@@ -125,7 +137,11 @@ class Observer:
             for rollout, seen in taken.items():
                 self._seen[rollout] = seen + self._seen.get(rollout, [])
 
-
-def _row(rollout: str, seen: list[_Seen]) -> dict[str, Any]:
-    marks = "".join(one.mark for one in seen)
-    return {"id": new_id(), "rollout_id": rollout, "marks": marks, "measures": [one.measure.to_list() for one in seen]}
+    def _row(self, rollout: str, seen: list[_Seen], floor: float) -> dict[str, Any]:
+        for one in seen:
+            if not one.settled:
+                drawn = is_drawn(one.luck, one.measure.probability, floor)
+                compared = drawn and self._spoken.take((rollout, *one.session))
+                one.measure, one.settled = replace(one.measure, compared=compared), True
+        marks, measures = "".join(one.mark for one in seen), [one.measure.to_list() for one in seen]
+        return {"id": new_id(), "rollout_id": rollout, "marks": marks, "measures": measures}

@@ -12,8 +12,8 @@ from capture.errors import RefusedError
 from students.playing import Traffic
 from students.rollouts import load_rollout, paired_at
 from students.slices import UNPROVEN
-from students.standing import floor_of
 from students.tables import pairs
+from students.tally import floor_of
 
 MOST_PAIRS = 5_000
 

@@ -10,6 +10,8 @@ from capture.db import Store
 from capture.errors import NotFoundError
 from capture.ids import new_id
 from capture.settings import RolloutSettings
+from students.rate import rate_of
+from students.registry import LIVE_STATES
 from students.tables import rollouts, verdicts
 
 Clock = Callable[[], float]
@@ -76,6 +78,18 @@ def list_verdicts(store: Store, rollout_id: str, limit: int = 100) -> list[Verdi
     query = select(verdicts).where(verdicts.c.rollout_id == rollout_id).order_by(verdicts.c.id.desc()).limit(limit)
     with store.read() as connection:
         return [VerdictRow(**row._mapping) for row in connection.execute(query)][::-1]
+
+
+def traffic_per_s(connection: Connection, task: str, beside: str = "") -> float | None:
+    """A task's eligible requests a second, as its live rollouts (but `beside`) have seen it; None: none of them has.
+
+    While a student is in shadow beside an incumbent, it is the incumbent's marks that tell.
+    """
+    live = (rollouts.c.task == task) & rollouts.c.state.in_(LIVE_STATES) & (rollouts.c.id != beside)
+    found = [
+        rate_of(evidence).per_s for evidence in connection.execute(select(rollouts.c.evidence).where(live)).scalars()
+    ]
+    return max((rate for rate in found if rate is not None), default=None)
 
 
 def paired_at(rollout: Rollout, stage: int) -> float:

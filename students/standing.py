@@ -8,13 +8,15 @@ from typing import Any
 from students.observing import UNKNOWN, Mark, Measure
 from students.policy import Policy
 from students.presets import COST, ERRORS, FALLBACKS, FIRST_EVENT, LATENCY
+from students.rate import TrafficRate, carried, rate_of
 from students.slices import UNPROVEN
-from students.tally import Evidence, Tally
+from students.tally import Evidence, Tally, floor_of
 from students.unpaired import is_drawn
 
 MOST_PROMPTS = 20
-RATE_WINDOW_S = 30.0
-"""Time constant of the smoothed rate of eligible requests."""
+"""New prompt versions that are proven at a time; a further one takes the place of the one with the fewest pairs."""
+MOST_SPOKEN = 2_000
+"""Sessions whose scores are remembered, so that none is heard twice."""
 LONGEST_TICK_S = 60.0
 """What one tick may add to a stage's hours: neither a controller that was silent nor a clock that jumped adds more."""
 
@@ -39,6 +41,8 @@ class Score:
     probability: float = 1.0
     """With which the exchange was kept; `luck`: see students/unpaired.py."""
     luck: float = 0.0
+    speaker: str = ""
+    """The session and day that it is of: it is heard once. Empty: heard each time."""
 
 
 @dataclass
@@ -55,8 +59,8 @@ class Standing:
     """Of the student's requests at this stage, those that were not kept counted in."""
     prompts: dict[str, Tally] = field(default_factory=dict)
     """By fingerprint: the gates over pairs of a prompt version that the student was not proven on yet."""
-    rate_per_s: float | None = None
-    """Eligible requests a second, those that were not kept counted in, smoothed; None before the first look."""
+    rate: TrafficRate = field(default_factory=TrafficRate)
+    """Of eligible requests, those that were not kept counted in."""
     seen_at: float = 0.0
     seconds: float = 0.0
     """How long the controller has watched this stage, as its ticks show: the clock's jumps do not count."""
@@ -64,11 +68,13 @@ class Standing:
     """The stage at which a person let the rollout enter the next one."""
     said_until: list[Any] | None = None
     """Time (Unix seconds) and id until which people's scores were looked for."""
+    spoken: list[str] = field(default_factory=list)
+    """Hashes of the last metrics and sessions that scores were heard of at this stage."""
 
     def enter(self, stage: int) -> None:
         """Begin a stage: pairs carry over, counts and what is compared by assignment start anew."""
         self.stage = stage
-        self.sessions, self.assigned, self.fallbacks, self.seconds = [], 0.0, 0.0, 0.0
+        self.sessions, self.spoken, self.assigned, self.fallbacks, self.seconds = [], [], 0.0, 0.0, 0.0
         self.tally.enter_stage()
 
     def add_pair(self, pair: Pair) -> None:
@@ -77,7 +83,7 @@ class Standing:
             self._add_unproven(pair)
             return
         self.tally.add_pair(pair.differences, pair.slices, self._probability(pair))
-        digest = hashlib.sha256(pair.session.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+        digest = _hashed(pair.session)
         if len(self.sessions) < self.tally.policy.minimum_sessions and digest not in self.sessions:
             self.sessions.append(digest)
 
@@ -86,7 +92,7 @@ class Standing:
         fingerprint = pair.slices.get("prompt", "")
         if fingerprint not in self.prompts:
             if len(self.prompts) >= MOST_PROMPTS:
-                return
+                del self.prompts[min(self.prompts, key=lambda one: self.prompts[one].pairs_at_stage)]
             self.prompts[fingerprint] = Tally(replace(self.tally.policy, guardrails=()), self.tally.floor)
         self.prompts[fingerprint].add_pair(pair.differences, {}, self._probability(pair))
 
@@ -94,7 +100,7 @@ class Standing:
         return min(1.0, max(pair.probability, self.tally.floor))
 
     def take_proven_prompts(self) -> list[str]:
-        """Fingerprints whose every gate is proven over the policy's minimum of pairs; they are forgotten here."""
+        """Fingerprints whose every gate is proven over the policy's minimums; they are forgotten here."""
         proven = [fingerprint for fingerprint, tally in self.prompts.items() if _is_proven(tally)]
         for fingerprint in proven:
             del self.prompts[fingerprint]
@@ -104,8 +110,8 @@ class Standing:
         """Count live exchanges by assignment, in their order; `measures` are theirs, where they are known.
 
         For totals each stands for as many as the probability says that it was kept with (Horvitz and Thompson); the
-        two arms are compared by an even sample of them: see students/unpaired.py. One user's flood, thinned out below
-        what was promised, is traffic to be carried, and no more than others' when fallbacks are counted.
+        two arms are compared by an even sample of their sessions: see students/unpaired.py. One user's flood, thinned
+        out below what was promised, is traffic to be carried, and no more than others' when fallbacks are counted.
         """
         all_of_them = 0.0
         for number, mark in enumerate(map(Mark, marks)):
@@ -114,10 +120,10 @@ class Standing:
             stands_for = 1.0 / max(measure.probability, self.tally.floor)
             self.assigned += mark.student * stands_for
             self.fallbacks += mark.fallback * stands_for
-            if is_drawn(measure.luck, measure.probability, self.tally.floor):
+            if measure.compared:
                 for metric, value in self._values(mark, measure):
                     self.tally.add_value(metric, mark.student, value)
-        self._smooth(all_of_them, now)
+        self.rate.add(all_of_them, self.pass_time(now), now)
 
     def _values(self, mark: Mark, measure: Measure) -> list[tuple[str, float]]:
         """What one exchange says, each in [0, 1] and 1 the best; one that failed was not in time."""
@@ -132,9 +138,14 @@ class Standing:
         return found
 
     def add_score(self, metric: str, score: Score) -> None:
-        """Count a score that somebody gave a live answer, by assignment."""
-        if is_drawn(score.luck, score.probability, self.tally.floor):
-            self.tally.add_value(metric, score.student, score.value)
+        """Count a score that somebody gave a live answer, by assignment; the first of its session and day."""
+        if not is_drawn(score.luck, score.probability, self.tally.floor):
+            return
+        digest = _hashed(f"{metric}\0{score.speaker}")
+        if score.speaker and digest in self.spoken:
+            return
+        self.spoken = [*self.spoken, digest][-MOST_SPOKEN:] if score.speaker else self.spoken
+        self.tally.add_value(metric, score.student, score.value)
 
     def pass_time(self, now: float) -> float:
         """Let the stage's hours go on to `now` (Unix seconds); how many seconds have passed since the last time."""
@@ -143,20 +154,17 @@ class Standing:
         self.seen_at = now
         return elapsed_s
 
-    def _smooth(self, count: float, now: float) -> None:
-        elapsed_s = self.pass_time(now)
-        if elapsed_s:
-            rate, weight = count / elapsed_s, min(1.0, elapsed_s / RATE_WINDOW_S)
-            self.rate_per_s = rate if self.rate_per_s is None else self.rate_per_s + weight * (rate - self.rate_per_s)
-
-    def evidence(self, hours_at_stage: float, capacity_per_s: float | None) -> Evidence:
-        """All that a decision looks at."""
+    def evidence(
+        self, hours_at_stage: float, capacity_per_s: float | None, beside_per_s: float | None = None
+    ) -> Evidence:
+        """All that a decision looks at. `beside_per_s`: the traffic as the task's other rollouts have seen it."""
+        rates = [rate for rate in (self.rate.per_s, beside_per_s) if rate is not None]
         return replace(
             self.tally.evidence(),
             sessions_at_stage=len(self.sessions),
             hours_at_stage=max(0.0, hours_at_stage),
             fallback_rate=self.fallbacks / self.assigned if self.assigned else None,
-            capacity_share=carried(capacity_per_s, self.rate_per_s),
+            capacity_share=carried(capacity_per_s, max(rates, default=None)),
             person_agreed=self.agreed == self.stage,
             attempt=self.attempt,
         )
@@ -165,7 +173,7 @@ class Standing:
         """JSON-ready; `standing_of` goes on identically."""
         kept = {name: getattr(self, name) for name in _KEPT}
         prompts = {fingerprint: tally.to_state() for fingerprint, tally in self.prompts.items()}
-        return {"tally": self.tally.to_state(), "prompts": prompts, **kept}
+        return {"tally": self.tally.to_state(), "prompts": prompts, "rate": self.rate.to_state(), **kept}
 
 
 _KEPT = (
@@ -174,11 +182,11 @@ _KEPT = (
     "sessions",
     "assigned",
     "fallbacks",
-    "rate_per_s",
     "seen_at",
     "seconds",
     "agreed",
     "said_until",
+    "spoken",
 )
 
 
@@ -187,28 +195,16 @@ def standing_of(policy: Policy, state: Mapping[str, Any]) -> Standing:
     tally = Tally.from_state(policy, state["tally"]) if "tally" in state else Tally(policy, floor_of(state))
     gates_only = replace(policy, guardrails=())
     prompts = {key: Tally.from_state(gates_only, kept) for key, kept in state.get("prompts", {}).items()}
-    return Standing(tally, prompts=prompts, **{name: state[name] for name in _KEPT if name in state})
-
-
-def carried(capacity_per_s: float | None, rate_per_s: float | None) -> float | None:
-    """The part of `rate_per_s` eligible requests a second that a student of this measured capacity can carry.
-
-    None: nothing limits it, since it was not measured or nothing comes; 0: how much comes cannot be said yet, so
-    nothing says that it can carry more.
-    """
-    if capacity_per_s is None:
-        return None
-    if rate_per_s is None:
-        return 0.0
-    return capacity_per_s / rate_per_s if rate_per_s else None
-
-
-def floor_of(state: Mapping[str, Any]) -> float:
-    """The smallest probability of a pair that was promised when the rollout with this `evidence` began."""
-    return float(state["tally"]["floor"] if "tally" in state else state.get("floor", 1.0))
+    kept = {name: state[name] for name in _KEPT if name in state}
+    return Standing(tally, prompts=prompts, rate=rate_of(state), **kept)
 
 
 def _is_proven(tally: Tally) -> bool:
     evidence = tally.evidence()
-    enough = evidence.pairs_at_stage >= tally.policy.minimum_pairs
+    least = max(tally.policy.minimum_pairs, tally.policy.minimum_sessions)  # a session has one pair a day
+    enough = evidence.pairs_at_stage >= least
     return enough and all(gate.reading is not None and gate.reading.proven for gate in evidence.gates)
+
+
+def _hashed(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]

@@ -8,10 +8,19 @@ from sqlalchemy import Row, select, update
 from capture.db import Store
 from capture.errors import NotFoundError, RefusedError
 from capture.settings import RolloutSettings
+from students.rate import carried
 from students.registry import LIVE_STATES, server_of
-from students.rollouts import NEEDS_PERSON, WAITS_FOR_PERSON, Clock, Rollout, load_rollout, supersede, write_verdict
+from students.rollouts import (
+    NEEDS_PERSON,
+    WAITS_FOR_PERSON,
+    Clock,
+    Rollout,
+    load_rollout,
+    supersede,
+    traffic_per_s,
+    write_verdict,
+)
 from students.sentences import capacity, stage_name
-from students.standing import carried
 from students.tables import rollouts
 
 STAGE_ANEW = -1
@@ -55,8 +64,7 @@ def promote(store: Store, rollout_id: str, who: str, reason: str, clock: Clock, 
     """
     if not reason.strip():
         raise RefusedError("promoting by hand needs a reason")
-    server = server_of(store, load_rollout(store, rollout_id).student_id)
-    capacity_per_s = server.capacity_per_s if server else None
+    capacity_share = _capacity_share(store, load_rollout(store, rollout_id))
 
     def changes(row: Row[Any]) -> dict[str, Any]:
         shares = RolloutSettings.model_validate(row.policy).shares
@@ -65,10 +73,17 @@ def promote(store: Store, rollout_id: str, who: str, reason: str, clock: Clock, 
         stage = row.stage + 1
         full = stage == len(shares) and not row.dry_run
         share = 0.0 if row.dry_run else shares[stage - 1]
-        _check_capacity(share, carried(capacity_per_s, row.evidence.get("rate_per_s")))
+        _check_capacity(share, capacity_share)
         return {"stage": stage, "share": share, "stage_at": clock(), "state": "full" if full else "running"}
 
     return _act(store, rollout_id, ("promote", ("running", "paused"), changes), (who, reason), clock, seen)
+
+
+def _capacity_share(store: Store, rollout: Rollout) -> float | None:
+    server = server_of(store, rollout.student_id)
+    with store.read() as connection:
+        rate_per_s = traffic_per_s(connection, rollout.task)
+    return carried(server.capacity_per_s if server else None, rate_per_s)
 
 
 def _check_capacity(share: float, capacity_share: float | None) -> None:

@@ -185,3 +185,8 @@ class Tally:
 
 def _guardrail(key: tuple[str, str], test: MeanTest, unpaired: bool) -> GuardrailEvidence:
     return GuardrailEvidence(*key, -test.threshold, test.alpha, test.reading(), unpaired)
+
+
+def floor_of(state: Mapping[str, Any]) -> float:
+    """The smallest probability of a pair that was promised when the rollout with this `evidence` began."""
+    return float(state["tally"]["floor"] if "tally" in state else state.get("floor", 1.0))

@@ -27,10 +27,11 @@ def is_drawn(luck: float, probability: float, floor: float) -> bool:
 class TwoSample:
     """Compares unpaired values in [0, 1] (1 is good) of two arms that were assigned at random, by any test of a mean.
 
-    Values are gathered until both arms have one; then the difference of the two means goes to the test as one pair.
-    How many values a block has depends on the assignment alone, never on the values, so its expected difference is
-    that of the arms, and the test stays valid at any stopping time. Blocks close as traffic comes, so both sides of
-    one are of the same time. Start anew when the shares change.
+    The values have to be independent given their arms: one of each session. They are gathered until both arms have one;
+    then the difference of the two means goes to the test as one pair. How many values a block has depends on the
+    assignment alone, never on the values, so its expected difference is that of the arms, and the test stays valid at
+    any stopping time. Blocks close as traffic comes, so both sides of one are of the same time. Start anew when the
+    shares change.
     """
 
     def __init__(self, test: MeanTest) -> None:

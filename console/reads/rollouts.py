@@ -15,9 +15,9 @@ from students.pairs import JUDGING, WAITING
 from students.policy import Policy, policy_of
 from students.rollouts import Rollout, load_rollout, paired_at
 from students.sentences import percent
-from students.standing import floor_of, standing_of
+from students.standing import standing_of
 from students.tables import pairs
-from students.tally import Evidence, GateEvidence
+from students.tally import Evidence, GateEvidence, floor_of
 
 Gate = GateEvidence
 

@@ -70,9 +70,20 @@ def test_the_session_decides(snapshot: Snapshot, session: str, assignment: Assig
 def test_shadow_routes_nothing_and_says_why_a_request_would_not_do(snapshot: Snapshot) -> None:
     routed = with_rollouts(snapshot, rollout_of(share=0.0))
     arms = arms_of()
-    assert arms.choose(asked_of(STUDENTS), routed, NOW) == Choice("ro_1", "ft:small:triage:1")
+    assert arms.choose(asked_of(STUDENTS), routed, NOW) == Choice("ro_1", "ft:small:triage:1", Assignment.TEACHER)
     unseen = arms.choose(asked_of(STUDENTS, fingerprint="other"), routed, NOW)
     assert (unseen.assignment, unseen.reason, unseen.arm) == (None, "unknown_prompt_version", Arm.TEACHER)
+
+
+def test_the_control_is_set_apart_in_shadow_already(snapshot: Snapshot) -> None:
+    arms, sessions = arms_of(), [f"session {number}" for number in range(400)]
+    controls = []
+    for share in (0.0, 0.25, 0.95):
+        routed = with_rollouts(snapshot, rollout_of(share=share))
+        found = {one: arms.choose(asked_of(one), routed, NOW).assignment for one in sessions}
+        controls.append({one for one, assignment in found.items() if assignment is Assignment.CONTROL})
+    assert controls[0] == controls[1] == controls[2]
+    assert 5 < len(controls[0]) < 40
 
 
 def test_an_ineligible_request_is_outside_the_share_and_counted(snapshot: Snapshot) -> None:

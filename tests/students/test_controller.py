@@ -261,6 +261,45 @@ def test_a_new_prompt_version_is_proven_by_its_own_pairs(store: Store, clock: Cl
     assert ("hold", "prompt_proven") in verdict_rows(store, rollout)
 
 
+@pytest.mark.parametrize("why", ["paused", "dry_run", "unheard"])
+def test_no_prompt_version_is_proven_while_nothing_may_move(store: Store, clock: Clock, why: str) -> None:
+    rollout = begin(store, clock, dry_run=why == "dry_run")
+    if why == "paused":
+        steering.pause(store, rollout.id, "tester", clock)
+    unheard = {rollout.id: "its judge is away"} if why == "unheard" else {}
+    for _ in range(10):
+        add_pairs(store, rollout, [0.0] * 20, prompt="new prompt")
+        tick(store, clock, "a", unheard=unheard)
+    with store.read() as connection:
+        assert connection.execute(select(tables.students.c.fingerprints)).scalar_one() == []
+    assert ("hold", "prompt_proven") not in verdict_rows(store, rollout)
+
+
+def test_many_prompt_versions_keep_none_from_being_proven(store: Store, clock: Clock) -> None:
+    """A prompt with a name in it makes versions without end; the one that goes on takes the place of one of those."""
+    rollout = begin(store, clock)
+    for number in range(30):
+        add_pairs(store, rollout, [0.0], prompt=f"prompt {number}")
+        tick(store, clock, "a")
+    for _ in range(10):
+        add_pairs(store, rollout, [0.0] * 20, prompt="new prompt")
+        tick(store, clock, "a")
+    with store.read() as connection:
+        assert connection.execute(select(tables.students.c.fingerprints)).scalar_one() == ["new prompt"]
+
+
+def test_at_full_it_says_that_nobody_keeps_watch(store: Store, clock: Clock) -> None:
+    rollout = begin(store, clock)
+    for _ in range(2):
+        steering.promote(store, rollout.id, "tester", "we trust it", clock)
+    add_pairs(store, rollout, [0.0] * 20)
+    tick(store, clock, "a", obstacles={rollout.id: "the spend cap of 1 USD is reached"})
+    held = rollouts.list_verdicts(store, rollout.id)[-1]
+    assert (held.kind, held.reason) == ("hold", "pairs_off")
+    assert held.sentence.endswith("No pairs are coming in: the spend cap of 1 USD is reached.")
+    assert load_rollout(store, rollout.id).state == "full"
+
+
 def test_what_people_say_of_live_answers_rolls_back_by_assignment(store: Store, clock: Clock) -> None:
     policy = POLICY.model_copy(update={"guardrails": {"stars": GuardrailSettings(smallest=0.02)}})
     rollout = begin(store, clock, policy=policy)
@@ -354,6 +393,46 @@ def test_no_step_beyond_the_measured_capacity(store: Store, clock: Clock) -> Non
     reasons = [reason for _, reason in verdict_rows(store, rollout)]
     assert reasons[1:] == ["traffic_unknown", "capacity"]
     assert "1 %" in rollouts.list_verdicts(store, rollout.id)[-1].sentence
+
+
+def test_no_lull_lifts_the_measured_capacity(store: Store, clock: Clock) -> None:
+    rollout = begin(store, clock)
+    with store.write() as connection:
+        values = {"student_id": rollout.student_id, "state": "ready", "capacity_per_s": 1.0, "seen_at": clock.now}
+        connection.execute(insert(tables.student_servers).values(values))
+    add_pairs(store, rollout, [0.0] * 200)
+    for _ in range(3):
+        tick(store, clock, "a")
+        clock.now += 1
+    assert verdict_rows(store, rollout)[-1] == ("hold", "traffic_unknown")  # nothing comes, so nothing is known
+    for _ in range(62):
+        clock.now += 10
+        observe(store, rollout, "T" * 1_000)
+        tick(store, clock, "a")
+    for _ in range(200):
+        clock.now += 60
+        tick(store, clock, "a")
+    assert (load_rollout(store, rollout.id).stage, verdict_rows(store, rollout)[-1]) == (0, ("hold", "capacity"))
+
+
+def test_in_shadow_beside_an_incumbent_its_traffic_counts(store: Store, clock: Clock) -> None:
+    """What the incumbent answers bears its mark; the newer student sees none of it before its first share."""
+    incumbent = begin(store, clock)
+    for _ in range(2):
+        steering.promote(store, incumbent.id, "tester", "we trust it", clock)
+    for _ in range(5):
+        clock.now += 1
+        observe(store, incumbent, "A" * 95 + "T" * 5)
+        tick(store, clock, "a")
+    newer = begin(store, clock, student=new_student(store, clock, "newer"))
+    with store.write() as connection:
+        values = {"student_id": newer.student_id, "state": "ready", "capacity_per_s": 1.0, "seen_at": clock.now}
+        connection.execute(insert(tables.student_servers).values(values))
+    add_pairs(store, newer, [0.0] * 200)
+    tick(store, clock, "a")
+    assert verdict_rows(store, newer)[-1] == ("hold", "capacity")
+    with pytest.raises(RefusedError, match="carry 1 % of the traffic"):
+        steering.promote(store, newer.id, "tester", "we trust it", clock)
 
 
 @pytest.mark.parametrize(("kept", "reason"), [(0.1, "capacity"), (1.0, "proven")])

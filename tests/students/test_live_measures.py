@@ -85,6 +85,24 @@ def test_nameless_scores_are_peoples_feedback(store: Store, clock: Clock) -> Non
     assert "feedback" in last.sentence
 
 
+def test_a_session_is_heard_once_a_day_however_much_it_says(store: Store, clock: Clock) -> None:
+    rollout = at_a_quarter(store, clock, feedback=GuardrailSettings(smallest=0.05))
+    for number in range(240):
+        student = number % 2 == 0
+        noted = {"rollout": rollout.id, "assignment": "student" if student else "teacher"}
+        one = add_exchange(store, session=f"session {student}", **noted)
+        for key in ("first", "again"):
+            given = Feedback(id=one, kind="score", value=0.1 if student else 0.9, idempotency_key=f"{number} {key}")
+            record(store, given, None, clock, lambda _id, value: value)
+    clock.now += controller.SETTLED_S + 1
+    for _ in range(5):
+        tick(store, clock, "a")
+    after = load_rollout(store, rollout.id)
+    assert after.state == "running"
+    ((_, _, compared),) = after.evidence["tally"]["unpaired"]
+    assert compared["values"] == [1, 1]
+
+
 def test_live_measures_start_anew_at_each_stage(store: Store, clock: Clock) -> None:
     rollout = at_a_quarter(store, clock, latency=GUARDS["latency"])
     for _ in range(6):
