@@ -117,8 +117,10 @@ def compare(judges: Sequence[Judge], case: Case) -> Comparison:
 
     With truth: score(student, truth) − score(teacher, truth). Against the teacher t₁, asked twice:
     score(student, t₁) − score(t₂, t₁); without t₂ the student's agreement alone, and no difference, since a teacher is
-    never scored 1 by definition. Graders that need no reference score both as they are. A student's answer that a
-    grader makes nothing of scores 0 where the teacher's has a score: else one that derails it would count for nobody.
+    never scored 1 by definition. Graders that need no reference score both as they are, of the teacher's t₂ where there
+    is one: pairs are cut into slices by t₁, which so says nothing of the answers that are compared. A student's answer
+    that a grader makes nothing of scores 0 where the teacher's has a score: else one that derails it would count for
+    nobody.
     """
     student: dict[str, float] = {}
     teacher: dict[str, float] = {}
@@ -147,7 +149,7 @@ def _sides(judge: Judge, case: Case) -> tuple[Any, Answer | None]:
         return reference_of(case.truth, judge.label), case.teacher
     if judge.needs_second:
         return case.teacher, case.second
-    return None, case.teacher
+    return None, case.second or case.teacher
 
 
 def _score(judge: Judge, output: Answer, reference: Any, request: dict[str, Any]) -> float | None:

@@ -7,7 +7,6 @@ from typing import Any
 import msgspec
 
 from capture.datasets import load_card
-from capture.exchange import Answer
 from capture.graders.registry import default_graders
 from capture.graders.sample import text_of
 from capture.rows import label_of
@@ -25,7 +24,7 @@ from students.pairs import written
 from students.panel import Panel
 from students.report import Answered, Arm, Figure, Report, mean_figure, summarise, versus
 from students.sittings import Sitting
-from students.slices import slices_of
+from students.slices import slices_of, true_label
 from students.workshop import Workshop
 
 __all__ = ["TEACHER", "Marking", "mark"]
@@ -134,12 +133,11 @@ def _rows(marking: Marking, exams: Sequence[Exam], key: str) -> list[Answered]:
 
 def _row(exam: Exam, task: TaskSettings, kept: Kept, scores: dict[str, float]) -> Answered:
     reference = None if exam.truth is None else text_of(exam.truth)
-    true_label = None if reference is None else label_of(Answer(message={"content": reference}), task.label)
-    true_label = true_label or exam.row.label
+    label = true_label(exam.truth, task.label) or exam.row.label
     return Answered(
         exchange_id=exam.id,
         conversation=exam.row.conversation,
-        slices=_slices(exam, task, true_label),
+        slices=_slices(exam, task, label),
         scores=scores,
         differences={},
         duration_ms=kept.duration_ms,
@@ -148,7 +146,7 @@ def _row(exam: Exam, task: TaskSettings, kept: Kept, scores: dict[str, float]) -
         teacher=written(exam.teacher),
         reference=reference,
         label=None if kept.answer is None else label_of(kept.answer, task.label),
-        true_label=true_label,
+        true_label=label,
     )
 
 

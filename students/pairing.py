@@ -330,7 +330,7 @@ class Pairer:
         watching, exchange = found.watched, found.exchange
         output = student.answer if student.error is None else None
         result = compare(watching.judges, Case(found.request, teacher, output, second))
-        label = label_of(self._kept(found, teacher), watching.task.label)
+        label = self._label(found, teacher, second)
         declared = watching.rollout.policy.slices
         slices = slices_of(found.request, found.fingerprint, label, exchange.key_id, declared)
         draft = Drafted(
@@ -353,6 +353,16 @@ class Pairer:
         else:
             state = state_of(watching.judges, watched(watching.rollout.policy), result.differences)
         insert_pair(self._store, draft, result, state)
+
+    def _label(self, found: Candidate, teacher: Answer, second: Answer | None) -> str | None:
+        """What the teacher said, where its second answer is the one that is compared; else only a truth may say it.
+
+        Cut by an answer that is compared, a slice would hold the teacher's luck against an equal student: it holds no
+        refusal of the teacher's, and of the classes that it takes for others only those that it got right.
+        """
+        watching, names = found.watched, watched(found.watched.rollout.policy)
+        by_truth = any(judge.needs_truth and judge.name in names for judge in watching.judges)
+        return None if second is None or by_truth else label_of(self._kept(found, teacher), watching.task.label)
 
     def _kept(self, found: Candidate, answer: Answer) -> Answer:
         return self._redact(found.watched.task, found.request, answer, found.exchange.id)

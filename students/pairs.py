@@ -21,6 +21,7 @@ from capture.settings import RolloutSettings, TaskSettings
 from capture.tables import tombstones
 from students.comparison import Case, Comparison, Judge, KnownJudges, awaits_truth, compare
 from students.registry import LIVE_STATES
+from students.slices import true_label
 from students.tables import pairs, rollouts
 
 JUDGING, WAITING, SCORED = "judging", "waiting", "scored"
@@ -127,7 +128,7 @@ class Sweeper:
         self._behind = rows[-1].id if len(rows) == SWEEP else ""
         if not ready:
             return 0
-        changes = [_rescored(row, judges[row.task], known[row.exchange_id], bodies) for row in ready]
+        changes = [_rescored(row, tasks[row.task], (judges[row.task], bodies), known[row.exchange_id]) for row in ready]
         with self._store.write() as connection:
             for identity, values in changes:
                 waiting = (pairs.c.id == identity) & (pairs.c.state == WAITING)
@@ -150,18 +151,28 @@ class Sweeper:
 
 
 def _rescored(
-    row: Row[Any], judges: Sequence[Judge], truth: Any, bodies: Mapping[str, tuple[dict[str, Any], Answer]]
+    row: Row[Any],
+    task: TaskSettings,
+    by: tuple[Sequence[Judge], Mapping[str, tuple[dict[str, Any], Answer]]],
+    truth: Any,
 ) -> tuple[str, dict[str, Any]]:
-    """A waiting pair with its truth: the new scores go over those that needed none."""
+    """A waiting pair with its truth: the new scores go over those that needed none, and its label is the true one.
+
+    `by`: the graders against truth, and the exchanges' bodies.
+    """
+    judges, bodies = by
     request = bodies[row.exchange_id][0] if row.exchange_id in bodies else {}
     found = compare(judges, case_of(row, request, truth))
-    return row.id, scored_further(row, judges, RolloutSettings.model_validate(row.policy), found)
+    values = scored_further(row, judges, RolloutSettings.model_validate(row.policy), found)
+    label = true_label(truth, task.label)
+    return row.id, values | ({"slices": {**row.slices, "label": label}} if label else {})
 
 
 def case_of(row: Row[Any], request: dict[str, Any], truth: Any = None) -> Case:
     """A kept pair as graders look at it."""
     student = None if row.student_output is None else read_output(row.student_output)
-    return Case(request, read_output(row.teacher_output), student, truth=truth)
+    second = None if row.teacher_second is None else read_output(row.teacher_second)
+    return Case(request, read_output(row.teacher_output), student, second, truth)
 
 
 def scored_further(

@@ -5,6 +5,10 @@ from types import MappingProxyType
 from typing import Any
 
 from capture.errors import RefusedError
+from capture.exchange import Answer
+from capture.graders.of_task import reference_of
+from capture.graders.sample import text_of
+from capture.rows import label_of
 from capture.strata import language_of as language_of
 from capture.strata import length_of as length_of
 from students.view import conversation
@@ -39,6 +43,13 @@ def slices_of(
         **{name: _scalar(request, pointer) for name, pointer in declared.items()},
     }
     return {name: value for name, value in found.items() if value}
+
+
+def true_label(truth: Any, pointer: str | None) -> str | None:
+    """The task's label in a truth, any JSON value; a bare one is the label's own. None where there is none."""
+    if truth is None:
+        return None
+    return label_of(Answer(message={"content": text_of(reference_of(truth, pointer))}), pointer)
 
 
 def check_declared(declared: Mapping[str, str]) -> None:

@@ -71,6 +71,12 @@ def test_graders_that_need_no_reference_score_both_as_they_are() -> None:
     assert found.differences == {"g": -1.0}
 
 
+def test_of_a_teacher_that_was_asked_twice_the_second_answer_is_scored() -> None:
+    """Cut by the first answer's label, no pair has an empty first one: its luck must not count against the student."""
+    found = compare(judges(g=FREE), Case(REQUEST, saying("a"), saying("a"), saying(None)))
+    assert (found.teacher, found.differences) == ({"g": 0.0}, {"g": 1.0})
+
+
 @pytest.mark.parametrize("grader", [TRUTH, TEACHER, FREE])
 def test_a_student_that_erred_scores_nothing(grader: GraderSettings) -> None:
     found = compare(judges(g=grader), Case(REQUEST, saying("a"), None, saying("a"), truth={"category": "a"}))

@@ -171,12 +171,8 @@ def test_shadow_waits_for_its_truth_and_then_counts(store: Store) -> None:
         one = exchange("a")
         scene.ask_all([(one, request_of("my card is lost"), saying("loan"))], lambda: len(scene.rows()) == 1)
     row = scene.rows()[0]
-    assert (row.state, row.differences, row.served, row.slices["label"]) == (
-        "waiting",
-        {"refusals": 0.0},
-        False,
-        "loan",
-    )
+    assert (row.state, row.differences, row.served) == ("waiting", {"refusals": 0.0}, False)
+    assert "label" not in row.slices  # the teacher's answer is one of the two that are compared
     assert student.requests[0]["model"] == "served"
     assert student.requests[0]["temperature"] == 0.3
     assert teacher.requests == []  # a gate with truth needs no second answer of the teacher
@@ -189,6 +185,7 @@ def test_shadow_waits_for_its_truth_and_then_counts(store: Store) -> None:
     row = scene.rows()[0]
     assert (row.state, row.differences) == ("scored", {"refusals": 0.0, "category": 1.0})
     assert (row.student_scores["category"], row.teacher_scores["category"]) == (1.0, 0.0)
+    assert row.slices["label"] == "card"  # the truth's
 
 
 def put_exchange(store: Store, one: Exchange, probability: float = 1.0) -> None:
@@ -228,6 +225,7 @@ def test_without_truth_the_teacher_is_asked_twice(store: Store) -> None:
     row = scene.rows()[0]
     assert (row.state, row.differences) == ("scored", {"same": 1.0, "refusals": 0.0})
     assert row.teacher_second == '{"category": "x"}'
+    assert row.slices["label"] == "card"  # the teacher's first answer's; the second one is compared
     assert teacher.authorizations == ["Bearer sk-worker"]
     assert (teacher.requests[0]["model"], teacher.requests[0]["temperature"]) == ("large", 0.3)
     with store.read() as connection:
