@@ -194,8 +194,8 @@ def test_to_full_by_proof_and_back_by_proof(settings: Settings, store: Store, tm
     assert kinds[-1] == "roll_back"
     assert 0 < world.bad_answers < 400
     with store.read() as connection:
+        assert set(connection.execute(select(tables.pairs.c.served)).scalars()) == {True, False}
         consumed = tables.pairs.c.state == "consumed"
-        assert set(connection.execute(select(tables.pairs.c.served).where(consumed)).scalars()) == {True, False}
         judged = connection.execute(select(tables.pairs.c.differences).where(consumed)).scalars()
         assert all({"category", "fit"} <= found.keys() for found in judged)
 
