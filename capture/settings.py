@@ -534,7 +534,12 @@ class Settings(BaseSettings):
     @property
     def store_url(self) -> str:
         """The database's URL: DATABASE_URL, else one SQLite file in the data folder."""
-        return self.database_url or f"sqlite:///{self.data / 'stillhouse.db'}"
+        return self.database_url or f"sqlite:///{self.store_file}"
+
+    @property
+    def store_file(self) -> Path:
+        """Where the store lies unless DATABASE_URL names another."""
+        return self.data / "stillhouse.db"
 
     @property
     def spool_folder(self) -> Path:
@@ -645,6 +650,14 @@ def secret(upstream: UpstreamSettings, environ: Mapping[str, str] | None = None,
     if not worker and upstream.api_key_file:
         return upstream.api_key_file.read_text(encoding="utf-8").strip()
     return None
+
+
+def check_upstreams(settings: Settings) -> None:
+    """Raises ConfigError where there is none, since a gateway could answer nothing."""
+    if not settings.upstreams:
+        raise ConfigError(
+            "no upstream is configured: add [upstreams.NAME] to stillhouse.toml, or run `stillhouse init`"
+        )
 
 
 def check_secrets(settings: Settings, environ: Mapping[str, str]) -> None:

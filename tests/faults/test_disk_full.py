@@ -13,9 +13,11 @@ from capture.migrations import upgrade
 from capture.reconcile import reconcile
 from capture.settings import Settings
 from capture.ship import Shipper
+from console.cli import run
 from tests.factories.routing import settings_of
 from tests.fakes.client import RawClient
 from tests.fakes.gateway import GatewayServer
+from tests.fakes.processes import free_port
 from tests.fakes.upstream import ScriptedUpstream, answering, response
 
 SIZE = "8m"
@@ -83,6 +85,25 @@ def opened(settings: Settings) -> tuple[Store, Shipper]:
     store = open_store(settings.store_url)
     upgrade(store)
     return store, Shipper(store, settings, settings.tasks, lambda *_: None)
+
+
+def test_a_full_disk_leaves_no_half_written_settings(small_disk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ballast = fill(small_disk)
+    file = small_disk / "stillhouse.toml"
+    assert run(["init", "--file", str(file)]) == 1
+    assert capsys.readouterr().err == f"stillhouse: {file} cannot be written: No space left on device\n"
+    assert not file.exists()
+    ballast.unlink()
+    assert run(["init", "--file", str(file)]) == 0
+
+
+def test_a_full_disk_is_one_line_of_up(small_disk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = small_disk / "stillhouse.toml"
+    ports = f"[gateway]\nport = {free_port()}\nmetrics_port = {free_port()}\n[console]\nport = {free_port()}\n"
+    config.write_text(f"{ports}[upstreams.a]\nbase_url = 'http://127.0.0.1:9/v1'\n")
+    fill(small_disk)
+    assert run(["up", "--config", str(config), "--data", str(small_disk / "data")]) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 def test_a_full_disk_fails_no_request_and_what_was_dropped_is_counted(small_disk: Path) -> None:
