@@ -88,7 +88,7 @@ def _ports(settings: Settings) -> Iterator[Finding]:
         try:
             check_ports({setting: address})
         except OperationError as error:
-            yield Finding("note", setting, f"{error}; no matter where `stillhouse up` is running")
+            yield Finding("note", setting, f"{error}; while `stillhouse up` runs, it is its own")
         else:
             yield Finding("ok", setting, f"{address[0]}:{address[1]} is free")
 

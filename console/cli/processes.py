@@ -32,7 +32,10 @@ def up(context: typer.Context) -> None:
     check_ports(ports(settings))
     run.store.close()  # opened once, so that a store that is away stops the start with one line
     supervisor = Supervisor(processes(settings, run.config), settings.data / "logs", run.environ, typer.echo)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    ends = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup leaves it
+        ends.append(signal.SIGHUP)
+    for number in ends:
         signal.signal(number, lambda *_: supervisor.stop())
     typer.echo(f"gateway  http://{settings.gateway.host}:{settings.gateway.port}/v1   set your app's base_url to this")
     typer.echo(f"console  http://{settings.console.host}:{settings.console.port}")
