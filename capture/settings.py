@@ -34,7 +34,7 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-def _is_web_address(url: str) -> bool:
+def is_web_address(url: str) -> bool:
     """Whether a URL names a host by http or https, with a port that there can be."""
     try:
         parts = urlsplit(url)
@@ -103,7 +103,7 @@ class UpstreamSettings(_Frozen):
 
     @model_validator(mode="after")
     def _sound(self) -> "UpstreamSettings":
-        if not _is_web_address(self.base_url):
+        if not is_web_address(self.base_url):
             raise ValueError(f"base_url {self.base_url!r} must look like https://host/v1")
         if self.auth == "key" and not (self.api_key_env or self.api_key_file):
             raise ValueError('auth = "key" needs api_key_env or api_key_file')
@@ -447,7 +447,7 @@ class LoginSettings(_Frozen):
     @model_validator(mode="after")
     def _sound(self) -> "LoginSettings":
         for name, url in (("issuer", self.issuer), ("public_url", self.public_url)):
-            if not _is_web_address(url):
+            if not is_web_address(url):
                 raise ValueError(f"{name} {url!r} must look like https://host")
             parts = urlsplit(url)
             if parts.scheme == "http" and parts.hostname not in LOOPBACK:
