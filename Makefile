@@ -2,11 +2,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO_DATA ?= data/demo
+# make demo TEACHER_URL=https://api.openai.com/v1 TEACHER_MODEL=gpt-4.1-mini: a real teacher, its key in OPENAI_API_KEY
+# or in the variable that TEACHER_KEY_ENV names.
+TEACHER = $(if $(TEACHER_URL),--teacher-url '$(TEACHER_URL)') \
+	$(if $(TEACHER_MODEL),--teacher-model '$(TEACHER_MODEL)') \
+	$(if $(TEACHER_KEY_ENV),--teacher-key-env '$(TEACHER_KEY_ENV)')
 
 .PHONY: demo test check lint types unit browser lock clean
 
 demo: .venv/.ready
-	$(BIN)/python -m examples.demo --data $(DEMO_DATA)
+	$(BIN)/python -m examples.demo --data $(DEMO_DATA) $(TEACHER)
 
 test: .venv/.ready chromium
 	$(BIN)/ruff check .

@@ -17,7 +17,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from capture.errors import StoreAwayError
+from capture.errors import DiskError, StoreAwayError
 
 metadata = MetaData()
 
@@ -71,7 +71,10 @@ def _reachable() -> Iterator[None]:
 
 
 def open_store(url: str) -> Store:
-    """A store at `sqlite:///FILE` or `postgresql://…`; the SQLite file's folder is made when missing, the file 0600."""
+    """A store at `sqlite:///FILE` or `postgresql://…`; the SQLite file's folder is made when missing, the file 0600.
+
+    Raises DiskError where that cannot be done; nothing is asked of PostgreSQL yet.
+    """
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
         return Store(_sqlite(url, parsed.database))
@@ -82,15 +85,21 @@ def open_store(url: str) -> Store:
 
 def _sqlite(url: str, database: str | None) -> Engine:
     if database:
-        file = Path(database)
-        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        file.touch(mode=0o600)
+        _make(Path(database))
     timeout = {"timeout": BUSY_TIMEOUT_S}
     # Errors are logged; values, which may be captured text, never are.
     engine = create_engine(url, module=pysqlite3.dbapi2, hide_parameters=True, connect_args=timeout)
     event.listen(engine, "connect", _on_connect)
     event.listen(engine, "begin", _on_begin)
     return engine
+
+
+def _make(file: Path) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        file.touch(mode=0o600)
+    except OSError as error:
+        raise DiskError(f"{file}: {error.strerror}; the data folder needs room and must be writable") from error
 
 
 def _on_connect(connection: Any, _record: object) -> None:

@@ -6,21 +6,41 @@ The only reader of the environment. Every key can also be set as `STILLHOUSE_` +
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 
 from capture.errors import ConfigError
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
+PREFIX = "STILLHOUSE_"
+
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def is_web_address(url: str) -> bool:
+    """Whether a URL names a host by http or https, with a port that there can be."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # what follows the colon is no port, what stands in brackets no address
+        return False
 
 
 class GatewaySettings(_Frozen):
@@ -83,8 +103,7 @@ class UpstreamSettings(_Frozen):
 
     @model_validator(mode="after")
     def _sound(self) -> "UpstreamSettings":
-        parts = urlsplit(self.base_url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if not is_web_address(self.base_url):
             raise ValueError(f"base_url {self.base_url!r} must look like https://host/v1")
         if self.auth == "key" and not (self.api_key_env or self.api_key_file):
             raise ValueError('auth = "key" needs api_key_env or api_key_file')
@@ -428,9 +447,9 @@ class LoginSettings(_Frozen):
     @model_validator(mode="after")
     def _sound(self) -> "LoginSettings":
         for name, url in (("issuer", self.issuer), ("public_url", self.public_url)):
-            parts = urlsplit(url)
-            if parts.scheme not in ("http", "https") or not parts.hostname:
+            if not is_web_address(url):
                 raise ValueError(f"{name} {url!r} must look like https://host")
+            parts = urlsplit(url)
             if parts.scheme == "http" and parts.hostname not in LOOPBACK:
                 raise ValueError(f"{name} {url!r} must be https: only this machine is reached without")
         if bool(self.client_secret_env) == bool(self.client_secret_file):
@@ -461,7 +480,7 @@ class PriceSettings(_Frozen):
 class Settings(BaseSettings):
     """Everything of `stillhouse.toml`. Build with `load`."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix="STILLHOUSE_", env_nested_delimiter="__")
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix=PREFIX, env_nested_delimiter="__")
 
     data: Path = Path("data")
     database_url: str = ""
@@ -480,6 +499,8 @@ class Settings(BaseSettings):
         gateway = self.gateway
         if self.database_url and not self.database_url.startswith(("postgresql", "postgres:")):
             raise ValueError("database_url is for postgresql://…: leave it empty for SQLite in the data folder")
+        if self.database_url:
+            _check_database(self.database_url)
         if gateway.default_upstream and gateway.default_upstream not in self.upstreams:
             raise ValueError(f"gateway.default_upstream {gateway.default_upstream!r} is not under [upstreams]")
         if gateway.host not in LOOPBACK and gateway.keys != "required":
@@ -513,7 +534,12 @@ class Settings(BaseSettings):
     @property
     def store_url(self) -> str:
         """The database's URL: DATABASE_URL, else one SQLite file in the data folder."""
-        return self.database_url or f"sqlite:///{self.data / 'stillhouse.db'}"
+        return self.database_url or f"sqlite:///{self.store_file}"
+
+    @property
+    def store_file(self) -> Path:
+        """Where the store lies unless DATABASE_URL names another."""
+        return self.data / "stillhouse.db"
 
     @property
     def spool_folder(self) -> Path:
@@ -530,6 +556,7 @@ def load(config: Path | None, environ: Mapping[str, str], *, data: Path | None =
 
     Raises ConfigError with one line for a missing or broken file, unknown keys and unsafe combinations.
     """
+    _check_names(environ)
     values = _read(config) if config else {}
     if data is not None:
         values["data"] = data
@@ -548,6 +575,27 @@ def load(config: Path | None, environ: Mapping[str, str], *, data: Path | None =
         unknown = first["type"] == "extra_forbidden"
         message = "no such setting" if unknown else first["msg"].removeprefix("Value error, ")
         raise ConfigError(f"{config or 'environment'}: {where + ': ' if where else ''}{message}") from error
+    except SettingsError as error:
+        value = getattr(error.__cause__, "doc", None)  # the text that is no JSON
+        name = next((name for name in environ if name.startswith(PREFIX) and environ[name] == value), PREFIX + "…")
+        raise ConfigError(f"""{name}: a list is written ["a", "b"] there, a table {{"a": 1}}""") from error
+
+
+def _check_names(environ: Mapping[str, str]) -> None:
+    """A misspelt name must not leave keys off that were meant to be required. Raises ConfigError."""
+    for name in environ:
+        if not name.startswith(PREFIX) or name == f"{PREFIX}CONFIG":
+            continue
+        if name.removeprefix(PREFIX).lower().split("__")[0] not in Settings.model_fields:
+            raise ConfigError(f"{name} in the environment: no such setting")
+
+
+def _check_database(url: str) -> None:
+    """Raises ValueError for what is no address of a database; it may hold a password, and so is not said again."""
+    try:
+        make_url(url)
+    except (ArgumentError, ValueError) as error:
+        raise ValueError("database_url must look like postgresql://user:password@host:5432/name") from error
 
 
 def _layered(values: dict[str, Any], environ: Mapping[str, str]) -> Settings:
@@ -561,7 +609,7 @@ def _layered(values: dict[str, Any], environ: Mapping[str, str]) -> Settings:
             **__: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
             source = EnvSettingsSource(settings_cls)
-            source.env_vars = {name.lower(): value for name, value in environ.items() if name.startswith("STILLHOUSE_")}
+            source.env_vars = {name.lower(): value for name, value in environ.items() if name.startswith(PREFIX)}
             return (source, init_settings)
 
     return Layered(**values)
@@ -572,6 +620,10 @@ def _read(config: Path) -> dict[str, Any]:
         return tomllib.loads(config.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ConfigError(f"{config}: no such file; `stillhouse init` writes one") from error
+    except IsADirectoryError as error:  # what `docker compose up` makes of a file that is not there
+        raise ConfigError(f"{config} is a folder: remove it; `stillhouse init` writes the file") from error
+    except OSError as error:
+        raise ConfigError(f"{config} cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{config}: not valid TOML: {error}") from error
 
@@ -600,34 +652,55 @@ def secret(upstream: UpstreamSettings, environ: Mapping[str, str] | None = None,
     return None
 
 
+def check_upstreams(settings: Settings) -> None:
+    """Raises ConfigError where there is none, since a gateway could answer nothing."""
+    if not settings.upstreams:
+        raise ConfigError(
+            "no upstream is configured: add [upstreams.NAME] to stillhouse.toml, or run `stillhouse init`"
+        )
+
+
 def check_secrets(settings: Settings, environ: Mapping[str, str]) -> None:
     """Raises ConfigError for the first upstream with `auth = "key"` whose key is not there."""
     for name, upstream in settings.upstreams.items():
-        if upstream.auth != "key":
-            continue
-        file = upstream.api_key_file
-        try:
-            found = secret(upstream, environ)
-        except OSError as error:
-            raise ConfigError(f"upstreams.{name}.api_key_file {file}: {error.strerror}") from error
-        if not found:
-            place = f"the environment variable {upstream.api_key_env}" if upstream.api_key_env else f"the file {file}"
-            raise ConfigError(f"upstreams.{name} has no key: put it into {place}")
+        check_secret(name, upstream, environ)
+
+
+def check_secret(name: str, upstream: UpstreamSettings, environ: Mapping[str, str]) -> None:
+    """Raises ConfigError for an upstream with `auth = "key"` whose key is not there."""
+    if upstream.auth != "key":
+        return
+    file = upstream.api_key_file
+    with _readable(f"upstreams.{name}.api_key_file {file}"):
+        found = secret(upstream, environ)
+    if not found:
+        place = f"the environment variable {upstream.api_key_env}" if upstream.api_key_env else f"the file {file}"
+        raise ConfigError(f"upstreams.{name} has no key: put it into {place}")
 
 
 def login_secret(login: LoginSettings, environ: Mapping[str, str]) -> str:
-    """The login's client secret. Raises ConfigError where its variable or file is not there."""
+    """The login's client secret. Raises ConfigError where its variable or file is not there, or empty."""
     if login.client_secret_file:
-        try:
-            return login.client_secret_file.read_text(encoding="utf-8").strip()
-        except OSError as error:
-            raise ConfigError(
-                f"console.login.client_secret_file {login.client_secret_file}: {error.strerror}"
-            ) from error
-    name = str(login.client_secret_env)
-    if not environ.get(name):
-        raise ConfigError(f"console.login needs the client's secret in the environment variable {name}")
-    return environ[name]
+        place = f"the file {login.client_secret_file}"
+        with _readable(f"console.login.client_secret_file {login.client_secret_file}"):
+            found = login.client_secret_file.read_text(encoding="utf-8").strip()
+    else:
+        place = f"the environment variable {login.client_secret_env}"
+        found = environ.get(str(login.client_secret_env), "")
+    if not found:
+        raise ConfigError(f"console.login needs the client's secret in {place}")
+    return found
+
+
+@contextmanager
+def _readable(what: str) -> Iterator[None]:
+    """Turns a secret's file that cannot be read into ConfigError."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(f"{what}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{what} is no text in UTF-8") from error
 
 
 def of_process(config: Path | None, data: Path | None) -> Settings:

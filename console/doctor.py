@@ -1,6 +1,7 @@
 """`stillhouse doctor`: says what is missing, one line each."""
 
 import importlib.util
+import os
 import shutil
 import socket
 import time
@@ -10,9 +11,12 @@ from urllib.parse import urlsplit
 
 from sqlalchemy import func, select
 
-from capture.db import Store
-from capture.errors import StillhouseError
-from capture.settings import Settings, secret
+from capture.db import Store, open_store
+from capture.errors import ConfigError, OperationError, StillhouseError
+from capture.migrations import is_current
+from capture.settings import Settings, check_secret, login_secret, secret
+from console.supervise import check_ports, ports
+from students import bases
 from students.tables import leases, student_servers
 
 LOW_DISK_BYTES = 2 * 1024**3
@@ -29,43 +33,64 @@ class Finding:
     text: str
 
 
-def examine(settings: Settings, store: Store, environ: Mapping[str, str]) -> Iterator[Finding]:
+def examine(settings: Settings, environ: Mapping[str, str]) -> Iterator[Finding]:
     """Everything that a process would need to work, looked at without changing anything."""
     yield _disk(settings)
-    yield _store(store)
+    found, opened = store(settings)
+    yield found
+    yield from _ports(settings)
     for name in settings.upstreams:
         yield from _upstream(settings, name, environ)
     if not settings.upstreams:
         yield Finding("missing", "upstreams", "none: add [upstreams.NAME] to stillhouse.toml")
-    if not settings.tasks:
-        yield Finding(
-            "note", "tasks", "none in stillhouse.toml: traffic passes through, and is captured without a task"
-        )
-    for name, task in settings.tasks.items():
-        if not settings.upstreams[task.teacher.upstream].training_allowed:
-            text = "its teacher's upstream has training_allowed = false: captured and evaluated, never trained on"
-            yield Finding("note", f"tasks.{name}", text)
+    yield from _login(settings, environ)
+    yield from _tasks(settings)
     yield _local()
-    yield worker(store)
+    for name in sorted({*settings.fine_tuning.bases, *(task.training.base for task in settings.tasks.values())}):
+        yield _base(settings, name)
+    if opened:
+        yield worker(opened)
+        opened.close()
+
+
+def store(settings: Settings) -> tuple[Finding, Store | None]:
+    """How the store is, and the store where it can be read as it is: nothing is made, no table brought up to date."""
+    if not settings.database_url and not settings.store_file.exists():
+        return Finding("note", "store", f"{settings.store_file} is not there yet: the first start makes it"), None
+    opened = open_store(settings.store_url)
+    try:
+        current = is_current(opened)
+    except StillhouseError as error:
+        opened.close()
+        return Finding("missing", "store", f"{error}: start it, or set DATABASE_URL"), None
+    if not current:
+        opened.close()
+        text = "its tables are of another version: `stillhouse db upgrade`, or any start, brings them up to date"
+        return Finding("note", "store", text), None
+    return Finding("ok", "store", "SQLite file is in order" if opened.is_sqlite else "PostgreSQL answers"), opened
 
 
 def _disk(settings: Settings) -> Finding:
-    folder = settings.data if settings.data.exists() else settings.data.absolute().parent
+    data = settings.data.absolute()
+    folder = next(place for place in (data, *data.parents) if place.exists())
     try:
         free = shutil.disk_usage(folder).free
     except OSError as error:
         return Finding("missing", "data", f"{settings.data} cannot be used: {error.strerror}")
+    if not (folder.is_dir() and os.access(folder, os.W_OK)):
+        return Finding("missing", "data", f"{settings.data} cannot be used: nothing may be written in {folder}")
     level = "missing" if free < LOW_DISK_BYTES else "ok"
     return Finding(level, "data", f"{settings.data}: {free / 1024**3:.1f} GiB free")
 
 
-def _store(store: Store) -> Finding:
-    try:
-        with store.read() as connection:
-            connection.execute(select(func.count()).select_from(leases))
-    except StillhouseError as error:
-        return Finding("missing", "store", f"{error}: start it, or set DATABASE_URL")
-    return Finding("ok", "store", "PostgreSQL answers" if not store.is_sqlite else "SQLite file is in order")
+def _ports(settings: Settings) -> Iterator[Finding]:
+    for setting, address in ports(settings).items():
+        try:
+            check_ports({setting: address})
+        except OperationError as error:
+            yield Finding("note", setting, f"{error}; while `stillhouse up` runs, it is its own")
+        else:
+            yield Finding("ok", setting, f"{address[0]}:{address[1]} is free")
 
 
 def _upstream(settings: Settings, name: str, environ: Mapping[str, str]) -> Iterator[Finding]:
@@ -76,14 +101,49 @@ def _upstream(settings: Settings, name: str, environ: Mapping[str, str]) -> Iter
         port = parts.port or (443 if parts.scheme == "https" else 80)
         socket.create_connection((parts.hostname or "", port), timeout=upstream.connect_timeout_s).close()
         yield Finding("ok", subject, f"{upstream.base_url} can be reached")
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # UnicodeError: a name that no host can have
         yield Finding("missing", subject, f"{upstream.base_url} cannot be reached: {error}")
-    if upstream.auth == "key" and not secret(upstream, environ):
-        yield Finding("missing", subject, f"no key: set {upstream.api_key_env or upstream.api_key_file}")
+    try:
+        check_secret(name, upstream, environ)
+    except ConfigError as error:
+        yield Finding("missing", subject, str(error))
     if not upstream.worker_key_env:
         yield Finding("note", subject, "no worker_key_env: shadow, pairs and judges are off")
     elif not secret(upstream, environ, worker=True):
         yield Finding("note", subject, f"{upstream.worker_key_env} is not set: shadow, pairs and judges are off")
+
+
+def _login(settings: Settings, environ: Mapping[str, str]) -> Iterator[Finding]:
+    if settings.console.login is None:
+        return
+    try:
+        login_secret(settings.console.login, environ)
+    except ConfigError as error:
+        yield Finding("missing", "console.login", str(error))
+    else:
+        yield Finding("ok", "console.login", "the client's secret is there")
+
+
+def _tasks(settings: Settings) -> Iterator[Finding]:
+    if not settings.tasks:
+        text = "none in stillhouse.toml: traffic passes through, and is captured without a task"
+        yield Finding("note", "tasks", text)
+    for name, task in settings.tasks.items():
+        if not settings.upstreams[task.teacher.upstream].training_allowed:
+            text = "its teacher's upstream has training_allowed = false: captured and evaluated, never trained on"
+            yield Finding("note", f"tasks.{name}", text)
+
+
+def _base(settings: Settings, name: str) -> Finding:
+    try:
+        base = bases.find(name, allow_hub=settings.students.allow_hub)
+    except StillhouseError as error:
+        return Finding("missing", "base model", str(error))
+    if bases.is_pulled(base, settings.models_folder):
+        return Finding("ok", "base model", f"{name} lies here")
+    return Finding(
+        "note", "base model", f"{name} is not here yet: `stillhouse models pull {name}`, or the first fine-tune"
+    )
 
 
 def _local() -> Finding:

@@ -13,11 +13,13 @@ from typing import IO
 
 import psutil
 
-from capture.errors import OperationError
+from capture.errors import DiskError, OperationError
 from capture.settings import Settings
 
 RESTART_DELAYS_S = (0.5, 1, 2, 5, 10, 30)
 STEADY_AFTER_S = 60
+MISCONFIGURED = 2
+"""The exit code of a process that cannot start as configured: starting it again cannot help."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,6 @@ class Process:
 @dataclass
 class _Child:
     process: Process
-    log: IO[bytes]
     popen: subprocess.Popen[bytes]
     started_at: float
     restarts: int = 0
@@ -49,6 +50,15 @@ def processes(settings: Settings, config: Path | None) -> list[Process]:
         Process("students", (python, "-m", "students.server", *common)),
         Process("console", (python, "-m", "console.serve", *common)),
     ]
+
+
+def ports(settings: Settings) -> dict[str, tuple[str, int]]:
+    """The addresses that `up` listens on, each under the setting that names its port."""
+    return {
+        "gateway.port": (settings.gateway.host, settings.gateway.port),
+        "gateway.metrics_port": ("127.0.0.1", settings.gateway.metrics_port),
+        "console.port": (settings.console.host, settings.console.port),
+    }
 
 
 def check_ports(wanted: Mapping[str, tuple[str, int]]) -> None:
@@ -76,18 +86,18 @@ class Supervisor:
         self._children: dict[str, _Child] = {}
         self._stop = threading.Event()
 
-    def start(self) -> None:
-        self._logs.mkdir(parents=True, exist_ok=True)
-        for process in self._wanted:
-            log = (self._logs / f"{process.name}.log").open("ab")
-            self._children[process.name] = _Child(process, log, self._spawn(process, log), time.monotonic())
+    def run(self) -> int:
+        """Starts the processes and watches them until `stop` is called, from a signal handler or another thread.
 
-    def run(self) -> None:
-        """Watches until `stop` is called, from a signal handler or another thread; then stops every child."""
+        Then stops every child, as also when anything fails here. Returns 0, or the exit code of a child that cannot
+        start as configured. Raises DiskError where a log cannot be written, OperationError where no process starts.
+        """
         try:
-            while not self._stop.wait(0.2):
-                for child in self._children.values():
-                    self._watch(child)
+            self._start()
+            code = 0
+            while not (code or self._stop.wait(0.2)):
+                code = next(filter(None, map(self._watch, self._children.values())), 0)
+            return code
         finally:
             self._stop_all()
 
@@ -97,34 +107,58 @@ class Supervisor:
     def pid(self, name: str) -> int:
         return self._children[name].popen.pid
 
-    def _spawn(self, process: Process, log: IO[bytes]) -> subprocess.Popen[bytes]:
-        # A session of its own: Ctrl-C reaches us alone, and we stop the children in order.
-        return subprocess.Popen(
-            process.command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=self._environ, start_new_session=True
-        )
+    def _start(self) -> None:
+        for process in self._wanted:
+            if self._stop.is_set():
+                return
+            self._children[process.name] = _Child(process, self._spawn(process), time.monotonic())
 
-    def _watch(self, child: _Child) -> None:
+    def _log(self, process: Process) -> Path:
+        return self._logs / f"{process.name}.log"
+
+    def _spawn(self, process: Process) -> subprocess.Popen[bytes]:
+        log = self._log(process)
+        try:
+            self._logs.mkdir(parents=True, exist_ok=True)
+            with log.open("ab") as out:
+                return self._popen(process, out)
+        except OSError as error:
+            raise DiskError(f"{log}: {error.strerror}; the data folder needs room and must be writable") from error
+
+    def _popen(self, process: Process, out: IO[bytes]) -> subprocess.Popen[bytes]:
+        # A session of its own: Ctrl-C reaches us alone, and we stop the children in order.
+        command, environ = process.command, self._environ
+        try:
+            return subprocess.Popen(
+                command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, env=environ, start_new_session=True
+            )
+        except OSError as error:
+            raise OperationError(f"{process.name} cannot be started: {error.strerror}") from error
+
+    def _watch(self, child: _Child) -> int:
+        """Starts it again when its time has come. Returns the exit code that ends everything, else 0."""
         code = child.popen.poll()
         if code is None:
-            return
+            return 0
         now = time.monotonic()
         if child.due_at is None:
+            why = last_line(self._log(child.process))
+            if code == MISCONFIGURED:
+                self._say(f"{child.process.name} cannot start as configured: {why}; stopping")
+                return code
             if now - child.started_at > STEADY_AFTER_S:
                 child.restarts = 0
             delay = RESTART_DELAYS_S[min(child.restarts, len(RESTART_DELAYS_S) - 1)]
             child.due_at = now + delay
-            self._say(f"{child.process.name} ended with {code}: {last_line(Path(child.log.name))}; again in {delay} s")
-            if code == 2:  # wrongly configured: starting it again cannot help
-                self._say(f"{child.process.name} cannot start as configured; stopping")
-                self._stop.set()
+            self._say(f"{child.process.name} ended with {code}: {why}; again in {delay} s")
         elif now >= child.due_at:
-            child.popen, child.started_at = self._spawn(child.process, child.log), now
+            child.popen, child.started_at = self._spawn(child.process), now
             child.restarts, child.due_at = child.restarts + 1, None
+        return 0
 
     def _stop_all(self) -> None:
         for child in reversed(self._children.values()):
             _terminate(child.popen, child.process.stop_s)
-            child.log.close()
 
 
 def _terminate(popen: subprocess.Popen[bytes], patience_s: float) -> None:

@@ -6,7 +6,7 @@ It sends tickets, half of them streamed, with a session each, and tells their ou
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx2
@@ -19,7 +19,10 @@ APP = "ticket-triage"
 
 @dataclass(frozen=True)
 class Reply:
-    """What the app got for one ticket. `error` is what the SDK raised; `arm` is who answered, by the header."""
+    """What the app got for one ticket. `arm` is who answered, by the header.
+
+    `error` is what the SDK raised, or why the outcome was not taken.
+    """
 
     ticket: Ticket
     exchange_id: str | None
@@ -60,10 +63,10 @@ class TicketApp:
         for ticket in queue:
             await pace.wait()
             reply = await self._ask(client, ticket)
+            if reply.exchange_id is not None:
+                reply = await self._tell(outcomes, reply)
             self.replies.append(reply)
             self.on_reply(reply)
-            if reply.exchange_id is not None:
-                await self._tell(outcomes, reply)
 
     async def _ask(self, client: AsyncOpenAI, ticket: Ticket) -> Reply:
         stream = int(ticket.id[-6:]) % 2 == 0
@@ -85,12 +88,16 @@ class TicketApp:
             "extra_headers": {"x-stillhouse-session": ticket.session},
         }
 
-    async def _tell(self, outcomes: httpx2.AsyncClient, reply: Reply) -> None:
+    async def _tell(self, outcomes: httpx2.AsyncClient, reply: Reply) -> Reply:
         """The true category and priority, as the people who closed the ticket found them."""
         truth = {"category": reply.ticket.truth.category, "priority": reply.ticket.truth.priority}
         body = {"id": reply.exchange_id, "kind": "truth", "value": truth}
-        response = await outcomes.post("/feedback", json={**body, "idempotency_key": f"outcome-{reply.exchange_id}"})
-        response.raise_for_status()
+        key = f"outcome-{reply.exchange_id}"
+        try:
+            (await outcomes.post("/feedback", json={**body, "idempotency_key": key})).raise_for_status()
+        except httpx2.HTTPError as problem:
+            return replace(reply, error=f"the outcome was not taken: {type(problem).__name__}: {problem}")
+        return reply
 
 
 async def _whole(client: AsyncOpenAI, request: dict[str, Any]) -> tuple[str | None, str | None, str]:

@@ -11,7 +11,7 @@ import structlog
 
 from capture import settings as configuration
 from capture.db import open_store
-from capture.errors import ConfigError, StillhouseError, StoreAwayError
+from capture.errors import StillhouseError, StoreAwayError
 from capture.migrations import upgrade
 from capture.settings import Settings
 from capture.tasks import sync_tasks
@@ -65,10 +65,7 @@ def _settings(options: argparse.Namespace) -> Settings:
     given = {f"STILLHOUSE_GATEWAY__{name.upper()}": str(value) for name, value in names.items() if value is not None}
     config = configuration.find_config(options.config, os.environ, Path.cwd())
     settings = configuration.load(config, {**os.environ, **given}, data=options.data)
-    if not settings.upstreams:
-        raise ConfigError(
-            "no upstream is configured: add [upstreams.NAME] to stillhouse.toml, or run `stillhouse init`"
-        )
+    configuration.check_upstreams(settings)
     configuration.check_secrets(settings, os.environ)
     return settings
 

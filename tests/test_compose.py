@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 import yaml
 
+from capture.settings import GatewaySettings, load
 from console.cli import run
+from console.supervise import processes
 
 ROOT = Path(__file__).parent.parent
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -39,3 +41,12 @@ def test_published_ports_need_keys() -> None:
 def test_volumes_are_named_and_postgres_is_a_profile() -> None:
     assert set(COMPOSE["volumes"]) == {"data", "postgres"}
     assert COMPOSE["services"]["postgres"]["profiles"] == ["postgres"]
+
+
+def test_a_container_has_as_long_to_stop_as_its_process_takes() -> None:
+    """Streams may end, and a training be put down, before Docker kills what is left."""
+    grace = {name: COMPOSE["services"][name].get("stop_grace_period", "10s").removesuffix("s") for name in OURS}
+    assert float(grace["gateway"]) > GatewaySettings().drain_s
+    for process in processes(load(None, {}), None):
+        if process.name != "console":  # it holds nothing
+            assert float(grace[process.name]) >= process.stop_s

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
 from capture import full_text
@@ -31,6 +33,13 @@ def downgrade(store: Store, revision: str) -> None:
         if revision == "base":
             full_text.drop(connection)
         command.downgrade(_config(connection), revision)
+
+
+def is_current(store: Store) -> bool:
+    """Whether the tables are those of this version; changes nothing. Raises StoreAwayError."""
+    with store.read() as connection:
+        scripts = ScriptDirectory.from_config(_config(connection))
+        return MigrationContext.configure(connection).get_current_revision() == scripts.get_current_head()
 
 
 @contextmanager

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from capture.settings import check_secrets
+from capture.settings import check_secrets, check_upstreams, login_secret
 from console.cli.context import Invocation, invocation
-from console.supervise import Supervisor, check_ports, processes
+from console.supervise import Supervisor, check_ports, ports, processes
 
 Port = Annotated[int | None, typer.Option(help="Instead of the configured port.")]
 
@@ -25,24 +25,24 @@ def up(context: typer.Context) -> None:
     """Run gateway, worker, student server and console on this machine until Ctrl-C."""
     run = invocation(context)
     settings = run.settings
+    check_upstreams(settings)
     check_secrets(settings, run.environ)
-    check_ports(
-        {
-            "gateway.port": (settings.gateway.host, settings.gateway.port),
-            "gateway.metrics_port": ("127.0.0.1", settings.gateway.metrics_port),
-            "console.port": (settings.console.host, settings.console.port),
-        }
-    )
+    if settings.console.login:
+        login_secret(settings.console.login, run.environ)
+    check_ports(ports(settings))
     run.store.close()  # opened once, so that a store that is away stops the start with one line
     supervisor = Supervisor(processes(settings, run.config), settings.data / "logs", run.environ, typer.echo)
-    for number in (signal.SIGINT, signal.SIGTERM):
+    ends = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup leaves it
+        ends.append(signal.SIGHUP)
+    for number in ends:
         signal.signal(number, lambda *_: supervisor.stop())
-    supervisor.start()
     typer.echo(f"gateway  http://{settings.gateway.host}:{settings.gateway.port}/v1   set your app's base_url to this")
     typer.echo(f"console  http://{settings.console.host}:{settings.console.port}")
     typer.echo(f"logs     {settings.data / 'logs'}   (Ctrl-C stops everything)")
-    supervisor.run()
+    code = supervisor.run()
     typer.echo("stopped")
+    raise typer.Exit(code)
 
 
 def gateway(

@@ -1,11 +1,13 @@
 """`stillhouse init`, `doctor` and `db upgrade`: what comes before the first request."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from capture.errors import OperationError, RefusedError
+from capture.db import Store
+from capture.errors import DiskError, OperationError, RefusedError
 from console import doctor
 from console.cli.context import Invocation, Json, begin, invocation, show
 
@@ -34,13 +36,19 @@ def register(app: typer.Typer) -> None:
 
 def init(file: Path = Path("stillhouse.toml")) -> None:
     """Write a commented stillhouse.toml."""
+    text = TEMPLATE.read_text(encoding="utf-8")
     try:
-        with file.open("x", encoding="utf-8") as target:
-            target.write(TEMPLATE.read_text(encoding="utf-8"))
+        target = file.open("x", encoding="utf-8")
     except FileExistsError as error:
         raise RefusedError(f"{file} is there already; move it away, or edit it") from error
     except OSError as error:
         raise OperationError(f"{file} cannot be written: {error.strerror}") from error
+    try:
+        with target:
+            target.write(text)
+    except OSError as error:  # only now was there no room for it
+        file.unlink()
+        raise DiskError(f"{file} cannot be written: {error.strerror}") from error
     typer.echo(f"wrote {file}; name your upstream in it, then: stillhouse doctor && stillhouse up")
 
 
@@ -53,13 +61,24 @@ def examine(
     """Say what is missing, one line each."""
     run: Invocation = invocation(context)
     if worker or students:
-        findings = [doctor.worker(run.store) if worker else doctor.students(run.store)]
+        findings = [_alive(run, doctor.worker if worker else doctor.students)]
     else:
-        findings = list(doctor.examine(run.settings, run.store, run.environ))
+        findings = list(doctor.examine(run.settings, run.environ))
     rows = [{"level": finding.level, "subject": finding.subject, "text": finding.text} for finding in findings]
     show(rows, {"level": "", "subject": "what", "text": "found"}, json)
     if any(finding.level == "missing" for finding in findings):
         raise typer.Exit(1)
+
+
+def _alive(run: Invocation, look: Callable[[Store], doctor.Finding]) -> doctor.Finding:
+    """What `look` finds in the store, or else what is the matter with the store."""
+    found, opened = doctor.store(run.settings)
+    if opened is None:
+        return found
+    try:
+        return look(opened)
+    finally:
+        opened.close()
 
 
 def upgrade(context: typer.Context) -> None:

@@ -6,7 +6,7 @@ share. Only the teacher is a stand-in, unless one is named. Exit 0 only if every
 
 import argparse
 import getpass
-import shutil
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -18,19 +18,24 @@ from capture.db import open_store
 from capture.errors import StillhouseError
 from capture.migrations import upgrade
 from console.access import Actor, Desk, Role
+from examples.demo.folder import DONE, goes_on, make_room
 from examples.demo.machine import Machine
 from examples.demo.screen import Screen
 from examples.demo.story import DemoFailedError, Story
 from examples.demo.table import print_table
 from examples.demo.world import TICKETS, Ports, Teacher, World
 
-DONE = "done"  # a file in the data folder: the last demo came to its end, the next one begins anew
-
 
 def play(world: World, ports: Ports, data: Path, screen: Screen, spoil_first: bool = False) -> Story:
     """Both acts. Raises DemoFailedError or StillhouseError where a step does not do what it says."""
-    _begin(data)
     machine = Machine(world, ports, data)
+    machine.check()
+    if goes_on(data):
+        machine.check_teacher()
+    else:
+        screen.say("the last demo is over: what it left is deleted, but for base models, and this one begins anew")
+        make_room(data)
+    machine.prepare()
     settings = configuration.load(machine.config, machine.environ, data=data)
     with machine.running():
         store = open_store(settings.store_url)
@@ -39,8 +44,8 @@ def play(world: World, ports: Ports, data: Path, screen: Screen, spoil_first: bo
         screen.say(f"gateway {machine.gateway}/v1, console http://127.0.0.1:{ports.console}")
         _first_act(story, spoil_first)
         _second_act(story)
+        (data / DONE).touch()
         store.close()
-    (data / DONE).touch()
     return story
 
 
@@ -61,40 +66,32 @@ def _second_act(story: Story) -> None:
     story.kill_the_server()
     story.spoil_the_student()
     story.roll_back()
+    story.settle()
     story.screen.act("What happened")
     print_table(story)
 
 
-def _begin(data: Path) -> None:
-    """An unfinished demo goes on; a finished one makes room, but for the base models that were fetched."""
-    if not (data / DONE).exists():
-        return
-    for path in data.iterdir():
-        if path.name == "models":
-            continue
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-
-
-def main(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str], world: World = TICKETS) -> int:
+    """Exit status 0 done, 1 a step failed or the demo was stopped, 2 used wrongly."""
     options = _options(argv)
     ports = Ports(**{name: getattr(options, f"{name}_port") for name in vars(Ports())})
-    world, screen, started = TICKETS, Screen(), time.monotonic()
+    screen, started, data = Screen(), time.monotonic(), options.data.resolve()
     if options.teacher_url:
         real = Teacher(options.teacher_model, options.teacher_url, key_env=options.teacher_key_env)
         world = replace(world, teacher=lambda _ports: real)
     try:
-        play(world, ports, options.data.resolve(), screen, options.spoil_first)
+        play(world, ports, data, screen, options.spoil_first)
     except DemoFailedError as error:
-        screen.say(f"\nThe demo failed: {error}. Its files, logs included, are in {options.data}.")
+        screen.say(f"\nThe demo failed: {error}. Its files, logs included, are in {options.data}.\n{_next(data)}")
         return 1
     except StillhouseError as error:
         screen.say(f"\n{error}")
         return error.exit_code
+    except OSError as error:
+        screen.say(f"\n{error}. The demo needs room, and a folder that it may write (--data).")
+        return 1
     except KeyboardInterrupt:
-        screen.say("\nStopped; start it again and it goes on from here.")
+        screen.say(f"\nStopped. {_next(data)}")
         return 1
     minutes = (time.monotonic() - started) / 60
     screen.say(
@@ -103,6 +100,12 @@ def main(argv: Sequence[str]) -> int:
         f"  then open http://127.0.0.1:{ports.console}"
     )
     return 0
+
+
+def _next(data: Path) -> str:
+    if goes_on(data):
+        return f"Start it again and it goes on from here; delete {data} and it begins anew."
+    return "Start it again and it begins anew."
 
 
 def _options(argv: Sequence[str]) -> argparse.Namespace:
@@ -118,4 +121,7 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what was started is stopped
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup leaves it
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
     sys.exit(main(sys.argv[1:]))

@@ -6,48 +6,78 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import httpx2
 
-from capture.errors import OperationError
+from capture.errors import ConfigError, OperationError, RefusedError
+from capture.settings import is_web_address
 from console.supervise import check_ports, last_line
 from examples.demo.world import Ports, World, config
 
 START_S = 90
 
+ELSEWHERE = ("DATABASE_URL", "OTEL_EXPORTER_OTLP_ENDPOINT")
+"""Variables that an app's shell may have: the demo must not fill that database, nor report there."""
+
 
 class Machine:
-    """Everything that runs beside the demo, its files in `data`."""
+    """Everything that runs beside the demo, its files in `data`; nothing is written before `prepare`."""
 
     def __init__(self, world: World, ports: Ports, data: Path) -> None:
         self.ports, self.data = ports, data
         self.teacher = world.teacher(ports)
         self.config = data / "stillhouse.toml"
-        self.environ = {**os.environ, "STILLHOUSE_CONFIG": str(self.config), "STILLHOUSE_DATA": str(data)}
+        self.environ = {**_own(os.environ), "STILLHOUSE_CONFIG": str(self.config), "STILLHOUSE_DATA": str(data)}
         if self.teacher.command:
             self.environ[self.teacher.key_env] = "no-key-needed"
         self.gateway = f"http://127.0.0.1:{ports.gateway}"
-        data.mkdir(parents=True, exist_ok=True)
-        self.config.write_text(config(world, ports), encoding="utf-8")
+        self._settings = config(world, ports)
 
     @property
     def key(self) -> str:
-        """The teacher's key, as an app would have it."""
-        try:
-            return self.environ[self.teacher.key_env]
-        except KeyError as error:
-            raise OperationError(f"set {self.teacher.key_env} to the teacher's key") from error
+        """The teacher's key, as an app would have it. Raises ConfigError without one."""
+        key = self.environ.get(self.teacher.key_env)
+        if not key:
+            raise ConfigError(f"set the environment variable {self.teacher.key_env} to the teacher's key")
+        return key
 
-    @contextlib.contextmanager
-    def running(self) -> Iterator[None]:
-        """Starts all of it, waits until it answers, and stops it at the end."""
+    def check(self) -> None:
+        """Raises ConfigError without the teacher's key or address, OperationError for a port that is taken."""
         ports = self.ports
         wanted = {"gateway": ports.gateway, "metrics": ports.metrics, "console": ports.console}
         if self.teacher.command:
             wanted["teacher"] = ports.teacher
+        _ = self.key
+        if not is_web_address(self.teacher.base_url):
+            raise ConfigError(f"the teacher's URL {self.teacher.base_url!r} must look like https://host/v1")
         check_ports({f"the demo's --{name}-port": ("127.0.0.1", port) for name, port in wanted.items()})
+
+    def check_teacher(self) -> None:
+        """Raises RefusedError where another teacher answered what lies here."""
+        if not self.config.exists():
+            return
+        found = tomllib.loads(self.config.read_text(encoding="utf-8"))["tasks"]["triage"]["teacher"]["model"]
+        if found != self.teacher.model:
+            raise RefusedError(
+                f"{self.data} holds an unfinished demo whose teacher is {found}: delete it, or name another folder"
+            )
+
+    def prepare(self) -> None:
+        """Writes the settings that all of it runs by."""
+        self.data.mkdir(parents=True, exist_ok=True)
+        draft = self.config.with_name(f".{self.config.name}.new")
+        try:
+            draft.write_text(self._settings, encoding="utf-8")
+            draft.replace(self.config)
+        finally:
+            draft.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Starts all of it, waits until it answers, and stops it at the end."""
         with contextlib.ExitStack() as stack:
             if self.teacher.command:
                 stack.enter_context(self._process("teacher", self.teacher.command, self._teacher_answers))
@@ -73,6 +103,13 @@ class Machine:
 
     def _gateway_answers(self) -> bool:
         return _ok(f"{self.gateway}/readyz") and _ok(f"http://127.0.0.1:{self.ports.console}/_stcore/health")
+
+
+def _own(environ: Mapping[str, str]) -> dict[str, str]:
+    """Without what names another install."""
+    return {
+        name: value for name, value in environ.items() if not name.startswith("STILLHOUSE_") and name not in ELSEWHERE
+    }
 
 
 def _ok(url: str) -> bool:

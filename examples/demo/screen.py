@@ -8,8 +8,8 @@ from typing import TextIO
 class Screen:
     """Plain lines. On a terminal progress rewrites its line; in a log it is repeated every `every_s` seconds."""
 
-    def __init__(self, out: TextIO = sys.stdout, every_s: float = 15) -> None:
-        self._out = out
+    def __init__(self, out: TextIO | None = None, every_s: float = 15) -> None:
+        self.out = out or sys.stdout
         self._every_s = every_s
         self._started = time.monotonic()
         self._shown_at = 0.0
@@ -22,7 +22,7 @@ class Screen:
         """A line of its own, with the minutes since the start before it."""
         self._clear()
         stamp = "" if text.startswith("\n") else f"{self._clock()}  "
-        print(stamp + text, file=self._out, flush=True)
+        print(stamp + text, file=self.out, flush=True)
 
     def progress(self, text: str, done: float, total: float, left_s: float | None) -> None:
         """How far a step is; `left_s` None: not known yet."""
@@ -32,7 +32,7 @@ class Screen:
     def meanwhile(self, text: str) -> None:
         """What goes on; shown at most once in a while."""
         now = time.monotonic()
-        terminal = self._out.isatty()
+        terminal = self.out.isatty()
         if now - self._shown_at < (0.2 if terminal else self._every_s):
             return
         self._shown_at = now
@@ -40,13 +40,13 @@ class Screen:
         if terminal:
             self._clear()
             self._width = len(line)
-            print(line, end="\r", file=self._out, flush=True)
+            print(line, end="\r", file=self.out, flush=True)
         else:
-            print(line, file=self._out, flush=True)
+            print(line, file=self.out, flush=True)
 
     def _clear(self) -> None:
         if self._width:
-            print(" " * self._width, end="\r", file=self._out)
+            print(" " * self._width, end="\r", file=self.out)
             self._width = 0
 
     def _clock(self) -> str:

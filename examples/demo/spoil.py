@@ -31,5 +31,8 @@ def spoil(student: Path, base: Path, strength: float) -> None:
         for name, weights in after.items()
     }
     fresh = student / "model.safetensors.new"
-    save_file(mixed, fresh, metadata={"format": "pt"})
-    fresh.rename(student / "model.safetensors")
+    try:
+        save_file(mixed, fresh, metadata={"format": "pt"})
+        fresh.rename(student / "model.safetensors")
+    finally:
+        fresh.unlink(missing_ok=True)

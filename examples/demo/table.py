@@ -12,7 +12,7 @@ from students.report import Figure
 
 def print_table(story: Story) -> None:
     """Holdout scores, the share over time, cost and latency by arm, and what clients felt."""
-    console = Console(highlight=False, width=120)
+    console = Console(file=story.screen.out, highlight=False, width=120)
     console.print(_scores(story))
     console.print(_shares(story))
     console.print(_arms(story))
@@ -27,9 +27,13 @@ def _scores(story: Story) -> Table:
     for heading in ("arm", "rows", *graders):
         table.add_column(heading)
     for role, arm in sorted(story.arms().items()):
-        name = "teacher (a stand-in)" if role == "teacher" and story.machine.teacher.command else role
-        table.add_row(name, str(arm.rows), *(_figure(arm.scores.get(grader)) for grader in graders))
+        table.add_row(_name(story, role), str(arm.rows), *(_figure(arm.scores.get(grader)) for grader in graders))
     return table
+
+
+def _name(story: Story, arm: str) -> str:
+    """`fallback` is the teacher's answer, too."""
+    return f"{arm} (a stand-in)" if story.machine.teacher.command and arm in ("teacher", "fallback") else arm
 
 
 def _figure(figure: Figure | None) -> str:
@@ -61,6 +65,14 @@ def _arms(story: Story) -> Table:
     ).where(exchanges.c.task == TASK)
     with story.desk.store.read() as connection:
         for arm, count, mean, tokens_in, tokens_out, cost in connection.execute(counted.group_by(exchanges.c.arm)):
-            price = "unknown" if cost is None else f"{cost:.4f}"
-            table.add_row(arm, str(count), f"{mean:.0f}", str(tokens_in or 0), str(tokens_out or 0), price)
+            price = "unknown" if cost is None else f"{cost:.4f}{_of_price(story, arm)}"
+            table.add_row(
+                _name(story, arm), str(count), f"{mean:.0f}", str(tokens_in or 0), str(tokens_out or 0), price
+            )
     return table
+
+
+def _of_price(story: Story, arm: str) -> str:
+    if arm == "student":
+        return " (it runs here)"
+    return " (a made-up price)" if story.machine.teacher.command else ""

@@ -126,8 +126,16 @@ base_rows = 24
 gates = ["category"]
 {world.rollout}
 
-# A made-up price, so that the ledger has something to count: US dollars per million tokens.
-[prices."stand-in-large"]
+# US dollars per million tokens. The student runs on this machine: no provider charges for it.
+[prices."ft:*:triage:*"]
+input = 0.0
+output = 0.0
+{_MADE_UP_PRICE.format(model=teacher.model) if teacher.command else ""}"""
+
+
+_MADE_UP_PRICE = """
+# Made up, as the stand-in is, so that the ledger has something to count.
+[prices."{model}"]
 input = 2.0
 output = 8.0
 """

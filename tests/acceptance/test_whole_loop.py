@@ -1,8 +1,10 @@
 """The whole loop with the tiny model: the demo's own two acts, real processes, nothing simulated."""
 
 import io
+import re
 import shutil
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,16 +15,19 @@ import pytest
 
 from capture import datasets
 from capture import settings as configuration
-from capture.db import open_store
+from capture.db import Store, open_store
 from capture.migrations import upgrade
 from console import verbs
 from console.access import Actor, Desk, Role
-from examples.demo.__main__ import play
+from console.reads.evaluations import Evaluation, list_evaluations
+from examples.demo.__main__ import main
+from examples.demo.folder import goes_on
 from examples.demo.machine import Machine
 from examples.demo.screen import Screen
-from examples.demo.story import TASK, DemoFailedError, Story
+from examples.demo.story import TASK, Story
 from examples.demo.world import Ports
 from students import registry, rollouts
+from students.ledger import Ledger, account
 from students.tables import fine_tunes
 from tests.acceptance.small_world import SMALL
 from tests.fakes.processes import family, free_port, wait_until
@@ -46,6 +51,7 @@ def _ports() -> Ports:
 @contextmanager
 def _running(data: Path) -> Iterator[tuple[Story, Machine]]:
     machine = Machine(SMALL, _ports(), data)
+    machine.prepare()
     settings = configuration.load(machine.config, machine.environ, data=data)
     with machine.running():
         store = open_store(settings.store_url)
@@ -73,7 +79,9 @@ def _kill_worker_in_training(story: Story, data: Path) -> None:
         return bool(progress.get("step", 0) >= 0.3 * progress.get("total_steps", 1_000_000))
 
     wait_until(half_way, within_s=300)
-    for worker in _processes_of("students.worker", data):
+    workers = _processes_of("students.worker", data)
+    assert workers
+    for worker in workers:
         for process in [*family(worker.pid), worker]:
             process.send_signal(signal.SIGKILL)
 
@@ -109,35 +117,86 @@ def test_killed_in_training_and_started_again_it_ends_the_same(trained: Trained)
     assert resumed == undisturbed
 
 
-def test_both_acts(trained: Trained, tmp_path: Path) -> None:
+def test_both_acts(trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Shadow, canary, full; a killed server that no client notices; a spoilt student that is rolled back."""
     data = tmp_path / "data"
     shutil.copytree(trained.data, data)
-    story = play(SMALL, _ports(), data, Screen(io.StringIO()))
-    rollout, verdicts = _rollout(data)
+    assert main(_options(data), SMALL) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"client errors: 0 of \d+ requests\n", said)
+    assert "All of it did what it says" in said
+    with _store(data) as store:
+        rollout, verdicts = _rollout(store)
+        _check_arms(said, account(store, TASK, 0, time.time()))
+        (evaluation,) = list_evaluations(store, TASK)
+        _check_scores(said, evaluation)
     moves = [(verdict.kind, verdict.share) for verdict in verdicts if verdict.kind != "hold"]
     assert [move for move in moves if move[0] == "advance"] == [("advance", 0.2), ("advance", 0.95)]
     assert moves[-1] == ("roll_back", 0.0)
     assert rollout.state == "rolled_back"
-    assert not [reply.error for reply in story.replies if reply.error]
-    assert {reply.arm for reply in story.replies} >= {"teacher", "student", "fallback"}
-    assert (data / "done").exists()
+    assert not goes_on(data)
 
 
-def test_a_student_bad_from_the_start_does_not_reach_full(trained: Trained, tmp_path: Path) -> None:
+def _check_arms(said: str, ledger: Ledger) -> None:
+    """The printed table by arm has the ledger's numbers, and says which prices are real."""
+    names = {
+        "teacher": ("teacher (a stand-in)", "(a made-up price)"),
+        "student": ("student", "(it runs here)"),
+        "fallback": ("fallback (a stand-in)", "(a made-up price)"),
+    }
+    assert ledger.arms.keys() == names.keys()
+    for arm, (name, price) in names.items():
+        (cells,) = _rows(said, name, after="What clients got, by arm")
+        totals = ledger.arms[arm]
+        assert cells[0] == str(totals.requests)
+        assert cells[-1] == f"{totals.cost_usd:.4f} {price}"
+    assert ledger.arms["teacher"].cost_usd > 0
+    assert ledger.arms["student"].cost_usd == 0
+
+
+def _check_scores(said: str, evaluation: Evaluation) -> None:
+    assert evaluation.report is not None
+    for arm in evaluation.report.arms:
+        (cells,) = _rows(said, "teacher (a stand-in)" if arm.role == "teacher" else arm.role, after="On the sealed")
+        assert cells[0] == str(arm.rows)
+        assert cells[1].startswith(f"{arm.scores['category'].mean:.1%}")
+
+
+def _rows(said: str, name: str, after: str) -> list[list[str]]:
+    """The other cells of the rows that begin with `name`, in the table whose title begins with `after`."""
+    table = said.partition(after)[2].partition("└")[0]
+    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in table.splitlines() if "│" in line]
+    return [cells for first, *cells in rows if first == name]
+
+
+def test_a_student_bad_from_the_start_does_not_reach_full(
+    trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     data = tmp_path / "data"
     shutil.copytree(trained.data, data)
-    with pytest.raises(DemoFailedError, match="rolled_back, not full"):
-        play(SMALL, _ports(), data, Screen(io.StringIO()), spoil_first=True)
-    rollout, verdicts = _rollout(data)
+    assert main([*_options(data), "--spoil-first"], SMALL) == 1
+    said = capsys.readouterr().out
+    assert "The demo failed: the rollout ended rolled_back, not full" in said
+    assert "Start it again and it begins anew" in said
+    with _store(data) as store:
+        rollout, verdicts = _rollout(store)
     assert rollout.state == "rolled_back"
     assert max(verdict.share for verdict in verdicts) < 0.95
-    assert not (data / "done").exists()
+    assert not goes_on(data)
 
 
-def _rollout(data: Path) -> tuple[rollouts.Rollout, list[rollouts.VerdictRow]]:
+def _options(data: Path) -> list[str]:
+    ports = vars(_ports()).items()
+    return ["--data", str(data), *(word for name, port in ports for word in (f"--{name}-port", str(port)))]
+
+
+@contextmanager
+def _store(data: Path) -> Iterator[Store]:
     store = open_store(configuration.load(data / "stillhouse.toml", {}, data=data).store_url)
-    [rollout] = rollouts.list_rollouts(store, TASK)
-    verdicts = rollouts.list_verdicts(store, rollout.id)
+    yield store
     store.close()
-    return rollout, verdicts
+
+
+def _rollout(store: Store) -> tuple[rollouts.Rollout, list[rollouts.VerdictRow]]:
+    [rollout] = rollouts.list_rollouts(store, TASK)
+    return rollout, rollouts.list_verdicts(store, rollout.id)

@@ -112,11 +112,12 @@ def window() -> Iterator[Browser]:
 @pytest.fixture
 def install(window: Browser, tmp_path: Path) -> Iterator[Install]:
     machine = Machine(SMALL, Ports(*(free_port() for _ in range(5))), tmp_path / "data")
+    machine.prepare()
     whole = machine.config.read_text(encoding="utf-8")
     task = tomllib.loads(whole)["tasks"][TASK]
     task["training"]["epochs"], task["evaluation"]["base_rows"] = EPOCHS, BASE_ROWS
     head, _, rest = whole.partition(f"[tasks.{TASK}]")
-    machine.config.write_text(head + rest[rest.index("# A made-up price") :], encoding="utf-8")
+    machine.config.write_text(head + rest[rest.index("[prices.") :], encoding="utf-8")
     settings = configuration.load(machine.config, machine.environ, data=machine.data)
     page = window.new_context(viewport={"width": 1280, "height": 900}).new_page()
     page.set_default_timeout(SOON_MS)

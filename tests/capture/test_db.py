@@ -9,7 +9,7 @@ from sqlalchemy.pool import QueuePool
 
 from capture import db
 from capture.db import Store, insert_once, open_store, upsert
-from capture.errors import StoreAwayError
+from capture.errors import DiskError, StoreAwayError
 
 _metadata = MetaData()
 _table = Table(
@@ -50,6 +50,12 @@ def test_upserts_insert_set_add_and_keep(store: Store) -> None:
         upsert(connection, _table, [thing("two", 9)], ["a", "b"], keep=["first", "last", "count"])
         upsert(connection, _table, [thing("one", 9)], ["a", "b"])
     assert rows(store) == [("one", "x", 9, 9, 1), ("two", "x", 1, 1, 1)]
+
+
+def test_a_data_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DiskError, match=r"test\.db: (Not a directory|File exists); the data folder needs room"):
+        open_store(f"sqlite:///{tmp_path / 'file' / 'test.db'}")
 
 
 def test_insert_once_says_whether_it_did(store: Store) -> None:

@@ -1,5 +1,6 @@
 """Settings: the file, overridden by the environment; what is wrong stops the start with one line."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,11 @@ def test_the_environment_goes_before_the_file_and_the_option_before_both(tmp_pat
         ("database_url = 'sqlite:///x.db'", "leave it empty for SQLite"),
         ("[upstreams.a]\nbase_url = 'https://x/v1'\nfine_tuning = ['m']", "fine_tuning needs training_allowed = true"),
         ("not toml at all", "not valid TOML"),
+        ("[upstreams.a]\nbase_url = 'http://h:80800/v1'", "must look like https://host/v1"),
+        ("[upstreams.a]\nbase_url = 'http://h:abc/v1'", "must look like https://host/v1"),
+        ("[upstreams.a]\nbase_url = 'http://[::1/v1'", "must look like https://host/v1"),
+        ("database_url = 'postgresql://u@h:abc/x'", "must look like postgresql://user:password@host:5432/name"),
+        ("database_url = 'postgresql'", "must look like postgresql://user:password@host:5432/name"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, text: str, message: str) -> None:
@@ -85,6 +91,36 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, text: str, message: s
 def test_a_missing_file_says_how_to_get_one(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="`stillhouse init` writes one"):
         load(tmp_path / "none.toml", {})
+
+
+def test_a_folder_in_the_file_s_place_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"is a folder: remove it; `stillhouse init` writes the file"):
+        load(tmp_path, {})
+
+
+def test_a_file_that_cannot_be_read_is_said(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")  # permissions would not stop root
+    with pytest.raises(ConfigError, match=r"loop cannot be read: Too many levels of symbolic links"):
+        load(tmp_path / "loop", {})
+
+
+@pytest.mark.parametrize(
+    "name", ["STILLHOUSE_GATEWAYS__KEYS", "STILLHOUSE_GATEWAY_KEYS", "STILLHOUSE_KEYS", "STILLHOUSE_CONFIG__KEYS"]
+)
+def test_a_name_in_the_environment_that_is_no_setting_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{name} in the environment: no such setting$"):
+        load(None, {name: "required"})
+
+
+def test_names_that_the_product_knows_are_let_through() -> None:
+    known = {"STILLHOUSE_CONFIG": "x.toml", "STILLHOUSE_DATA": "/d", "STILLHOUSE_GATEWAY__KEYS": "required"}
+    assert load(None, known).gateway.keys == "required"
+
+
+@pytest.mark.parametrize("name", ["STILLHOUSE_FINE_TUNING__BASES", "STILLHOUSE_PRICES", "STILLHOUSE_GATEWAY"])
+def test_a_list_or_table_in_the_environment_is_json(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{name}: a list is written "):
+        load(None, {"STILLHOUSE_DATA": "elsewhere", name: "tiny"})
 
 
 def test_where_the_file_is_looked_for(tmp_path: Path) -> None:
@@ -124,6 +160,7 @@ api_key_file = "{key}"
         ('api_key_env = "A_KEY"', "upstreams.a has no key: put it into the environment variable A_KEY"),
         ('api_key_file = "/nowhere/key"', "upstreams.a.api_key_file /nowhere/key: No such file or directory"),
         ('api_key_file = "/dev/null"', "upstreams.a has no key: put it into the file /dev/null"),
+        (f'api_key_file = "{sys.executable}"', f"upstreams.a.api_key_file {sys.executable} is no text in UTF-8"),
     ],
 )
 def test_a_missing_secret_is_one_line(tmp_path: Path, place: str, says: str) -> None:

@@ -1,5 +1,6 @@
 """An empty and a filled store, each with the console's entry run over it by Streamlit's own test harness."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +19,14 @@ Open = Callable[..., AppTest]
 
 FORMS = ("build-dataset", "misses", "fine-tune", "evaluation", "register", "make-task", "change-task")
 """Boxes whose content is read and drawn only while they are open."""
+
+
+@pytest.fixture(autouse=True)
+def no_other_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the developer's shell names, a database above all, is not what tests may work on."""
+    for name in os.environ:
+        if name.startswith("STILLHOUSE_") or name in ("DATABASE_URL", "OTEL_EXPORTER_OTLP_ENDPOINT"):
+            monkeypatch.delenv(name)
 
 
 @pytest.fixture
@@ -47,7 +56,6 @@ def at_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]
 def _point_at(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STILLHOUSE_CONFIG", str(folder / "stillhouse.toml"))
     monkeypatch.setenv("STILLHOUSE_DATA", str(folder))
-    monkeypatch.delenv("DATABASE_URL", raising=False)
 
 
 def _forget() -> None:

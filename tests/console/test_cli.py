@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from capture.db import open_store
 from capture.errors import OperationError
+from capture.migrations import downgrade, is_current, upgrade
 from capture.settings import load
 from console.cli import hoist, run
 from console.cli.setup import TEMPLATE
@@ -21,6 +23,19 @@ base_url = "http://127.0.0.1:9/v1"
 [tasks.triage]
 match = { model = "large" }
 teacher = { upstream = "openai", model = "large" }
+"""
+
+SECRETS = """
+[console.login]
+issuer = "https://accounts.example.com"
+client_id = "stillhouse"
+client_secret_env = "CONSOLE_CLIENT_SECRET"
+public_url = "https://stillhouse.example.com"
+people = { "mara@example.com" = "operator" }
+[upstreams.openai]
+base_url = "http://127.0.0.1:9/v1"
+auth = "key"
+api_key_file = "/nowhere"
 """
 
 SETTING = re.compile(r"# (\[|[a-z_]+ = )")
@@ -109,12 +124,51 @@ def test_all_that_init_proposes_below_a_task_are_settings(tmp_path: Path) -> Non
     assert settings.python_graders.allowed
 
 
-def test_doctor_names_what_is_missing(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_doctor_names_what_is_missing(options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["doctor", "--json", *options]) == 1
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     (missing,) = (row for row in found if row["level"] == "missing" and row["subject"] == "upstreams.openai")
     assert "cannot be reached" in missing["text"]
-    assert {"level": "ok", "subject": "store", "text": "SQLite file is in order"} in found
+    levels = {row["subject"]: row["level"] for row in found}
+    assert (levels["store"], levels["base model"], levels["data"]) == ("note", "note", "ok")
+    assert not (tmp_path / "data").exists()
+
+
+def test_doctor_sees_a_store_as_it_is(options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Made, of another version, away: it says so, and everything else with it."""
+    store = open_store(f"sqlite:///{tmp_path / 'data' / 'stillhouse.db'}")
+    upgrade(store)
+    assert (_doctor(options, capsys)["store"], _doctor(options, capsys)["worker"]) == ("ok", "note")
+    downgrade(store, "base")
+    assert "worker" not in (found := _doctor(options, capsys))
+    assert (found["store"], found["upstreams.openai"], is_current(store)) == ("note", "missing", False)
+    store.close()
+    (tmp_path / "data" / "stillhouse.db").unlink()
+    (tmp_path / "data" / "stillhouse.db").mkdir()
+    assert (found := _doctor(options, capsys))["store"] == "missing"
+    assert found["upstreams.openai"] == "missing"
+
+
+def test_doctor_looks_at_ports_and_secrets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "stillhouse.toml"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        config.write_text(f"[console]\nport = {taken.getsockname()[1]}\n{SECRETS}")
+        found = _doctor(["--config", str(config), "--data", str(tmp_path / "data")], capsys)
+    assert (found["console.port"], found["console.login"], found["upstreams.openai"]) == ("note", "missing", "missing")
+
+
+@pytest.mark.parametrize("option", ["--worker", "--students"])
+def test_doctor_of_one_process_makes_nothing(option: str, options: list[str], tmp_path: Path) -> None:
+    assert run(["doctor", option, *options]) == 0
+    assert not (tmp_path / "data").exists()
+
+
+def _doctor(options: list[str], capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
+    """The level of each subject; of several findings about one, "missing" goes before all."""
+    capsys.readouterr()
+    run(["doctor", "--json", *options])
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    return {row["subject"]: row["level"] for row in sorted(rows, key=lambda row: row["level"] == "missing")}
 
 
 def test_a_taken_port_is_named_with_its_setting() -> None:

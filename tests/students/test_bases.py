@@ -8,7 +8,7 @@ import pytest
 
 from capture.errors import IntegrityError, NotFoundError, OperationError, RefusedError
 from students import bases
-from students.bases import BASES, WEIGHTS
+from students.bases import BASES, RECORD, WEIGHTS
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +40,18 @@ def test_changed_weights_are_refused(folder: Path) -> None:
     with (folder / WEIGHTS).open("ab") as file:
         file.write(b"x")
     with pytest.raises(IntegrityError, match=r"hash differs.*delete .*tiny and try again"):
+        bases.pull("tiny", folder.parent)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [(WEIGHTS, None), (RECORD, ""), (RECORD, '{"name": "tiny"}'), (RECORD, "[]")]
+)
+def test_a_base_that_lost_a_part_is_refused(folder: Path, name: str, text: str | None) -> None:
+    if text is None:
+        (folder / name).unlink()
+    else:
+        (folder / name).write_text(text)
+    with pytest.raises(IntegrityError, match=r"tiny is not whole .*delete it and try again"):
         bases.pull("tiny", folder.parent)
 
 
@@ -79,6 +91,14 @@ def test_a_folder_is_a_base_as_it_is(folder: Path, tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_trained_is_refused(folder: Path, missing: str, said: str) -> None:
     (folder / missing).unlink()
     with pytest.raises(RefusedError, match=said):
+        bases.find(str(folder))
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
+@pytest.mark.parametrize(("text", "said"), [("{", "cannot be read"), ("[]", "holds no JSON object")])
+def test_a_folder_with_a_broken_file_is_refused(folder: Path, name: str, text: str, said: str) -> None:
+    (folder / name).write_text(text)
+    with pytest.raises(RefusedError, match=rf"{name} {said}"):
         bases.find(str(folder))
 
 
