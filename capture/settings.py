@@ -5,6 +5,7 @@ The only reader of the environment. Every key can also be set as `STILLHOUSE_` +
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ from capture.errors import ConfigError
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 PREFIX = "STILLHOUSE_"
+_SERVICE_LINK = re.compile(PREFIX + r"(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)")
 
 
 class _Frozen(BaseModel):
@@ -583,11 +585,16 @@ def load(config: Path | None, environ: Mapping[str, str], *, data: Path | None =
 
 def _check_names(environ: Mapping[str, str]) -> None:
     """A misspelt name must not leave keys off that were meant to be required. Raises ConfigError."""
-    for name in environ:
-        if not name.startswith(PREFIX) or name == f"{PREFIX}CONFIG":
+    for name, value in environ.items():
+        if not name.startswith(PREFIX) or name == f"{PREFIX}CONFIG" or _is_service_link(name, value):
             continue
         if name.removeprefix(PREFIX).lower().split("__")[0] not in Settings.model_fields:
             raise ConfigError(f"{name} in the environment: no such setting")
+
+
+def _is_service_link(name: str, value: str) -> bool:
+    """Whether Kubernetes put it there, beside a service whose name begins with stillhouse: where that listens."""
+    return bool(_SERVICE_LINK.fullmatch(name)) or (name.endswith("_PORT") and "://" in value)
 
 
 def _check_database(url: str) -> None:

@@ -112,6 +112,20 @@ def test_a_name_in_the_environment_that_is_no_setting_is_refused(name: str) -> N
         load(None, {name: "required"})
 
 
+def test_what_kubernetes_says_of_a_service_is_no_setting() -> None:
+    links = {
+        "STILLHOUSE_SERVICE_HOST": "10.0.0.1",
+        "STILLHOUSE_SERVICE_PORT_HTTP": "8080",
+        "STILLHOUSE_PORT": "tcp://10.0.0.1:8080",
+        "STILLHOUSE_PORT_8080_TCP_ADDR": "10.0.0.1",
+        "STILLHOUSE_WORKER_SERVICE_HOST": "10.0.0.2",
+        "STILLHOUSE_WORKER_PORT": "tcp://10.0.0.2:80",
+    }
+    assert load(None, links).gateway.port == 8080
+    with pytest.raises(ConfigError, match="STILLHOUSE_PORT in the environment"):
+        load(None, {"STILLHOUSE_PORT": "9090"})
+
+
 def test_names_that_the_product_knows_are_let_through() -> None:
     known = {"STILLHOUSE_CONFIG": "x.toml", "STILLHOUSE_DATA": "/d", "STILLHOUSE_GATEWAY__KEYS": "required"}
     assert load(None, known).gateway.keys == "required"
