@@ -65,6 +65,11 @@ class Arms:
         self._tally.add(asked.task, choice.assignment, choice.reason)
         return choice
 
+    def shapeless(self, task: str) -> Choice:
+        """For a request that cannot be looked at closely."""
+        self._tally.add(task, None, "shape")
+        return Choice(reason="shape")
+
     def _chosen(self, asked: Asked, snapshot: Snapshot, now: float) -> Choice:
         known = snapshot.rollouts.get(asked.task, ())
         routed = [rollout for rollout in known if rollout.share > 0]

@@ -103,7 +103,7 @@ def content_of(payload: bytes) -> str | None:
         return None
     try:
         decoded = msgspec.json.decode(payload)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         raise StreamError("not JSON") from None
     if not isinstance(decoded, dict):
         raise StreamError("not an object")
