@@ -103,7 +103,7 @@ def json_nest(data: bytes | str) -> Json | list[Any] | None:
 
 
 def is_too_deep(value: Any, size: int) -> bool:
-    """Deeper than what recursive code can walk. A value of few bytes (`size`, as JSON) cannot be: it is not looked at."""
+    """Deeper than what recursive code can walk. A short one (`size`, bytes of JSON) cannot be, and is not looked at."""
     level = [value]
     for _ in range(MAXIMUM_DEPTH if size > 2 * MAXIMUM_DEPTH else 0):
         deeper: list[Any] = []
