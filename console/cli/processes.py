@@ -29,7 +29,7 @@ def up(context: typer.Context) -> None:
     check_ports(
         {
             "gateway.port": (settings.gateway.host, settings.gateway.port),
-            "gateway.metrics_port": ("127.0.0.1", settings.gateway.metrics_port),
+            "gateway.metrics_port": (settings.gateway.metrics_host, settings.gateway.metrics_port),
             "console.port": (settings.console.host, settings.console.port),
         }
     )
