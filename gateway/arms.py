@@ -133,7 +133,7 @@ def _leg(student: LiveStudent, endpoint: Endpoint, asked: Asked, snapshot: Snaps
         target=endpoint.target(_PATHS[asked.route], "", student.served_model),
         headers=_headers(student, endpoint, asked, snapshot),
         body=msgspec.json.encode({"model": student.served_model, **body}),
-        served_model=student.served_model if student.registered else student.name,  # a local one's may be a path
+        served_model=student.served_model if student.registered else student.name,  # a local one's is its folder's
         circuit=_circuit_of(student),
     )
 
