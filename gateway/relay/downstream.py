@@ -298,6 +298,7 @@ class RelayProtocol(HttpToolsProtocol):
                 return data
             self._to_come, at = found
             self._in_message = True
+            self._overhead = -self._reading
             self._patience.await_body(self.loop.time())
             asked = known.framing(self._to_come)
             self._take(Relayed(self._context, self, known.head, Surface.CAPTURED, asked, http11=True), asked)
