@@ -99,12 +99,12 @@ def json_nest(data: bytes | str) -> Json | list[Any] | None:
         value = msgspec.json.decode(data)
     except (msgspec.DecodeError, RecursionError, UnicodeError):
         return None
-    return value if isinstance(value, dict | list) and not _too_deep(value, len(data)) else None
+    return value if isinstance(value, dict | list) and not is_too_deep(value, len(data)) else None
 
 
-def _too_deep(value: Json | list[Any], size: int) -> bool:
-    """Deeper than what recursive code can walk; short bodies cannot be, and are not looked at."""
-    level: list[Any] = [value]
+def is_too_deep(value: Any, size: int) -> bool:
+    """Deeper than what recursive code can walk. A short one (`size`, bytes of JSON) cannot be, and is not looked at."""
+    level = [value]
     for _ in range(MAXIMUM_DEPTH if size > 2 * MAXIMUM_DEPTH else 0):
         deeper: list[Any] = []
         for item in level:

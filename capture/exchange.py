@@ -51,7 +51,7 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     store: bool = False  # the client asked for a stored completion
     complete: bool = True
     cause: str | None = None
-    first_ms: float | None = None  # to the first byte of the answer's body
+    first_ms: float | None = None  # to a plain stream's first content, else to the body's first byte
     duration_ms: float
     request: bytes
     request_encoding: str = ""

@@ -9,6 +9,7 @@ import msgspec
 from sqlalchemy import Connection, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
+from capture.assemble import MAXIMUM_DEPTH, is_too_deep
 from capture.bodies import unpack_answer
 from capture.db import Store
 from capture.errors import RefusedError
@@ -65,6 +66,8 @@ def check(given: Feedback) -> None:
     value = given.value
     if not given.id:
         raise RefusedError("feedback needs the id of an exchange or of a completion")
+    if is_too_deep(value, LARGEST_VALUE_BYTES):
+        raise RefusedError(f"a feedback's value may be nested {MAXIMUM_DEPTH} levels deep at most")
     written = msgspec.json.encode(given)
     if len(written) > LARGEST_VALUE_BYTES:
         raise RefusedError(f"a feedback may have {LARGEST_VALUE_BYTES // 1024} kB at most")

@@ -51,6 +51,7 @@ class GatewaySettings(_Frozen):
     host: str = "127.0.0.1"
     port: int = Field(8080, ge=0, le=65535)
     workers: int = Field(1, ge=1, le=64)
+    metrics_host: str = "127.0.0.1"  # it holds numbers and names of tasks, and asks for no key
     metrics_port: int = Field(9464, ge=0, le=65535)
     keys: Literal["off", "required"] = "off"
     default_upstream: str = ""

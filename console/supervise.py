@@ -56,7 +56,7 @@ def ports(settings: Settings) -> dict[str, tuple[str, int]]:
     """The addresses that `up` listens on, each under the setting that names its port."""
     return {
         "gateway.port": (settings.gateway.host, settings.gateway.port),
-        "gateway.metrics_port": ("127.0.0.1", settings.gateway.metrics_port),
+        "gateway.metrics_port": (settings.gateway.metrics_host, settings.gateway.metrics_port),
         "console.port": (settings.console.host, settings.console.port),
     }
 

@@ -74,11 +74,11 @@ def _lead(settings: Settings, options: argparse.Namespace) -> int:
     """The process that was started: it prepares the store, holds the port and the metrics, and serves or supervises."""
     gateway = settings.gateway
     listener = listen(gateway.host, gateway.port)
-    folder = RunFolder(settings.data / "run" / f"gateway-{os.getpid()}")
+    folder = RunFolder.anew(settings.data / "run" / f"gateway-{os.getpid()}")
     store = open_store(settings.store_url)
     accounts = Accounts(store, settings.spool_folder)
     try:
-        with MetricsServer(gateway.metrics_port, lambda: [*folder.read(), accounts.numbers()]):
+        with MetricsServer(gateway.metrics_port, lambda: [*folder.read(), accounts.numbers()], gateway.metrics_host):
             _prepare(settings)
             _log.info("listening", address=listener.getsockname()[:2], processes=gateway.workers)
             if gateway.workers == 1:

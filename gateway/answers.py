@@ -32,11 +32,13 @@ def refused(refusal: Refusal) -> Response:
 
 
 def caller_of(request: Request) -> Caller:
-    """Who asks; raises RefusalError (401) when keys are required and none is good."""
+    """Who asks. Raises RefusalError: 401 when keys are required and none is good, 400 for a URL that no store takes."""
     router: Router = request.app.state.router
     admitted = router.admit(tuple(request.scope["headers"]))
     if isinstance(admitted, Refusal):
         raise RefusalError(admitted)
+    if "\0" in request.scope["path"] or b"%00" in request.scope["query_string"]:
+        raise RefusalError(Refusal(400, "The URL holds a NUL character."))
     return admitted
 
 

@@ -65,6 +65,11 @@ class Arms:
         self._tally.add(asked.task, choice.assignment, choice.reason)
         return choice
 
+    def shapeless(self, task: str) -> Choice:
+        """For a request that cannot be looked at closely."""
+        self._tally.add(task, None, "shape")
+        return Choice(reason="shape")
+
     def _chosen(self, asked: Asked, snapshot: Snapshot, now: float) -> Choice:
         known = snapshot.rollouts.get(asked.task, ())
         routed = [rollout for rollout in known if rollout.share > 0]
@@ -124,7 +129,7 @@ def _leg(student: LiveStudent, endpoint: Endpoint, asked: Asked, snapshot: Snaps
         target=endpoint.target(_PATHS[asked.route], "", student.served_model),
         headers=_headers(student, endpoint, asked, snapshot),
         body=msgspec.json.encode({"model": student.served_model, **body}),
-        served_model=student.served_model if student.registered else student.name,  # a local one's may be a path
+        served_model=student.served_model if student.registered else student.name,  # a local one's is its folder's
         circuit=_circuit_of(student),
     )
 

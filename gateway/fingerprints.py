@@ -34,7 +34,7 @@ class Fingerprints:
             return found
         try:
             made = fingerprint(decode_leniently(body))
-        except MalformedBodyError:
+        except (MalformedBodyError, RecursionError):
             return None
         if parts is not None and sum(map(len, parts)) <= _REMEMBERED_BYTES:
             self._remember(parts, made)
@@ -51,7 +51,7 @@ def _parts(head: BodyHead) -> tuple[bytes, ...] | None:
     turns = bytes(head.messages or head.input)
     try:
         read = _turns.decode(turns) if turns[:1] == b"[" else []
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return None
     system = [bytes(turn.content) for turn in read if turn.role in _SYSTEM]
     fixed = [bytes(part) if part else b"" for part in (head.tools, head.functions, head.response_format, head.text)]

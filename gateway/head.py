@@ -77,6 +77,13 @@ def decode_leniently(body: bytes) -> dict[str, Any]:
 
 def _read_leniently(body: bytes) -> BodyHead:
     value = decode_leniently(body)
+    try:
+        return _head_of(value)
+    except RecursionError as error:
+        raise MalformedBodyError(str(error)) from error
+
+
+def _head_of(value: dict[str, Any]) -> BodyHead:
     known = {name: _clean(value[name]) for name in BodyHead.__struct_fields__ if name in value and name not in _RAW}
     raw = {name: msgspec.Raw(json.dumps(value[name]).encode()) for name in _RAW if name in value}
     return BodyHead(**known, **raw)

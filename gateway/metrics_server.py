@@ -2,6 +2,7 @@
 
 import http.server
 import os
+import socket
 import threading
 from collections.abc import Callable
 from types import TracebackType
@@ -61,12 +62,16 @@ def numbers_of(app: FastAPI) -> Numbers:
     )
 
 
+class _IPv6(http.server.ThreadingHTTPServer):
+    address_family = socket.AF_INET6
+
+
 class MetricsServer:
-    """Answers `GET /metrics` on loopback from a thread of its own. Raises OperationError when the port is taken."""
+    """Answers `GET /metrics` from a thread of its own. Raises OperationError when the port is taken."""
 
     def __init__(self, port: int, read: Callable[[], list[Numbers]], host: str = "127.0.0.1") -> None:
         try:
-            self._server = http.server.ThreadingHTTPServer((host, port), _handler(read))
+            self._server = (_IPv6 if ":" in host else http.server.ThreadingHTTPServer)((host, port), _handler(read))
         except OSError as error:
             reason = f"{host}:{port} cannot be listened on ({error.strerror})"
             raise OperationError(f"metrics: {reason}: free it or set gateway.metrics_port") from error

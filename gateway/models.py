@@ -56,7 +56,7 @@ class UpstreamModels:
         try:
             reply = await self._client.get(url, headers=list(credentials), timeout=TIMEOUT_S)
             data = reply.json().get("data") if reply.status_code == 200 else None
-        except (httpx2.HTTPError, ValueError, AttributeError) as error:
+        except (httpx2.HTTPError, ValueError, AttributeError, RecursionError) as error:
             _log.warning("models_not_listed", upstream=endpoint.name, error=type(error).__name__)
             return []
         return [model for model in data or () if isinstance(model, dict) and isinstance(model.get("id"), str)]

@@ -52,7 +52,7 @@ async def list_beyond(request: Request, query: str) -> dict[str, Any] | None:
         body = await found.aread()
         await found.aclose()
         listed = found.json() if found.status_code == 200 and body else None
-    except (RefusalError, httpx2.HTTPError, ValueError) as error:
+    except (RefusalError, httpx2.HTTPError, ValueError, RecursionError) as error:
         _log.warning("list_not_read", upstream=endpoint.name, error=type(error).__name__)
         return None
     finally:

@@ -7,6 +7,9 @@ import msgspec
 
 from capture.exchange import Arm, Assignment, Exchange
 
+NAME_CHARACTERS = 256
+"""Of a model's name, which is its client's to choose: what is longer is nowhere remembered, nor sent back whole."""
+
 
 class Surface(StrEnum):
     """How a request is treated, told from its method and path alone."""

@@ -1,4 +1,7 @@
-"""Keeps the routing snapshot fresh: a thread reads the store every second, and never stops at an error."""
+"""Keeps the routing snapshot fresh: by the store, and by files that hold whatever the store does.
+
+A thread for each looks every second and never stops at an error; a store that lets us wait holds up its own alone.
+"""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -41,28 +44,40 @@ class SnapshotKeeper:
         self._rounds = 0
         self._stop = threading.Event()
         self._looked = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="snapshot", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._run, args=(look, failed), name=name, daemon=True)
+            for name, look, failed in (
+                ("snapshot", self._look_at_store, self._failed),
+                ("secrets", self.look_at_files, self._files_failed),
+            )
+        ]
+        self._problem = ""  # why the files could not be read
+        self._exchanging = threading.Lock()  # held while the current snapshot is exchanged for one made of it
         self.failures = 0
         self._asks_keys = settings.gateway.keys == "required"
         self._kept = KeptKeys(settings.data)
-        self._file = from_file(settings, self._secrets({}))
+        self._secrets = self._read_secrets({})
+        self._revoked = self._read_revoked()
+        self._file = from_file(settings, self._secrets)
         self.current: Snapshot = self._first()
 
     def _first(self) -> Snapshot:
         """By the file alone; the keys are those that were seen last."""
         if not self._asks_keys:
             return self._file
-        return self._without_revoked(replace(self._file, keys=self._kept.load(), knows_keys=False))
+        return self._by_files(replace(self._file, keys=self._kept.load(), knows_keys=False))
 
     def start(self) -> None:
         """Begins, and waits for the first look, so that the first request finds what the store says; 3 s at most."""
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
         self._looked.wait(FIRST_LOOK_S)
 
     def stop(self) -> None:
         self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(STOP_S)
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(STOP_S)
 
     @property
     def degraded(self) -> bool:
@@ -71,31 +86,43 @@ class SnapshotKeeper:
         return self.failures > 0 or not current.from_store or self._clock() - current.read_at > STALE_AFTER_S
 
     def refresh(self) -> None:
-        """One look at the store. When it is away, the last good snapshot stays, but for secrets and revoked keys."""
-        secrets = self._secrets(self.current.secrets)
+        """One look at everything."""
+        self.look_at_files()
+        self._look_at_store()
+
+    def look_at_files(self) -> None:
+        """Upstreams' keys and `secrets/revoked`, whatever the store does. Raises OSError or UnicodeDecodeError."""
+        secrets, revoked = self._read_secrets(self._secrets), self._read_revoked()
+        with self._exchanging:
+            self._secrets, self._revoked = secrets, revoked
+            self.current = self._by_files(self.current)
+        self._problem = ""
+
+    def _look_at_store(self) -> None:
+        """When it is away, the last good snapshot stays."""
         try:
             now = self._clock()
             if self._rounds % SLOW_EVERY == 1:
                 self._slow = load_slow(self._store, self.current, now)
-            loaded = load(self._store, replace(self._file, secrets=secrets), self._slow, now)
-            self.current = self._with_known_keys(self._without_revoked(loaded))
+            loaded = load(self._store, self._file, self._slow, now)
         except (StillhouseError, SQLAlchemyError, ValidationError) as error:
-            self.current = self._without_revoked(replace(self.current, secrets=secrets))
             self._failed(error)
             return
+        with self._exchanging:
+            self.current = self._with_known_keys(self._by_files(loaded))
         self._rounds += 1
         if self._asks_keys:
             self._kept.save(loaded.keys)
         if self.failures:
             _log.info("store_back", failures=self.failures)
         self.failures = 0
+        self._looked.set()
 
-    def _without_revoked(self, snapshot: Snapshot) -> Snapshot:
-        revoked = revoked_here(self._settings.data)
-        if not revoked or not self._asks_keys:
-            return snapshot
-        live = {name: key for name, key in snapshot.keys.items() if not revoked & {key.id, key.prefix}}
-        return replace(snapshot, keys=live)
+    def _by_files(self, snapshot: Snapshot) -> Snapshot:
+        """With what the files say; the very keys where none of them was revoked."""
+        live = {name: key for name, key in snapshot.keys.items() if not self._revoked & {key.id, key.prefix}}
+        keys = snapshot.keys if len(live) == len(snapshot.keys) else live
+        return replace(snapshot, secrets=self._secrets, keys=keys)
 
     def _with_known_keys(self, snapshot: Snapshot) -> Snapshot:
         """With the very keys of the last one where they are equal: requests remember by them whom they let in."""
@@ -103,23 +130,32 @@ class SnapshotKeeper:
         return replace(snapshot, keys=known) if snapshot.keys == known else snapshot
 
     def _failed(self, error: Exception) -> None:
+        self._looked.set()
         self.failures += 1
         if self.failures == 1:
             _log.warning(
                 "snapshot_not_refreshed", error=type(error).__name__, detail=str(getattr(error, "orig", error))[:200]
             )
 
-    def _run(self) -> None:
+    def _files_failed(self, error: Exception) -> None:
+        problem = str(error)[:200]
+        if problem != self._problem:
+            _log.warning("revoked_keys_not_read", error=type(error).__name__, detail=problem)
+        self._problem = problem
+
+    def _run(self, look: Callable[[], None], failed: Callable[[Exception], None]) -> None:
         while True:
             try:
-                self.refresh()
+                look()
             except Exception as error:  # noqa: BLE001 -- the loop's edge: logged, and on it goes
-                self._failed(error)
-            self._looked.set()
+                failed(error)
             if self._stop.wait(INTERVAL_S):
                 return
 
-    def _secrets(self, last: Mapping[str, str]) -> dict[str, str]:
+    def _read_revoked(self) -> frozenset[str]:
+        return revoked_here(self._settings.data) if self._asks_keys else frozenset()
+
+    def _read_secrets(self, last: Mapping[str, str]) -> dict[str, str]:
         """Each upstream's own key, read anew; one whose file cannot be read now, or is empty, keeps its last."""
         found = {}
         for name, upstream in self._settings.upstreams.items():

@@ -207,20 +207,20 @@ class Router:
     def _choose(self, request: CapturedRequest, teacher: Teacher, snapshot: Snapshot) -> Choice:
         try:
             asked = _asked(request, request.task or "", teacher.endpoint.name)
-        except MalformedBodyError:
-            return Choice(reason="shape")
-        return self._arms.choose(asked, snapshot, self._clock())
+            return self._arms.choose(asked, snapshot, self._clock())
+        except (MalformedBodyError, RecursionError):  # nested too deep to be looked at
+            return self._arms.shapeless(request.task or "")
 
     def _to_student(self, request: CapturedRequest, student: LiveStudent, snapshot: Snapshot) -> Plan | Refusal:
         """A request that names the student itself: no teacher stands behind it."""
         try:
             asked = _asked(request, student.task, "")
-        except MalformedBodyError:
+            reason = eligible(asked.request, asked.fingerprint, student.facts)
+            leg = student_leg(student, asked, snapshot)
+        except (MalformedBodyError, RecursionError):
             return unknown_model(request.model)
-        reason = eligible(asked.request, asked.fingerprint, student.facts)
         if reason not in (None, "unknown_prompt_version"):
             return Refusal(400, f"The model {student.name} cannot answer this request: {reason}.", code=reason)
-        leg = student_leg(student, asked, snapshot)
         if student.on_demand:
             self.asked_for.add(student.id)
         if leg is None:

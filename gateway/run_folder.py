@@ -20,6 +20,12 @@ class RunFolder:
         except OSError as error:
             raise DiskError(f"{folder}: {error.strerror}; the data folder must be writable") from error
 
+    @classmethod
+    def anew(cls, folder: Path) -> "RunFolder":
+        """Without what a killed gateway of the same process id left there (in a container it is always the same)."""
+        shutil.rmtree(folder, ignore_errors=True)
+        return cls(folder)
+
     def read(self) -> list[Numbers]:
         """Every process's numbers; of those that have ended, what they counted."""
         found = []

@@ -55,7 +55,7 @@ class LiveRollout:
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """The teacher's 95th percentile to the first byte, in seconds, over its last answers; None: none seen."""
+    """The teacher's 95th percentile to the first content, in seconds, over its last answers; None: none seen."""
 
     unary_s: float | None = None
     stream_s: float | None = None

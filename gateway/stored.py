@@ -48,10 +48,12 @@ async def retrieve_stored(request: Request, completion_id: str) -> Response:
 
 @router.post("/{completion_id}")
 async def update_stored(request: Request, completion_id: str) -> Response:
-    """Takes `metadata` alone, and puts it in the old one's place."""
+    """Takes `metadata` alone, and puts it, redacted as its exchange is, in the old one's place."""
     found = await _own(request, completion_id)
-    metadata = _metadata(await body_of(request, BODY_BYTES))
-    await asyncio.to_thread(set_metadata, request.app.state.store, found.exchange_id, metadata)
+    given = {"metadata": _metadata(await body_of(request, BODY_BYTES))}
+    state = request.app.state
+    redacted = await asyncio.to_thread(state.redact, found.exchange_id, given)
+    await asyncio.to_thread(set_metadata, state.store, found.exchange_id, redacted["metadata"])
     return answer(_object(await _own(request, completion_id)))
 
 
@@ -125,7 +127,7 @@ def _metadata(body: bytes) -> dict[str, str]:
         raise RefusalError(Refusal(400, "We could not parse the JSON body of your request.")) from error
     if not isinstance(given, dict) or set(given) != {"metadata"} or not _is_metadata(given["metadata"]):
         sizes = f"{PAIRS} pairs of texts, of {KEY_CHARACTERS} and {VALUE_CHARACTERS} characters"
-        message = f"Only metadata can be updated: {sizes}."
+        message = f"Only metadata can be updated: {sizes}, without NUL characters."
         raise RefusalError(Refusal(400, message, param="metadata"))
     return dict(given["metadata"] or {})
 
@@ -135,4 +137,8 @@ def _is_metadata(value: Any) -> bool:
         return True
     if not isinstance(value, dict) or len(value) > PAIRS:
         return False
-    return all(isinstance(v, str) and len(k) <= KEY_CHARACTERS and len(v) <= VALUE_CHARACTERS for k, v in value.items())
+    return all(isinstance(one, str) and _fits(name, one) for name, one in value.items())
+
+
+def _fits(name: str, value: str) -> bool:
+    return len(name) <= KEY_CHARACTERS and len(value) <= VALUE_CHARACTERS and "\0" not in name + value

@@ -1,4 +1,7 @@
-"""Whether a student's structured answer may leave: its JSON fits the request's schema, its tool calls theirs."""
+"""Whether a student's structured answer may leave: its JSON fits the request's schema, its tool calls theirs.
+
+And whether it calls what the request lets it, and as often.
+"""
 
 import json
 from collections.abc import Callable, Mapping
@@ -10,12 +13,14 @@ import msgspec
 
 from capture.assemble import assemble
 from capture.exchange import Exchange
+from students.tool_choice import tool_choice_of
 
 Valid = Callable[[bytes, bool], str | None]
 
 INVALID_JSON = "invalid_json"
 INVALID_SCHEMA = "invalid_schema"
 INVALID_TOOL_CALL = "invalid_tool_call"
+INVALID_TOOL_CHOICE = "invalid_tool_choice"
 
 
 def validator(request: Mapping[str, Any], route: str = "chat.completions") -> Valid | None:
@@ -29,9 +34,19 @@ def validator(request: Mapping[str, Any], route: str = "chat.completions") -> Va
     tools = request.get("tools")
     if wanted is None and not tools:
         return None
-    check_text = _text_check(wanted)
+    check_text, choice = _text_check(wanted), tool_choice_of(request)
     parameters = dict(_functions(tools))
-    return lambda body, is_stream: _check(_whole(body, route) if is_stream else _decoded(body), check_text, parameters)
+
+    def valid(body: bytes, is_stream: bool) -> str | None:
+        try:
+            calls, text = _said(_whole(body, route) if is_stream else _decoded(body))
+        except (ValueError, LookupError, TypeError, AttributeError):
+            return INVALID_JSON
+        if choice is None or not choice.allows([name for name, _ in calls]):
+            return INVALID_TOOL_CHOICE
+        return _calls_check(calls, parameters) if calls else check_text(text.encode("utf-8", "surrogatepass"))
+
+    return valid
 
 
 def is_structured(request: Mapping[str, Any]) -> bool:
@@ -116,15 +131,9 @@ def _is_object(text: bytes) -> str | None:
         return INVALID_JSON
 
 
-def _check(answer: Any, check_text: Callable[[bytes], str | None], parameters: Mapping[str, Any]) -> str | None:
-    try:
-        calls, text = _said(answer)
-    except (ValueError, LookupError, TypeError, AttributeError):
-        return INVALID_JSON
-    for name, arguments in calls:
-        if not _call_fits(name, arguments, parameters):
-            return INVALID_TOOL_CALL
-    return None if calls else check_text(text.encode("utf-8", "surrogatepass"))
+def _calls_check(calls: list[tuple[Any, Any]], parameters: Mapping[str, Any]) -> str | None:
+    fit = all(_call_fits(name, arguments, parameters) for name, arguments in calls)
+    return None if fit else INVALID_TOOL_CALL
 
 
 def _said(answer: Any) -> tuple[list[tuple[Any, Any]], str]:

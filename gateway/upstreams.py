@@ -8,7 +8,7 @@ from urllib.parse import quote, urlsplit
 
 from capture.settings import FallbackSettings, UpstreamSettings
 from gateway.headers import Headers
-from gateway.plan import Address
+from gateway.plan import NAME_CHARACTERS, Address
 
 # Azure's older surface puts the model into the path of these routes (learn.microsoft.com: Azure OpenAI REST reference).
 _DEPLOYED = ("/chat/completions", "/completions", "/embeddings", "/audio/", "/images/")
@@ -48,7 +48,7 @@ class Endpoint:
         return ((b"authorization", b"Bearer " + secret.encode("latin-1")),)
 
     def _deployment(self, route: str, model: str) -> str:
-        if model and route.startswith(_DEPLOYED):
+        if model and len(model) <= NAME_CHARACTERS and route.startswith(_DEPLOYED):
             return f"/deployments/{quote(model, safe='')}{route}"
         return route
 
@@ -112,7 +112,7 @@ class Directory:
         if model in self._known:
             return self._known[model]
         found = self._look_up(model)
-        if len(self._known) < 10_000:
+        if len(self._known) < 10_000 and len(model) <= NAME_CHARACTERS:
             self._known[model] = found
         return found
 

@@ -8,16 +8,21 @@ import hashlib
 import mmap
 import os
 import struct
+import time
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 from capture.errors import DiskError
 
 WINDOW_S = 60.0
+LOOK_S = 1.0
 SLOTS = 4096  # limited keys; those beyond share the last slot
 
 _SLOT = struct.Struct("<16sqqqqqq")  # key, window, requests now and before, tokens now and before, running
 _COUNT = struct.Struct("<q")  # of used slots; in the place of a first slot
+_OWNER = struct.Struct("<q")  # the process's id; behind the count
 _BYTES = _SLOT.size * (SLOTS + 1)
 
 
@@ -94,10 +99,11 @@ class _Other:
         self._inode = 0
         self._at: dict[str, int] = {}
         self._searched: dict[str, int] = {}  # how many slots were searched in vain
-        self._looked = 0
+        self._looked = 0.0  # monotonic seconds
+        self._lives = False
 
     def used(self, key_id: str, window: int) -> Used | None:
-        page = self._current(window)
+        page = self._current()
         if page is None:
             return None
         at = self._at.get(key_id) or self._find(page, key_id)
@@ -107,11 +113,17 @@ class _Other:
         if self._page is not None:
             self._page.close()
 
-    def _current(self, window: int) -> mmap.mmap | None:
-        """Looks once a minute whether the file is another one; before it was seen, each time."""
-        if self._page is not None and self._looked == window:
-            return self._page
-        self._looked = window
+    def _current(self) -> mmap.mmap | None:
+        """None while the process does not live: what it had running has ended. Looked at once a second."""
+        now = time.monotonic()
+        if self._page is None or now - self._looked >= LOOK_S:
+            self._looked = now
+            self._look()
+            self._lives = self._page is not None and psutil.pid_exists(_OWNER.unpack_from(self._page, _COUNT.size)[0])
+        return self._page if self._lives else None
+
+    def _look(self) -> None:
+        """Whether the file is another one."""
         try:
             inode = self._file.stat().st_ino
             if inode != self._inode:
@@ -120,8 +132,7 @@ class _Other:
                 self._page, self._inode = page, inode
                 self._at, self._searched = {}, {}
         except (OSError, ValueError):  # not there yet, or not of its full size yet
-            return self._page
-        return self._page
+            return
 
     def _find(self, page: mmap.mmap, key_id: str) -> int | None:
         (count,) = _COUNT.unpack_from(page, 0)
@@ -164,6 +175,7 @@ def _made(file: Path) -> mmap.mmap:
             page = mmap.mmap(descriptor, _BYTES)
         finally:
             os.close(descriptor)
+        _OWNER.pack_into(page, _COUNT.size, os.getpid())
         draft.replace(file)
     except OSError as error:
         raise DiskError(f"{file}: no room for the limits' page: free some space there ({error.strerror})") from error

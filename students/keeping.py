@@ -100,7 +100,8 @@ class Keeper:
         port = self.ports.take()
         child = None
         try:
-            child = Child(command(self.student, self.serving, port), self.serving.logs / f"{self.student.id}.log")
+            output, above = self.serving.logs / f"{self.student.id}.log", self.student.folder.resolve().parent
+            child = Child(command(self.student, self.serving, port), output, folder=above)
             self._live(child, self._state("starting", port, child.pid))
         except (_EndedError, OSError) as error:
             log.warning("student %s: %s", self.student.id, error)
@@ -166,9 +167,12 @@ class Keeper:
 
 
 def command(student: ServedStudent, serving: Serving, port: int) -> tuple[str, ...]:
-    """The server's command line. Without the bounds, its cache would take most of the machine's memory."""
+    """The server's command line, for the folder above the student's: nothing is imported from there.
+
+    Without the bounds, its cache would take most of the machine's memory.
+    """
     return (
-        *(sys.executable, "-m", "transformers.cli.transformers", "serve", served_model(student)),
+        *(sys.executable, "-P", "-m", "transformers.cli.transformers", "serve", served_model(student)),
         *("--device", serving.device, "--dtype", serving.dtype, "--host", serving.host, "--port", str(port)),
         *("--continuous-batching", "--cb-block-size", str(_PAGE_TOKENS)),
         *("--cb-num-blocks", str(serving.cache_tokens // _PAGE_TOKENS), "--cb-max-batch-tokens", str(_BATCH_TOKENS)),
@@ -177,8 +181,11 @@ def command(student: ServedStudent, serving: Serving, port: int) -> tuple[str, .
 
 
 def served_model(student: ServedStudent) -> str:
-    """What a request's `model` must say: the server is pinned to the folder that it was started with."""
-    return str(student.folder.resolve())
+    """What a request's `model` must say, and what its answer says: the folder's name.
+
+    The server is pinned to what it was started with, and repeats it to clients, who are to see no path of this machine.
+    """
+    return student.folder.resolve().name
 
 
 def _delays() -> Iterator[float]:

@@ -31,10 +31,16 @@ class Child:
     thread of its own.
     """
 
-    def __init__(self, argv: Sequence[str], log: Path, env: Mapping[str, str] = MappingProxyType({})) -> None:
+    def __init__(
+        self,
+        argv: Sequence[str],
+        log: Path,
+        env: Mapping[str, str] = MappingProxyType({}),
+        folder: Path = Path("."),  # that it works in
+    ) -> None:
         log.parent.mkdir(parents=True, exist_ok=True)
         more = [f"{name}={value}" for name, value in {**_ENV, **env}.items()]
-        self._line = (sys.executable, "-m", "students.tether", str(os.getpid()), *more, "--", *argv)
+        self._line = (sys.executable, "-m", "students.tether", str(os.getpid()), str(folder), *more, "--", *argv)
         self._log = log
         self._error: OSError | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -85,8 +91,9 @@ class Child:
         return self._process
 
 
-def main(parent: int, env: Sequence[str], argv: Sequence[str]) -> None:
-    """Tethers this process to its parent, then becomes `argv`. The tether outlasts the exec; so does NAME=VALUE."""
+def main(parent: int, folder: str, env: Sequence[str], argv: Sequence[str]) -> None:
+    """Tethers this process to its parent, then becomes `argv`, in `folder`. The tether outlasts the exec; so does
+    NAME=VALUE."""
     for name, _, value in (entry.partition("=") for entry in env):
         os.putenv(name, value)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -94,9 +101,10 @@ def main(parent: int, env: Sequence[str], argv: Sequence[str]) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before the tether held
         raise SystemExit(1)
+    os.chdir(folder)
     os.execv(argv[0], list(argv))
 
 
 if __name__ == "__main__":
     parting = sys.argv.index("--")
-    main(int(sys.argv[1]), sys.argv[2:parting], sys.argv[parting + 1 :])
+    main(int(sys.argv[1]), sys.argv[2], sys.argv[3:parting], sys.argv[parting + 1 :])

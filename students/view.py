@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from capture.settings import ViewSettings
+from students.tool_choice import tool_choice_of
 
 TEXT_PARTS = frozenset({"text", "input_text", "output_text", "refusal"})
 BYTES_PER_TOKEN = 3  # cautious: English has about 4, German about 3.5
@@ -114,6 +115,9 @@ def _has_unproven_tools(request: Mapping[str, Any], facts: StudentFacts) -> bool
         return True
     tools = request.get("tools") or []
     if not isinstance(tools, list) or any(not _is_function(tool) for tool in tools):
+        return True
+    choice = tool_choice_of(request)
+    if choice is None or (choice.least and not tools):
         return True
     return not facts.tools and bool(tools or any(_speaks_of_tools(message) for message in conversation(request)))
 

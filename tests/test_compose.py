@@ -36,6 +36,9 @@ def test_published_ports_need_keys() -> None:
     assert gateway["environment"]["STILLHOUSE_GATEWAY__KEYS"] == "required"
     (console,) = COMPOSE["services"]["console"]["ports"]
     assert console.startswith("127.0.0.1:")
+    (metrics,) = [port for port in gateway["ports"] if port.endswith(":9464")]
+    assert metrics.startswith("127.0.0.1:")
+    assert gateway["environment"]["STILLHOUSE_GATEWAY__METRICS_HOST"] == "0.0.0.0"
 
 
 def test_volumes_are_named_and_postgres_is_a_profile() -> None:

@@ -59,9 +59,15 @@ def circuits(settings: Settings) -> dict[str, str] | None:
     """State by upstream, or student, that has failed at least once; None where no gateway answers on this machine."""
     try:
         with httpx2.Client(trust_env=False, timeout=ANSWER_S) as client:
-            found = client.get(f"http://127.0.0.1:{settings.gateway.metrics_port}/metrics").raise_for_status()
+            found = client.get(_metrics(settings)).raise_for_status()
         families = list(text_string_to_metric_families(found.text))
     except (httpx2.HTTPError, ValueError):
         return None
     samples = (sample for family in families for sample in family.samples if sample.name == CIRCUIT)
     return {sample.labels["upstream"]: STATES[min(2, int(sample.value))] for sample in samples}
+
+
+def _metrics(settings: Settings) -> str:
+    host = settings.gateway.metrics_host
+    here = "127.0.0.1" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
+    return f"http://{here}:{settings.gateway.metrics_port}/metrics"

@@ -1,7 +1,7 @@
 """What a client has been told of one answer so far: its status, its framing, and therefore how it may still end."""
 
 from gateway import errors
-from gateway.plan import Refusal
+from gateway.plan import NAME_CHARACTERS, Refusal
 from gateway.relay import framing
 from gateway.relay.framing import Ending, ResponseHead
 
@@ -57,7 +57,8 @@ def own_lines(exchange_id: str, arm: str | None, model: str) -> bytes:
 
 
 def _header_value(text: str) -> bytes:
-    """Model names are the clients': what cannot stand in a header is left out."""
+    """Model names are the clients': what cannot stand in a header is left out, and what is too long."""
+    text = text[:NAME_CHARACTERS]
     if text.isascii() and text.isprintable():
         return text.encode()
     return "".join(letter for letter in text if letter.isascii() and letter.isprintable()).encode()

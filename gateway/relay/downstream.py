@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import socket
+import struct
 from collections import deque
 from typing import Any, cast
 
@@ -35,6 +37,7 @@ _FULL = Refusal(
     code="too_many_connections",
     headers=((b"retry-after", b"1"),),
 )
+_RESETS = struct.pack("ii", 1, 0)  # of SO_LINGER
 _TOO_SLOW = Refusal(408, "The request did not arrive in time.", code="request_timeout")
 
 
@@ -63,13 +66,13 @@ class RelayProtocol(HttpToolsProtocol):
         "_context",
         "_dead",
         "_draining",
-        "_head_read",
         "_in_head",
         "_in_local_body",
         "_in_message",
         "_known",
         "_limits",
         "_line",
+        "_overhead",
         "_parsing",
         "_patience",
         "_read",
@@ -104,7 +107,7 @@ class RelayProtocol(HttpToolsProtocol):
         self._refusal: Refusal | None = None
         self._read = b""  # what is being parsed, where it begins with a head
         self._reading = 0  # bytes of the read that is being parsed
-        self._head_read = 0  # bytes of this head in reads before it
+        self._overhead = 0  # bytes of this head in reads before it; behind the head, of reads without any body
         self._known: KnownHead | None = None
         self._to_come = 0  # bytes of a known head's body
 
@@ -157,15 +160,15 @@ class RelayProtocol(HttpToolsProtocol):
         except httptools.HttpParserError:
             self._reject(_BAD_REQUEST)
         else:
-            if self._parsing is not None:  # more of its body is to come: is it worth it?
-                refusal = self._parsing.screen()
-                if refusal is not None:
-                    self._reject(refusal)
-            elif self._in_head:
-                self._head_read += self._reading
-                if self._head_read > self._limits.head_bytes:
+            if self._in_message:
+                self._overhead += self._reading
+                if self._overhead > self._limits.head_bytes:
                     self._reject(_HEAD_TOO_LARGE)
-            elif not self._in_message and not self._line:
+                elif self._parsing is not None:  # more of its body is to come: is it worth it?
+                    refusal = self._parsing.screen()
+                    if refusal is not None:
+                        self._reject(refusal)
+            elif not self._line:
                 self._known = None  # a stray line break may be in llhttp now: it is to judge what follows
 
     def pause_writing(self) -> None:
@@ -193,12 +196,13 @@ class RelayProtocol(HttpToolsProtocol):
         self.headers = []
         self.expect_100_continue = False
         self._in_message = self._in_head = True
-        self._head_read = -self._reading  # what this read brought may belong to other requests
+        self._overhead = -self._reading  # what this read brought may belong to other requests
         if not self._line:
             self._patience.await_head(self.loop.time())
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers.append((name.lower(), value))
+        if self._in_head:  # not a trailer: those are dropped
+            self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         if self._dead:
@@ -207,9 +211,10 @@ class RelayProtocol(HttpToolsProtocol):
         read, self._read = self._read, b""
         if self.parser.should_upgrade():
             self._refuse_parsing(_UPGRADE)
-        headers, self.headers = self.headers, []  # what still comes into the new list are trailers: dropped
+        headers, self.headers = self.headers, []
         if self._head_is_too_large(headers):
             self._refuse_parsing(_HEAD_TOO_LARGE)
+        self._overhead = -self._reading  # some of it may be body
         version = self.parser.get_http_version()
         try:
             path, target = framing.path_of(self.url)
@@ -246,7 +251,7 @@ class RelayProtocol(HttpToolsProtocol):
         limits = self._limits
         if len(headers) > limits.headers:
             return True
-        if max(self._head_read, 0) + self._reading <= limits.head_bytes:
+        if max(self._overhead, 0) + self._reading <= limits.head_bytes:
             return False
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in headers)
         return size > limits.head_bytes
@@ -254,6 +259,7 @@ class RelayProtocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         if self._dead:
             return
+        self._overhead = -self._reading
         self._patience.body_came(len(body))
         if self._parsing is None:
             super().on_body(body)
@@ -292,6 +298,7 @@ class RelayProtocol(HttpToolsProtocol):
                 return data
             self._to_come, at = found
             self._in_message = True
+            self._overhead = -self._reading
             self._patience.await_body(self.loop.time())
             asked = known.framing(self._to_come)
             self._take(Relayed(self._context, self, known.head, Surface.CAPTURED, asked, http11=True), asked)
@@ -351,7 +358,8 @@ class RelayProtocol(HttpToolsProtocol):
     def done(self, keep_alive: bool) -> None:
         self.server_state.total_requests += 1
         self._line.popleft()
-        if self.transport.is_closing():
+        if self.transport.is_closing():  # the app's doing
+            self._close()
             return
         if not keep_alive or self._draining:
             self._end(read_all=not self._in_message or self._in_head)
@@ -365,23 +373,27 @@ class RelayProtocol(HttpToolsProtocol):
         elif not self._in_message:
             self._patience.await_request(self.loop.time())
 
-    def broken(self) -> None:
+    def broken(self, looks_whole: bool) -> None:
         self._line.popleft()
-        self._dead = True
-        self.transport.close()
+        if looks_whole:  # the close becomes a reset, which may cost the last of what was written
+            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESETS)
+        self._close()
 
     def hold_upload(self, hold: bool) -> None:
         if hold:
             self._patience.hold(self.loop.time())
             self.flow.pause_reading()
-        else:
-            self._patience.let_go(self.loop.time())
+        elif len(self._line) <= 1:  # else requests behind it keep it paused
+            if self._in_message:
+                self._patience.let_go(self.loop.time())
             self.flow.resume_reading()
 
     # endings
 
     def _reject(self, refusal: Refusal) -> None:
         """The request being read cannot be answered but with an error, after those before it; nothing more is read."""
+        if self._dead:  # it was answered already, by an error that ends the connection
+            return
         self._dead = True
         broken, self._parsing = self._parsing, None
         if self._in_local_body and self._give_up_local():
@@ -399,13 +411,13 @@ class RelayProtocol(HttpToolsProtocol):
         """The body of an app's request broke off. Whether it has been answered, so that there is no room for ours."""
         waiting = self._line[-1] if self._line else None
         if not isinstance(waiting, LocalCycle):
-            self.transport.close()
+            self._close()
             return True
         self._line.pop()
         waiting.cycle.disconnected = True
         waiting.cycle.message_event.set()
         if waiting.cycle.response_started:
-            self.transport.close()
+            self._close()
         return waiting.cycle.response_started
 
     def _write_refusal(self, refusal: Refusal) -> None:
@@ -418,21 +430,30 @@ class RelayProtocol(HttpToolsProtocol):
         self._dead = True
         self._leave_line(Cause.STOPPED)
         if read_all or not self.transport.can_write_eof():
-            self.transport.close()
+            self._close()
             return
         self.transport.write_eof()
         self.flow.resume_reading()
         self._patience.await_goodbye(self.loop.time())
+
+    def _close(self) -> None:
+        """What was written leaves first; for a client that does not read it, not for ever."""
+        self._dead = True
+        self._patience.await_last_bytes(self.loop.time())
+        self.transport.close()
 
     def check(self, now: float) -> None:
         """Enforces the limits on slow clients."""
         if self._patience.is_stalled(now):
             self._leave_line(Cause.CLIENT_STALLED)
             self.transport.abort()
+        elif self.transport.is_closing():
+            if self._patience.is_over(now):
+                self.transport.abort()
         elif not self._patience.is_over(now) or (self._dead and self._line):  # answers before it are under way
             return
         elif self._dead or not self._in_message:
-            self.transport.close()
+            self._close()
         elif self._in_head or self._patience.body_is_over(now, self.flow.read_paused):
             self._reject(_TOO_SLOW)
 
@@ -440,7 +461,7 @@ class RelayProtocol(HttpToolsProtocol):
         """uvicorn drains: what is under way may end, nothing new begins."""
         self._draining = True
         if not self._line and not self._in_message:
-            self.transport.close()
+            self._close()
         for waiting in self._line:
             if isinstance(waiting, LocalCycle):
                 waiting.cycle.keep_alive = False

@@ -35,8 +35,11 @@ class ClientSide(Protocol):
     def done(self, keep_alive: bool) -> None:
         """The answer is written."""
 
-    def broken(self) -> None:
-        """The answer broke off: what was written leaves, then the connection closes without a proper end."""
+    def broken(self, looks_whole: bool) -> None:
+        """The answer broke off: what was written leaves, then the connection closes without a proper end.
+
+        `looks_whole`: closing is how this answer would end in any case, so that it must be a reset.
+        """
 
     def hold_upload(self, hold: bool) -> None: ...
 
@@ -291,7 +294,7 @@ class Relayed:
             rest = rest if self._hider is None else self._hider.feed(rest, True)
             self._client.write(self._answer.framed(rest, False))
         self._finish()
-        self._client.broken()
+        self._client.broken(self._answer.ends_by_closing)
 
     def refuse(self, refusal: Refusal, cause: Cause | None = None) -> None:
         """Answers with an error of our own, if nothing was answered yet."""
@@ -315,7 +318,7 @@ class Relayed:
         self._client.done(keep_alive)
 
     def upload_paused(self, paused: bool) -> None:
-        if not self.incoming.complete:
+        if not paused or not self.incoming.complete:  # the last piece's pause ends after the body has come
             self._client.hold_upload(paused)
 
     # the student

@@ -13,20 +13,22 @@ _AT_ONCE = 16 * 1024
 
 
 class Gathering(asyncio.Transport):
-    """A transport that holds what is written until the turn ends; closing sends it first, and then nothing is sent.
+    """A transport that holds what is written until the turn ends; closing, or the end of writing, sends it first, and
+    then nothing is sent.
 
     `at_its_end` is the loop's `call_soon`: it calls what it is given when everything that came in has been heard.
     """
 
-    __slots__ = ("_at_its_end", "_held", "_transport")
+    __slots__ = ("_at_its_end", "_ended", "_held", "_transport")
 
     def __init__(self, transport: asyncio.Transport, at_its_end: Callable[[Callable[[], None]], object]) -> None:
         self._transport = transport
         self._at_its_end = at_its_end
         self._held: list[bytes] = []
+        self._ended = False
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        if not data or self._transport.is_closing():
+        if not data or self._ended or self._transport.is_closing():
             return
         if len(data) > _AT_ONCE:
             self._send()
@@ -46,7 +48,10 @@ class Gathering(asyncio.Transport):
         self._transport.close()
 
     def write_eof(self) -> None:
+        if self._ended or self._transport.is_closing():
+            return
         self._send()
+        self._ended = True
         self._transport.write_eof()
 
     def abort(self) -> None:

@@ -32,6 +32,9 @@ class Patience:
     def await_goodbye(self, now: float) -> None:
         self._deadline = now + self._limits.linger_s
 
+    def await_last_bytes(self, now: float) -> None:
+        self._deadline = now + self._limits.stall_timeout_s
+
     def await_nothing(self) -> None:
         self._deadline = _NEVER
 

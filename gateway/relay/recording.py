@@ -1,6 +1,7 @@
 """The copy of one exchange: kept while it is relayed, appended to the spool before its end can be known."""
 
 import logging
+import re
 import time
 from typing import Protocol
 
@@ -10,7 +11,7 @@ from capture.exchange import Arm, Exchange, encode
 from gateway.plan import Leg, Plan
 from gateway.relay.causes import Cause
 from gateway.relay.counters import Counters
-from gateway.relay.events import TerminalScanner, is_plain_stream
+from gateway.relay.events import TerminalScanner, content_pattern, is_plain_stream
 from gateway.relay.framing import ResponseHead
 from gateway.relay.held import Held
 
@@ -69,6 +70,7 @@ class Recording:
 
     __slots__ = (
         "_asked",
+        "_content",
         "_copied",
         "_copy_bytes",
         "_counters",
@@ -102,18 +104,23 @@ class Recording:
         self._pieces: list[bytes] = []
         self._withheld: list[bytes] = []
         self._scanner: TerminalScanner | None = None
+        self._content: re.Pattern[bytes] | None = None  # of a stream, until some has come
         self._head: ResponseHead | None = None
 
     def begin(self, head: ResponseHead) -> None:
         self._head = head
         if is_plain_stream(head):
             self._scanner = TerminalScanner()
+            self._content = content_pattern(self._plan.route)
 
     def take(self, data: bytes, end: bool) -> bytes:
         if self.first_ms is None and data:
             self.first_ms = (time.perf_counter() - self._asked.began) * 1000
             if self._plan.stream:
                 self._counters.first_event_ms.add(self.first_ms)
+        if self._content is not None and self._content.search(data):
+            self._content = None
+            self.first_ms = (time.perf_counter() - self._asked.began) * 1000
         if self.appended:
             return data
         self._copied += len(data)

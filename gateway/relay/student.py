@@ -183,7 +183,7 @@ class Trial:
         body = self._joined()
         try:
             answer = msgspec.json.decode(body)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             raise InvalidError("student_invalid:not_json") from None
         if not isinstance(answer, dict) or answer.get("error"):
             raise InvalidError("student_error", False)

@@ -111,6 +111,7 @@ def router_of(
     clock: Time | None = None,
     processes: int = 1,
     breakers: Breakers | None = None,
+    tally: Tally | None = None,
 ) -> Router:
     """A router over one snapshot; with `keys` (by digest) they are required."""
     clock = clock or Time()
@@ -118,7 +119,7 @@ def router_of(
         snapshot = replace(snapshot, keys=keys)
     gate = Gate("off" if keys is None else "required", PEPPER)
     breakers = breakers or Breakers({}, clock)
-    arms = Arms(Capacity(processes, clock), HeavyKeys(), Tally(), breakers)
+    arms = Arms(Capacity(processes, clock), HeavyKeys(), tally or Tally(), breakers)
     return Router(Fixed(snapshot), gate, Limiter(UsagePages(), clock), arms, breakers, clock)
 
 

@@ -24,7 +24,7 @@ from students.assignment import arm_for
 from tests.factories.requests import EVERY_FIELD
 from tests.factories.rollouts import add_rollout, add_student, tick
 from tests.factories.routing import settings_of
-from tests.factories.store import add_exchange
+from tests.factories.store import add_exchange, answer_of
 from tests.fakes.chatting import chatting
 from tests.fakes.gateway import GatewayServer
 from tests.fakes.upstream import ScriptedUpstream, answering, response
@@ -299,6 +299,13 @@ def test_keys_scoped_limited_and_never_sent_on(tmp_path: Path) -> None:
 # feedback
 
 
+def nested(levels: int) -> Any:
+    value: Any = "bottom"
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
 def give(here: Scene, **said: Any) -> httpx2.Response:
     return httpx2.post(f"http://127.0.0.1:{here.gateway.port}/feedback", json=said)
 
@@ -328,6 +335,7 @@ def test_feedback_is_kept_once_and_redacted_as_its_exchange_is(tmp_path: Path) -
         ({"id": "x", "kind": "nonsense", "value": 1}, 400),
         ({"id": "x", "value": 1}, 400),
         ({"id": "x", "kind": "comment", "value": "a" * 300_000}, 413),
+        ({"id": "x", "kind": "truth", "value": nested(600)}, 400),
         ({"id": "not shipped yet", "kind": "truth", "value": "billing"}, 200),
     ],
 )
@@ -362,8 +370,34 @@ def test_stored_completions_through_the_sdk(tmp_path: Path) -> None:
         for wrong in ({"limit": 1000}, {"order": "sideways"}):
             with pytest.raises(openai.BadRequestError):
                 list(kept.list(**wrong))  # type: ignore[arg-type]
-        with pytest.raises(openai.BadRequestError):
-            kept.update("chatcmpl-2", metadata={"k" * 65: "v"})
+        for refused in ({"k" * 65: "v"}, {"k": "\0"}, {"\0": "v"}):
+            with pytest.raises(openai.BadRequestError):
+                kept.update("chatcmpl-2", metadata=refused)
+
+
+def test_what_a_stored_completion_is_tagged_with_later_is_redacted_as_what_came_with_it(tmp_path: Path) -> None:
+    exchange: list[str] = []
+
+    def prepare(store: Store, _data: Path) -> None:
+        exchange.append(add_exchange(store, task="triage", stored=True, completion_id="chatcmpl-1"))
+
+    given = {"mail": "ann@example.com", "ssn": "123-45-6789"}
+    with scene(tmp_path, prepare=prepare) as here, here.client() as client:
+        said = client.chat.completions.update("chatcmpl-1", metadata=given)
+        redactor = Redactor(RedactionSettings(), load_secret(here.gateway.settings.data))
+        expected = redactor.redact({"metadata": given}, answer_of("ok"), exchange[0]).request["metadata"]
+        assert said.metadata == expected  # type: ignore[attr-defined]
+        assert not set(given.values()) & set(expected.values())
+
+
+def test_a_url_with_nul_is_a_400_on_either_database(tmp_path: Path, database_url: str) -> None:
+    environ = {} if database_url.startswith("sqlite") else {"STILLHOUSE_DATABASE_URL": database_url}
+    settings = settings_of(tmp_path, **environ)
+    with GatewayServer(settings) as gateway, httpx2.Client(base_url=gateway.url) as client:
+        upgrade(gateway.app.state.store)
+        for path in ("/a%00", "/a%00/messages", "?model=%00", "?after=%00", "?metadata%5B%00%5D=x"):
+            assert client.get(f"/chat/completions{path}").status_code == 400, path
+        assert client.get("/chat/completions?model=%2500").status_code == 200
 
 
 def test_a_key_sees_its_own_stored_completions_alone(tmp_path: Path) -> None:

@@ -28,6 +28,11 @@ def test_a_deep_body_is_malformed_not_a_crash() -> None:
         read_head(b'{"messages":' + b"[" * 100_000 + b"]" * 100_000 + b"}")
 
 
+def test_a_deep_body_that_only_lenient_readers_take_is_malformed_too() -> None:
+    with pytest.raises(MalformedBodyError):
+        read_head(b'{"temperature":NaN,"metadata":' + b'{"a":' * 600 + b"1" + b"}" * 601)
+
+
 def test_odd_types_are_left_for_the_upstream_to_judge() -> None:
     head = read_head(b'{"model":3,"stream":"yes","metadata":["a"],"messages":"hello"}')
     assert (head.model_name, head.stream, head.tags) == ("", "yes", {})

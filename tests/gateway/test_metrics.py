@@ -104,6 +104,22 @@ def test_the_folder_tells_the_living_from_the_dead(tmp_path: Path) -> None:
     assert not folder.path.exists()
 
 
+def test_a_folder_begun_anew_has_nothing_of_a_killed_gateway(tmp_path: Path) -> None:
+    killed = RunFolder.anew(tmp_path / "run")
+    (killed.path / "1.numbers").write_bytes(msgspec.msgpack.encode(numbers_of(2)))
+    assert len(RunFolder(killed.path).read()) == 1  # as its other processes see it
+    assert RunFolder.anew(killed.path).read() == []
+
+
+@pytest.mark.parametrize("host", ["127.0.0.2", "::1"])
+def test_the_port_is_on_the_address_that_is_set(host: str) -> None:
+    with MetricsServer(0, list, host) as server:
+        with httpx2.Client(base_url=f"http://{f'[{host}]' if ':' in host else host}:{server.port}") as client:
+            assert client.get("/metrics").status_code == 200
+        with pytest.raises(httpx2.ConnectError):
+            httpx2.get(f"http://127.0.0.1:{server.port}/metrics")
+
+
 def test_the_port_serves_them_and_nothing_else() -> None:
     with MetricsServer(0, lambda: [numbers_of(1)]) as server:
         with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics", timeout=10) as reply:

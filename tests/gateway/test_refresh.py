@@ -1,3 +1,5 @@
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from capture.db import Store, open_store
@@ -6,7 +8,8 @@ from capture.settings import Settings
 from gateway.refresh import SnapshotKeeper
 from tests.factories.rollouts import add_rollout, add_student, tick
 from tests.factories.routing import NOW, Time, settings_of
-from tests.factories.store import new_store
+from tests.factories.store import new_store, store_at
+from tests.fakes import postgres
 
 
 def keeper_of(store: Store, settings: Settings, **environ: str) -> SnapshotKeeper:
@@ -157,3 +160,38 @@ def test_an_upstreams_key_file_that_is_being_rewritten_keeps_the_last_key(tmp_pa
     keeper.refresh()
     assert keeper.current.secrets == {"a": "first"}
     store.close()
+
+
+def test_keys_end_and_change_while_the_store_lets_us_wait(tmp_path: Path) -> None:
+    """It takes connections and answers nothing: what looks at it hangs, and errs never."""
+    secret = tmp_path / "key"
+    secret.write_text("first")
+    more = f'[upstreams.a]\nbase_url = "http://127.0.0.1:1/v1"\nauth = "key"\napi_key_file = "{secret}"\n'
+    with postgres.server(tmp_path) as server:
+        url = postgres.new_database(server.url)
+        settings = settings_of(tmp_path, more, STILLHOUSE_GATEWAY__KEYS="required", STILLHOUSE_DATABASE_URL=url)
+        store = store_at(url)
+        _, key = create(store, settings.data, "app", [], None, Time())
+        keeper = SnapshotKeeper(store, settings, time.time, {})
+        keeper.start()
+        assert list(keeper.current.keys.values()) == [key]
+        with server.stalled():
+            eventually("the look at the store hangs", lambda: _waits(keeper))
+            (settings.data / "secrets" / "revoked").write_text(key.id)
+            secret.write_text("second")
+            eventually("the key has ended", lambda: not keeper.current.keys)
+            eventually("the upstream's key has changed", lambda: keeper.current.secrets == {"a": "second"})
+        keeper.stop()
+        store.close()
+
+
+def _waits(keeper: SnapshotKeeper) -> bool:
+    """No look has ended for longer than one takes and the pause before it."""
+    return time.time() - keeper.current.read_at > 2
+
+
+def eventually(what: str, is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not is_so():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)

@@ -20,9 +20,11 @@ from gateway.snapshot import Snapshot
 from gateway.tally import Tally
 from gateway.usage import UsagePages
 from students.heavy_keys import HeavyKeys
+from students.view import StudentFacts
 from tests.factories.routing import (
     NOW,
     PEPPER,
+    VIEW,
     Fixed,
     Time,
     head_of,
@@ -404,3 +406,32 @@ def test_an_eligible_request_of_a_student_session_is_tried_with_the_student_firs
     assert held.valid(b"not json", True) == "invalid_json"
     assert json.loads(held.leg.body or b"")["stream"] is True
     assert json.loads(asked[0].leg.body or b"")["model"] == "gpt-4.1"
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        '"messages":[{"role":"user","content":"x"}],"metadata":%s',
+        '"messages":[{"role":"user","content":"x"}],"tools":[%s]',
+        '"messages":[{"role":"user","content":"x"}],"response_format":%s',
+        '"messages":[{"role":%s,"content":"x"}]',
+        '"messages":[{"role":"system","content":%s}]',
+    ],
+)
+@pytest.mark.parametrize("model", ["gpt-4.1", "small"])
+def test_no_depth_of_a_body_is_a_failure_of_ours(snapshot: Snapshot, where: str, model: str) -> None:
+    """Near the deepest that is read, what looks closer has less room still."""
+    here = with_rollouts(snapshot, rollout_of(student_of(name="small", facts=StudentFacts(frozenset(), True, VIEW))))
+    for levels in (300, *range(850, 1050, 3)):
+        for opened, closed in (('{"a":', "}"), ("[", "]")):
+            deep = opened * levels + "1" + closed * levels
+            body = f'{{"model":"{model}",{where % deep}}}'.encode()
+            assert isinstance(router_of(here).plan(head_of(x_stillhouse_task="triage"), body), Plan | Refusal)
+
+
+def test_a_request_that_cannot_be_looked_at_is_counted(snapshot: Snapshot) -> None:
+    tally = Tally()
+    here = with_rollouts(snapshot, rollout_of())
+    body = b'{"model":"gpt-4.1","metadata":{"app":"triage"},"top_p":NaN,"messages":[{"role":"user","content":"x"}]}'
+    assert planned(router_of(here, tally=tally), body).reason == "shape"
+    assert tally.reasons == {("triage", "shape"): 1}

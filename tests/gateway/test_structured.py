@@ -3,7 +3,15 @@ from typing import Any
 
 import pytest
 
-from gateway.structured import INVALID_JSON, INVALID_SCHEMA, INVALID_TOOL_CALL, Valid, is_structured, validator
+from gateway.structured import (
+    INVALID_JSON,
+    INVALID_SCHEMA,
+    INVALID_TOOL_CALL,
+    INVALID_TOOL_CHOICE,
+    Valid,
+    is_structured,
+    validator,
+)
 
 SCHEMA = {"type": "object", "properties": {"category": {"enum": ["a", "b"]}}, "required": ["category"]}
 STRICT = {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": SCHEMA}}
@@ -121,3 +129,41 @@ def test_tool_calls_of_a_stream_are_put_together_first(name: str, arguments: str
     assert needed(request)(stream, True) == reason
     assert needed(request)(b"data: nonsense\n\n", True) == INVALID_JSON
     assert needed(request)(streamed("no tool is needed"), True) is None
+
+
+REQUIRED, NONE = {"tool_choice": "required"}, {"tool_choice": "none"}
+NAMED = {"tool_choice": {"type": "function", "function": {"name": "look_up"}}}
+ONE = {"parallel_tool_calls": False}
+LOOK_UP, OTHER = call("look_up", '{"id":1}')["tool_calls"], call("other", "{}")["tool_calls"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "content", "calls", "reason"),
+    [
+        (REQUIRED, "no call", [], INVALID_TOOL_CHOICE),
+        (REQUIRED, None, LOOK_UP, None),
+        (NONE, None, LOOK_UP, INVALID_TOOL_CHOICE),
+        (NONE, "no call", [], None),
+        (NAMED, None, OTHER, INVALID_TOOL_CHOICE),
+        (NAMED, None, LOOK_UP + OTHER, INVALID_TOOL_CHOICE),
+        (NAMED, None, LOOK_UP, None),
+        (NAMED, "no call", [], INVALID_TOOL_CHOICE),
+        (ONE, None, LOOK_UP + OTHER, INVALID_TOOL_CHOICE),
+        (ONE, None, OTHER, None),
+        (ONE, "no call", [], None),
+        ({}, None, LOOK_UP + OTHER, None),
+        (REQUIRED, None, call("look_up", "{}")["tool_calls"], INVALID_TOOL_CALL),
+        (NAMED, None, call(["look_up"], "{}")["tool_calls"], INVALID_TOOL_CHOICE),  # type: ignore[arg-type]
+    ],
+)
+def test_an_answer_calls_what_it_may_and_must(
+    asked: dict[str, Any], content: str | None, calls: list[dict[str, Any]], reason: str | None
+) -> None:
+    tools = [{"type": "function", "function": TOOL}, {"type": "function", "function": {"name": "other"}}]
+    request = {"tools": tools, **asked}
+    assert is_structured(request)  # a stream of it is held until it was seen whole
+    valid = needed(request)
+    assert valid(chat(content, tool_calls=calls), False) == reason
+    numbered = [{**one, "index": at} for at, one in enumerate(calls)]
+    if all(isinstance(one["function"]["name"], str) for one in calls):
+        assert valid(events({"role": "assistant", "content": content, "tool_calls": numbered}), True) == reason

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from capture.settings import UpstreamSettings
+from gateway.plan import NAME_CHARACTERS
 from gateway.upstreams import Directory, endpoint, server_endpoint
 from tests.factories.routing import settings_of
 
@@ -73,3 +74,13 @@ def test_every_upstream_of_the_file_becomes_an_endpoint(tmp_path: Path) -> None:
     settings = settings_of(tmp_path)
     made = {name: endpoint(name, one) for name, one in settings.upstreams.items()}
     assert {name: one.auth for name, one in made.items()} == {"openai": "forward", "azure": "key", "local": "key"}
+
+
+def test_long_names_are_not_remembered_and_stand_in_no_path() -> None:
+    """They are the clients' to choose: thousands of large ones would stay."""
+    known = directory(a=("*",))
+    for length in (NAME_CHARACTERS, NAME_CHARACTERS + 1):
+        assert known.for_model("m" * length) is known.default
+    assert [len(name) for name in known._known] == [NAME_CHARACTERS]
+    azure = endpoint("x", UpstreamSettings(base_url="https://r.example/openai", kind="azure"))
+    assert azure.target("/chat/completions", "", "m" * 10_000) == "/openai/chat/completions"

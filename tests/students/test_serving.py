@@ -77,6 +77,8 @@ def test_served_measured_killed_and_back(room: Room, base: Path) -> None:
     assert ready.url == "http://127.0.0.1:19600/v1"
     first, second = ask(ready), ask(ready, temperature=2.0)
     assert first.status_code == 200
+    assert first.json()["model"] == ready.served_model == base.name
+    assert str(base.parent) not in first.text
     assert first.json()["usage"]["completion_tokens"] <= 6
     said = [reply.json()["choices"][0]["message"]["content"] for reply in (first, second)]
     assert said[0] == said[1], "the warm-up's sampling holds for all"
@@ -145,7 +147,7 @@ def test_the_command_is_bound_to_loopback_and_to_its_memory(tmp_path: Path) -> N
     told = dict(pairwise(line))
     assert told["--host"] == "127.0.0.1"
     assert told["--port"] == "9601"
-    assert told["serve"] == str(tmp_path)
+    assert told["serve"] == tmp_path.name
     assert told["--cb-num-blocks"] == "100"
     assert "--continuous-batching" in line
     assert "--trust-remote-code" not in line

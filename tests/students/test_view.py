@@ -130,6 +130,8 @@ def test_a_stateless_responses_request_is_the_same_conversation() -> None:
         (chat(top_logprobs=3), "logprobs"),
         (chat(tools=[TOOL]), "tools"),
         (chat(tools="odd"), "tools"),
+        (chat(tool_choice="any"), "tools"),
+        (chat(tool_choice="required"), "tools"),
         (chat(functions=[{"name": "f"}]), "tools"),
         (chat(web_search_options={"search_context_size": "low"}), "tools"),
         (chat(messages=[{"role": "tool", "content": "x", "tool_call_id": "1"}]), "tools"),
@@ -161,6 +163,11 @@ def test_a_stateless_responses_request_is_the_same_conversation() -> None:
 )
 def test_what_a_student_may_not_answer(request_: dict[str, Any], reason: str | None) -> None:
     assert eligible(request_, "known", FACTS) == reason
+
+
+def test_how_tools_are_chosen_must_be_known() -> None:
+    for choice, reason in (("auto", None), ("required", None), ("none", None), ("any", "tools")):
+        assert eligible(chat(tools=[TOOL], tool_choice=choice), "known", WITH_TOOLS) == reason
 
 
 def test_tools_that_are_no_functions_stay_with_the_teacher() -> None:

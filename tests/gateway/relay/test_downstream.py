@@ -5,6 +5,7 @@ import inspect
 import socket
 import threading
 import time
+from typing import Any, cast
 
 import pytest
 import uvicorn
@@ -14,7 +15,7 @@ from gateway.plan import Plan, Refusal, RequestHead
 from gateway.relay.context import Limits
 from tests.fakes.client import RawClient
 from tests.fakes.relay_server import RelayServer, address, planning
-from tests.fakes.upstream import Conversation, ScriptedUpstream, answering, response
+from tests.fakes.upstream import LAST_CHUNK, Conversation, ScriptedUpstream, answering, chunk, response
 
 ANSWER = b'{"id":"c1"}'
 CHAT = b"POST /v1/chat/completions HTTP/1.1\r\nhost: g\r\n"
@@ -204,6 +205,53 @@ def test_a_large_body_before_a_head_does_not_count_as_head() -> None:
         assert client.answer().status == 200
 
 
+@pytest.mark.parametrize("path", [b"/v1/chat/completions", b"/v1/embeddings", b"/local"])
+@pytest.mark.parametrize("before", [b"", b"5\r\nhello\r\n"], ids=["no body", "body"])
+@pytest.mark.parametrize("endless", [b"aa: bb\r\n" * 1000, b"x" * 8000], ids=["trailers", "one trailer"])
+def test_trailers_have_the_limit_of_a_head(path: bytes, before: bytes, endless: bytes) -> None:
+    with (
+        ScriptedUpstream(answering(response(ANSWER))) as upstream,
+        RelayServer(planning(address(upstream.port)), limits=Limits(head_bytes=4096)) as server,
+        RawClient(server.port) as client,
+    ):
+        client.send(b"POST %b HTTP/1.1\r\nhost: g\r\ntransfer-encoding: chunked\r\n\r\n" % path + before)
+        client.send(b"0\r\na: ")
+        with contextlib.suppress(OSError):
+            for _ in range(200):
+                client.send(endless)
+        answer = client.answer()
+        assert answer.status == 431
+        assert b'"code":"headers_too_large"' in answer.body
+        client.read_to_end()
+
+
+def test_a_body_in_the_smallest_chunks_is_no_overhead() -> None:
+    with (
+        ScriptedUpstream(answering(response(ANSWER))) as upstream,
+        RelayServer(planning(address(upstream.port)), limits=Limits(head_bytes=1000)) as server,
+        RawClient(server.port) as client,
+    ):
+        client.send(CHAT + b"transfer-encoding: chunked\r\n\r\n")
+        for _ in range(300):
+            client.send(b"1\r\n")
+            client.send(b"x\r\n")
+        client.send(b"0\r\n\r\n")
+        assert client.answer().status == 200
+    assert upstream.requests[0].body == b"x" * 300
+
+
+def test_nothing_follows_a_refusal_whatever_came_with_its_request(caplog: pytest.LogCaptureFixture) -> None:
+    def plan(head: RequestHead, body: bytes | None) -> Plan | Refusal:
+        return Refusal(401, "no")
+
+    with RelayServer(plan) as server, RawClient(server.port) as client:
+        client.send(b"POST /v1/embeddings HTTP/1.1\r\nhost: g\r\ntransfer-encoding: chunked\r\n\r\nZZ\r\n")
+        assert client.answer().status == 401
+        assert client.read_to_end() == b""
+        assert server.counters.errors == {"refused": 1}
+    assert caplog.text == ""
+
+
 def test_bodies_have_a_limit_even_when_their_length_is_not_said() -> None:
     with (
         ScriptedUpstream(answering(response(ANSWER))) as upstream,
@@ -335,6 +383,53 @@ def test_http10_clients_get_a_close_delimited_answer() -> None:
         client.send(b"POST /v1/chat/completions HTTP/1.0\r\ncontent-length: 2\r\n\r\n{}")
         answer = client.answer()
     assert (answer.header(b"transfer-encoding"), answer.header(b"connection"), answer.body) == (None, b"close", b"ab")
+
+
+def test_a_close_delimited_answer_that_broke_off_does_not_look_whole() -> None:
+    raw = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\n"
+    with (
+        ScriptedUpstream(answering(raw)) as upstream,
+        RelayServer(planning(address(upstream.port))) as server,
+        RawClient(server.port) as client,
+    ):
+        client.send(b"POST /v1/chat/completions HTTP/1.0\r\ncontent-length: 2\r\n\r\n{}")
+        client.read_until(b"\r\n\r\nab")
+        upstream.talks[0].close()
+        with pytest.raises(ConnectionResetError):
+            client.socket.recv(1)
+
+
+@pytest.mark.parametrize("end", ["close", "keep-alive", "breaks off"])
+def test_a_client_that_reads_nothing_gives_its_connection_back(end: str) -> None:
+    """Also where so little is unsent that nothing else waits for it."""
+
+    def unsent() -> int:
+        assert server.context is not None
+        [connection] = server.context.clients
+        return cast(Any, connection).transport._transport.get_write_buffer_size()  # type: ignore[no-any-return]
+
+    def script(talk: Conversation) -> None:
+        talk.read_request()
+        talk.send(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+        while not unsent():
+            talk.send(chunk(b"x" * 20_000))
+            time.sleep(0.005)  # until it was relayed
+        if end != "breaks off":
+            talk.send(LAST_CHUNK)
+            talk.wait_closed()
+
+    limits = Limits(stall_timeout_s=0.3, keep_alive_s=0.2, copy_bytes=1000)
+    with (
+        ScriptedUpstream(script) as upstream,
+        RelayServer(planning(address(upstream.port)), limits=limits) as server,
+        RawClient(server.port, receive_buffer=4096) as client,
+    ):
+        client.post(b"/v1/chat/completions", b"{}", b"connection: close\r\n" if end == "close" else b"")
+        deadline = time.monotonic() + 10
+        while server.counters.requests == {} or server.counters.connections:
+            assert time.monotonic() < deadline, "the connection stays"
+            time.sleep(0.01)
+        assert server.counters.errors.keys() <= {"upstream_broke_off"}
 
 
 def test_connection_close_is_obeyed() -> None:

@@ -113,6 +113,9 @@ def test_a_typed_end_is_withheld_from_its_first_line_on() -> None:
         (b'{"choices":[{"delta":{"role":"assistant","content":""}}]}', None),
         (b'{"choices":[{"delta":{"content":"hi"}}]}', "hi"),
         (b'{"choices":[{"delta":{"tool_calls":[{}]}}]}', ""),
+        (b'{"choices":[{"delta":{"role":"assistant","content":null,"refusal":null,"tool_calls":[]}}]}', None),
+        (b'{ "choices": [ { "delta": { "tool_calls": [ {"index": 0} ] } } ] }', ""),
+        (b'{"choices": [{"delta": {"reasoning_content": "Hm"}}]}', ""),
         (b'{"choices":[{"delta":null}]}', None),
         (b'{"choices":[]}', None),
         (b'{"type":"response.output_text.delta","delta":"hi"}', "hi"),
@@ -122,6 +125,9 @@ def test_a_typed_end_is_withheld_from_its_first_line_on() -> None:
 )
 def test_content(payload: bytes, content: str | None) -> None:
     assert events.content_of(payload) == content
+    pattern = events.content_pattern("responses" if b'"type"' in payload else "chat.completions")
+    assert pattern is not None
+    assert bool(pattern.search(b"data: " + payload + b"\n\n")) == (content is not None)
 
 
 @pytest.mark.parametrize(

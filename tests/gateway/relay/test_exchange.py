@@ -56,6 +56,18 @@ def test_unary_passes_bytes_and_is_recorded() -> None:
     assert exchange.first_ms <= exchange.duration_ms
 
 
+@pytest.mark.parametrize(("model", "told"), [("m" * 300, b"m" * 256), ("gr\u00f6\u00dfe\r\nx: y", b"grex: y")])
+def test_a_models_name_fits_its_header(model: str, told: bytes) -> None:
+    with ScriptedUpstream(answering(response(ANSWER))) as upstream:
+
+        def plan(head: RequestHead, body: bytes | None) -> Plan:
+            return Plan(leg(head, body, address(upstream.port), model), captured=True)
+
+        with RelayServer(plan) as server, RawClient(server.port) as client:
+            assert client.chat().header(b"x-stillhouse-model") == told
+            assert server.spool.exchanges[0].served_model == model
+
+
 def test_stream_passes_each_event_at_once_and_is_recorded_before_its_end() -> None:
     go_on = threading.Semaphore(0)
 

@@ -33,6 +33,12 @@ class Socket(asyncio.Transport):
     def is_closing(self) -> bool:
         return self.closing
 
+    def pause_reading(self) -> None:
+        self._log.append((self._name, b"(pause)"))
+
+    def resume_reading(self) -> None:
+        self._log.append((self._name, b"(resume)"))
+
 
 class Loop:
     """Ends its turn when it is told to."""
@@ -86,6 +92,33 @@ def test_a_connection_ends_after_what_was_written(end: Callable[[Gathering], Non
     end(one)
     loop.end()
     assert loop.log == [("one", b"bye"), ("one", told)]
+
+
+def test_nothing_follows_an_end() -> None:
+    loop = Loop()
+    one = loop.transport("one")
+    one.write_eof()
+    one.write(b"late")
+    one.write(LARGE)
+    one.write_eof()
+    loop.end()
+    assert loop.log == [("one", b"(eof)")]
+    one.close()
+    one.write(b"later")
+    one.write_eof()
+    loop.end()
+    assert loop.log == [("one", b"(eof)"), ("one", b"(close)")]
+
+
+def test_reading_is_paused_and_resumed_at_once() -> None:
+    loop = Loop()
+    one = loop.transport("one")
+    one.write(b"held")
+    one.pause_reading()
+    one.resume_reading()
+    assert loop.log == [("one", b"(pause)"), ("one", b"(resume)")]
+    loop.end()
+    assert loop.log[2:] == [("one", b"held")]
 
 
 def test_nothing_is_sent_on_a_connection_that_broke() -> None:

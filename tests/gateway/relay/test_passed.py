@@ -4,9 +4,13 @@ import threading
 
 import pytest
 
-from gateway.relay.context import Limits
+from gateway.plan import RequestHead, Surface
+from gateway.relay.causes import Cause
+from gateway.relay.context import Limits, open_relay
+from gateway.relay.exchange import Relayed
+from gateway.relay.framing import RequestFraming
 from tests.fakes.client import RawClient
-from tests.fakes.relay_server import RelayServer, address, planning
+from tests.fakes.relay_server import MemorySpool, OneRouter, RelayServer, address, planning
 from tests.fakes.upstream import Conversation, ScriptedUpstream, answering, chunk, response
 
 MULTIPART = b'--x\r\ncontent-disposition: form-data; name="file"\r\n\r\n' + bytes(range(256)) * 2000 + b"\r\n--x--\r\n"
@@ -101,6 +105,43 @@ def test_a_slow_upstream_holds_the_upload_back() -> None:
         while sent < size:
             sent += client.socket.send(block[: size - sent])
         assert client.answer().body == b"%d" % size
+
+
+class Client:
+    """Remembers what was asked of the client's side."""
+
+    write_paused = False
+
+    def __init__(self) -> None:
+        self.holds: list[bool] = []
+
+    def write(self, data: bytes) -> None:
+        """Nobody reads."""
+
+    def done(self, keep_alive: bool) -> None:
+        """Nothing follows."""
+
+    def broken(self, looks_whole: bool) -> None:
+        """Nothing follows."""
+
+    def hold_upload(self, hold: bool) -> None:
+        self.holds.append(hold)
+
+
+async def test_a_pause_by_the_last_piece_ends_too() -> None:
+    with ScriptedUpstream(answering(response(b"{}"))) as upstream:
+        context, client = open_relay(OneRouter(planning(address(upstream.port))), MemorySpool()), Client()
+        head = RequestHead("POST", "/v1/files", ())
+        upload = Relayed(context, client, head, Surface.PASSED, RequestFraming(length=2), http11=True)
+        upload.begin()
+        upload.body(b"ab")
+        upload.upload_paused(True)
+        upload.end_body()
+        upload.upload_paused(False)
+        upload.upload_paused(True)  # of what is in flight: there is nothing left to hold
+        assert client.holds == [True, False]
+        upload.abandon(Cause.CLIENT_LEFT)
+        context.close()
 
 
 def test_an_early_answer_ends_the_connection_but_is_read() -> None:

@@ -288,6 +288,22 @@ def test_a_slow_client_that_reads_on_gets_everything() -> None:
     assert (len(answer.body), answer.complete) == (20_000_000, True)
 
 
+def test_a_streams_time_is_taken_at_its_first_content_and_once() -> None:
+    spool = MemorySpool()
+    kept = recording(spool)
+    kept.begin(head())
+    kept.take(b'data: {"choices":[{"delta":{"role":"assistant","content":""}}]}\n\n', end=False)
+    first_byte_ms = kept.first_ms
+    kept.take(EVENTS[0], end=False)
+    first_content_ms = kept.first_ms
+    kept.take(EVENTS[0], end=False)
+    kept.take(EVENTS[1], end=True)
+    assert first_byte_ms is not None
+    assert first_content_ms is not None
+    assert first_byte_ms < first_content_ms
+    assert decode(spool.records[0]).first_ms == first_content_ms
+
+
 def test_records_are_exchanges() -> None:
     spool = MemorySpool()
     kept = recording(spool)

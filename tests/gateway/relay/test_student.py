@@ -150,6 +150,8 @@ def cut(talk: Conversation) -> None:
         (answering(response(b"{}", status=b"302 Found", extra=b"location: /x\r\n")), False, "student_error"),
         (answering(response(b'{"error":{"message":"x"}}')), False, "student_error"),
         (answering(response(b"<html>")), False, "student_invalid:not_json"),
+        (answering(response(b"[" * 5000 + b"]" * 5000)), False, "student_invalid:not_json"),
+        (answering(stream([b"data: " + b"[" * 5000 + b"]" * 5000 + b"\n\n", DONE])), True, "student_error"),
         (answering(response(STUDENT, extra=b"content-encoding: gzip\r\n")), False, "student_invalid:encoding"),
         (answering(response(STUDENT)), True, "student_invalid:no_stream"),
         (answering(stream([ROLE, DONE])), True, "student_invalid:empty"),
