@@ -69,5 +69,6 @@ def circuits(settings: Settings) -> dict[str, str] | None:
 
 def _metrics(settings: Settings) -> str:
     host = settings.gateway.metrics_host
-    here = "127.0.0.1" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
+    everywhere = host in ("0.0.0.0", "::")  # noqa: S104  asked, not bound
+    here = "127.0.0.1" if everywhere else f"[{host}]" if ":" in host else host
     return f"http://{here}:{settings.gateway.metrics_port}/metrics"
