@@ -1,11 +1,13 @@
 """Owns made traffic: planted quality, in sessions and slices, with drift, delays, duplicates, disorder and outages."""
 
 import math
+from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from capture.errors import RefusedError
 from students.evidence import Floats
 from students.playing import Traffic
 from students.policy import Guardrail, Policy
@@ -64,6 +66,40 @@ class Plan:
     seed: int = 1
 
 
+def check(plan: Plan) -> None:
+    """Raise RefusedError with every reason why this plan cannot be played."""
+    rates = {
+        "teacher_wrong": plan.teacher_wrong,
+        "student_wrong": plan.student_wrong,
+        "drift_wrong": plan.drift_wrong,
+        "duplicated": plan.duplicated,
+        "watch_share": plan.watch_share,
+        **{f"the share of slice {one.name}": one.share for one in plan.slices},
+        **{f"the rate of slice {one.name}": one.student_wrong for one in plan.slices},
+    }
+    places = {
+        "drift_at": plan.drift_at or 0,
+        "the outage": min(plan.outage_at or 0, plan.outage_sessions),
+        "reordered": plan.reordered_within,
+        "seed": plan.seed,
+    }
+    twice = [name for name, count in Counter(one.name for one in plan.slices).items() if count > 1]
+    both = plan.never_both and plan.teacher_wrong + plan.student_wrong > 1
+    checks = [
+        *((0 <= rate <= 1, f"{name} must lie in [0, 1], not {rate:g}") for name, rate in rates.items()),
+        *((place >= 0, f"{name} must not be negative, not {place}") for name, place in places.items()),
+        (sum(one.share for one in plan.slices) < 1 + 1e-9, "the slices' shares must not add up to more than 1"),
+        (not twice, f"slice {', '.join(twice)} is named twice"),
+        (0 <= plan.spread < 1, f"spread must lie in [0, 1), not {plan.spread:g}"),
+        (0 <= plan.delayed_sessions < math.inf, f"delayed must not be negative, not {plan.delayed_sessions:g}"),
+        (0 < plan.sessions_per_hour < math.inf, f"sessions_per_hour must be above 0, not {plan.sessions_per_hour:g}"),
+        (not both, "arms that are never wrong together cannot be wrong more often than always"),
+    ]
+    problems = [problem for sound, problem in checks if not sound]
+    if problems:
+        raise RefusedError("this traffic cannot be made: " + "; ".join(problems))
+
+
 def made_traffic(plan: Plan, runs: int, source: np.random.Generator) -> Traffic:
     session = np.repeat(np.arange(plan.sessions), plan.requests_per_session)
     slices = _slices(plan, source)[session]
@@ -97,7 +133,7 @@ def planted_difference(plan: Plan) -> float:
 
 def _slices(plan: Plan, source: np.random.Generator) -> NDArray[np.int64]:
     """Which slice each session lies in; 0 is none of those named."""
-    shares = [1.0 - sum(each.share for each in plan.slices), *(each.share for each in plan.slices)]
+    shares = [max(0.0, 1.0 - sum(each.share for each in plan.slices)), *(each.share for each in plan.slices)]
     return source.choice(len(shares), size=plan.sessions, p=shares)
 
 

@@ -12,6 +12,7 @@ from students.assignment import position
 from students.drift import Drift, alarms
 from students.evidence import Floats, Harm, MeanTest, NonInferiority, Paths, Reading, guardrail_alpha, paths
 from students.policy import Policy
+from students.rollouts import NEEDS_PERSON
 from students.tally import EVERYWHERE, DriftEvidence, Evidence, GateEvidence, GuardrailEvidence
 from students.verdicts import Verdict, decide
 
@@ -88,7 +89,8 @@ class Batch:
         return self._gates[self.policy.gates[0]].way.proven_at
 
     def looks(self, run: int) -> Iterator[Look]:
-        """One rollout under `decide`, a look after every `tick_every` pairs until it is rolled back or traffic ends."""
+        """One rollout under `decide`, a look after every `tick_every` pairs until it is rolled back, asks a person how
+        it goes on, or traffic ends. Where it only waits for a person's leave, that is given at once."""
         stage, entered, served, bad_answers = 0, 0, 0, 0
         for pairs in range(self.tick_every, self.traffic.pairs + 1, self.tick_every):
             by_now = self._requests(pairs)
@@ -96,7 +98,7 @@ class Batch:
             served = by_now
             verdict = decide(self.policy, stage, self._evidence(run, pairs, entered))
             yield Look(pairs, self._hours(pairs), verdict, bad_answers)
-            if verdict.kind == "roll_back":
+            if verdict.kind == "roll_back" or verdict.reason == NEEDS_PERSON:
                 return
             if verdict.stage > stage:
                 stage, entered = verdict.stage, pairs
@@ -144,6 +146,7 @@ class Batch:
             pairs_at_stage=pairs - entered,
             sessions_at_stage=int(np.unique(self.traffic.session[here]).size),
             hours_at_stage=self._hours(pairs) - self._hours(entered),
+            person_agreed=True,
         )
 
 

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from students.evidence import Floats
 from students.intervals import clopper_pearson
-from students.made_traffic import GRADER, Plan, made_traffic, planted_difference
+from students.made_traffic import GRADER, Plan, check, made_traffic, planted_difference
 from students.playing import Batch, Ending, Look
 from students.policy import Policy, validate
 from students.recorded_traffic import Recording, as_recorded, drawn_anew
+from students.rollouts import NEEDS_PERSON
 
 BATCH = 200
 RECORDED_BATCH = 50
@@ -50,7 +51,7 @@ class Report:
     """Reached the last stage at any time."""
     rolled_back: Rate
     asked: Rate
-    """Ended with a person being asked."""
+    """Paused, past the policy's bound, and asked a person: there the run ends."""
     false_promotions: Rate | None
     """Promotions of a student that is not within the margin; None where it is, or where that is not known."""
     misses: Rate | None
@@ -69,8 +70,10 @@ class Report:
 
 
 def run(plan: Plan) -> Report:
-    """Play all runs of a plan, the same for the same seed. RefusedError for a policy that cannot be met."""
+    """Play all runs of a plan, the same for the same seed. RefusedError for a policy that cannot be met, or a plan that
+    cannot be played."""
     validate(plan.policy, [GRADER])
+    check(plan)
     good = planted_difference(plan) > -plan.policy.margin
     return _report(plan.policy, _made(plan), planted_difference(plan), good)
 
@@ -89,6 +92,7 @@ def run_recorded(recorded: Recording, policy: Policy, plan: Plan) -> Report:
 def looks(plan: Plan) -> Iterator[Look]:
     """The first run of a plan, look by look, under `decide`."""
     validate(plan.policy, [GRADER])
+    check(plan)
     return next(_made(plan)).looks(0)
 
 
@@ -125,7 +129,7 @@ def _report(policy: Policy, batches: Iterator[Batch], difference: float | None, 
         mean_difference=difference,
         promoted=rate(promoted, runs),
         rolled_back=rate(len(back), runs),
-        asked=rate(sum(ending.reason == "needs_person" for ending in endings), runs),
+        asked=rate(sum(ending.reason == NEEDS_PERSON for ending in endings), runs),
         false_promotions=rate(promoted, runs) if good is False else None,
         misses=rate(runs - promoted, runs) if good else None,
         pairs_to_proof=spread(proofs),

@@ -194,7 +194,7 @@ def _lines(report: Report) -> list[str]:
         ("false promotions", report.false_promotions),
         ("misses", report.misses),
         ("rolled back", report.rolled_back),
-        ("asked for a person", report.asked),
+        ("paused, a person asked", report.asked),
     ]
     spreads = [
         ("pairs to the proof", report.pairs_to_proof),
@@ -203,10 +203,12 @@ def _lines(report: Report) -> list[str]:
         ("hours to a roll-back", report.hours_to_roll_back),
         ("wrong answers served before a roll-back", report.bad_answers),
     ]
+    waits = [percent(share) for share in policy.wait_for_person_before]
     head = f"difference {planted}, margin {points(-policy.margin)} points, α {policy.alpha:g}"
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(report.reasons.items()))
     return [
         f"{head}, {len(report.endings):,} runs",
+        *([f"{'a person agrees at once before':40}{', '.join(waits)}"] if waits else []),
         *(f"{name:40}{_rate(found)}" for name, found in rates if found is not None),
         *(f"{name:40}{_spread(found)}" for name, found in spreads if found.reached),
         f"{'ended by':40}{reasons}",

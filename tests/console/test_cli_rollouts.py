@@ -7,6 +7,8 @@ from xml.etree.ElementTree import fromstring
 import pytest
 
 from capture.db import Store
+from capture.settings import RolloutSettings, TaskSettings, TeacherSettings
+from capture.tasks import save_task
 from console.cli import run
 from tests.factories.full_store import World
 
@@ -74,13 +76,34 @@ def test_everything_can_be_planted_at_once_and_watched(no_config: Path, capsys: 
         (["--slice", "fr"], "--slice '' cannot be read"),
         (["--outage", "5"], "--outage"),
         (["--speed", "0"], "--speed must be above 0"),
+        (["--slice", "fr:1.5:0.3"], "the share of slice fr must lie in [0, 1], not 1.5"),
+        (["--slice", "fr:0.6:0.3", "--slice", "de:0.6:0.3"], "shares must not add up to more than 1"),
+        (["--slice", "fr:0.1:0.3", "--slice", "fr:0.1:0.3"], "slice fr is named twice"),
+        (["--spread", "1"], "spread must lie in [0, 1), not 1"),
+        (["--student-wrong", "2"], "student_wrong must lie in [0, 1], not 2"),
+        (["--drift-at", "-1"], "drift_at must not be negative"),
+        (["--delayed", "-3"], "delayed must not be negative"),
+        (["--outage", "5:-5"], "the outage must not be negative"),
+        (["--seed", "-1"], "seed must not be negative"),
+        (["--duplicated", "nan", "--speed", "1e9"], "duplicated must lie in [0, 1]"),
     ],
 )
 def test_what_cannot_be_simulated_is_refused_with_the_reason(
     words: list[str], said: str, no_config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["rollouts", "simulate", "--runs", "2", "--sessions", "50", *words]) == 2
-    assert said in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert said in told
+    assert told.count("\n") == 1
+
+
+def test_a_person_who_is_waited_for_is_taken_to_agree(at_empty: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    teacher = TeacherSettings(upstream="openai", model="gpt-5-mini")
+    save_task(at_empty, "triage", TaskSettings(teacher=teacher, rollout=RolloutSettings(wait_for_person_before=(0.5,))))
+    assert run([*QUICK, "--task", "triage"]) == 0
+    said = capsys.readouterr().out
+    assert f"{'a person agrees at once before':40}50 %" in said
+    assert "40 of 40" in next(line for line in said.splitlines() if line.startswith("reached full"))
 
 
 def test_recorded_traffic_and_its_evidence(at_full: tuple[World, Store], capsys: pytest.CaptureFixture[str]) -> None:

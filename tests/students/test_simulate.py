@@ -131,6 +131,23 @@ def test_a_bad_slice_stops_a_student_that_is_fine_on_average() -> None:
     assert report.reasons.get("harm", 0) >= 90
 
 
+def test_a_run_ends_where_a_person_is_asked() -> None:
+    """Past its bound a rollout pauses; that the proof comes later promotes nobody."""
+    policy = replace(POLICY, margin=0.03, undecided_after_pairs=100)
+    plan = replace(PLAN, policy=policy, sessions=3_000)
+    report = run(plan)
+    assert report.reasons["needs_person"] == report.asked.count >= 90
+    assert not any(ending.full_at for ending in report.endings if ending.reason == "needs_person")
+    assert run(replace(plan, policy=replace(policy, undecided_after_pairs=None))).promoted.count >= 90
+    seen = list(looks(plan))
+    assert (seen[-1].pairs, seen[-1].verdict.reason) == (100, "needs_person")
+
+
+def test_a_stage_that_only_waits_for_a_person_is_entered() -> None:
+    report = run(replace(PLAN, policy=replace(POLICY, wait_for_person_before=(0.05, 0.5))))
+    assert report.endings == run(PLAN).endings
+
+
 def test_too_little_traffic_promotes_nobody() -> None:
     report = run(replace(PLAN, sessions=20))
     assert report.reasons == {"no_traffic": 100}
