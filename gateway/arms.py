@@ -20,6 +20,7 @@ from students.heavy_keys import HeavyKeys
 from students.view import eligible, responses_body, student_view
 
 SILENT_AFTER_S = 60.0
+"""A tick so much older than now, or so much newer, is nobody's who leads now: a clock that was ahead says nothing."""
 DEADLINE_FLOOR_S = 2.0
 DEADLINE_FACTOR = 1.5
 
@@ -77,7 +78,7 @@ class Arms:
             return Choice()
         if not routed:  # in shadow, or a dry run: nothing is the student's, and the control is set apart already
             return self._by(known[0], asked, self._session(asked), snapshot)
-        if now - snapshot.ticked_at > SILENT_AFTER_S:
+        if abs(now - snapshot.ticked_at) > SILENT_AFTER_S:
             return Choice(routed[0].id, routed[0].student.name, reason="controller_silent")
         session = self._session(asked)
         first: Choice | None = None

@@ -9,6 +9,10 @@ from capture.db import Store
 from capture.errors import OperationError
 from students.tables import leases
 
+AHEAD_S = 60.0
+"""How far another host's clock may be ahead of this one's: a lease beyond that, of whoever died since, would stand for
+as long as that clock was wrong."""
+
 
 class StaleLeaseError(OperationError):
     """Somebody else leads now; what was about to be written must not be."""
@@ -21,8 +25,17 @@ class Lease:
     token: int
 
 
+def is_live(expires_at: float, now: float, ttl_s: float) -> bool:
+    """Whether a lease of `ttl_s` holds: it has not run out, nor does it end later than a sound clock can have written.
+
+    Of two that live and whose clocks lie further apart, each takes the lease from the other, and the fence is between
+    them.
+    """
+    return now < expires_at <= now + ttl_s + AHEAD_S
+
+
 def acquire(store: Store, name: str, holder: str, now: float, ttl_s: float) -> Lease | None:
-    """The lease, fresh or prolonged to `now + ttl_s`; None while another holder's has not run out.
+    """The lease, fresh or prolonged to `now + ttl_s`; None while another holder's is live.
 
     The token rises with every change of holder, and when a holder lost its lease to time.
     """
@@ -33,7 +46,7 @@ def acquire(store: Store, name: str, holder: str, now: float, ttl_s: float) -> L
                 values = {"holder": holder, "token": 1, "expires_at": now + ttl_s, "ticked_at": 0.0}
                 connection.execute(insert(leases).values(name=name, **values))
                 return Lease(name, holder, 1)
-            live = row.expires_at > now
+            live = is_live(row.expires_at, now, ttl_s)
             if live and row.holder != holder:
                 return None
             token = row.token if live else row.token + 1

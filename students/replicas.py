@@ -9,7 +9,7 @@ from sqlalchemy import delete, select
 
 from capture.db import Store
 from capture.errors import OperationError
-from students.leases import acquire, release
+from students.leases import acquire, is_live, release
 from students.tables import leases
 
 PREFIX = "worker:"
@@ -59,10 +59,11 @@ class Replica:
 
     def take_orphans(self) -> list[str]:
         """Names of replicas that were silent for too long, each given to one caller only: their work is ours now."""
-        silent = leases.c.name.startswith(PREFIX) & (leases.c.expires_at < self._clock())
+        query = select(leases.c.name, leases.c.expires_at).where(leases.c.name.startswith(PREFIX))
         with self._store.read() as connection:
-            found = [str(name) for name in connection.execute(select(leases.c.name).where(silent)).scalars()]
-        names = [name.removeprefix(PREFIX) for name in found]
+            found = connection.execute(query).all()
+        silent = [row.name for row in found if not is_live(row.expires_at, self._clock(), ALIVE_S)]
+        names = [str(name).removeprefix(PREFIX) for name in silent]
         return [name for name in names if name != self.name and self._hold(name)]
 
     def forget(self, name: str) -> None:

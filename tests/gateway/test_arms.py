@@ -95,11 +95,13 @@ def test_an_ineligible_request_is_outside_the_share_and_counted(snapshot: Snapsh
     assert tally.assignments == {}
 
 
-def test_a_silent_controller_sends_all_to_the_teacher(snapshot: Snapshot) -> None:
+@pytest.mark.parametrize("side", [1, -1])
+def test_a_silent_controller_sends_all_to_the_teacher(snapshot: Snapshot, side: int) -> None:
+    """One whose last tick lies ahead of the clock may be long dead, too."""
     routed = with_rollouts(snapshot, rollout_of(share=0.25))
-    choice = arms_of().choose(asked_of(STUDENTS), routed, NOW + 60.1)
+    choice = arms_of().choose(asked_of(STUDENTS), routed, NOW + side * 60.1)
     assert (choice.assignment, choice.reason, choice.student) == (None, "controller_silent", None)
-    assert arms_of().choose(asked_of(STUDENTS), routed, NOW + 59.9).arm is Arm.STUDENT
+    assert arms_of().choose(asked_of(STUDENTS), routed, NOW + side * 59.9).arm is Arm.STUDENT
 
 
 def test_a_student_that_is_away_is_a_fallback(snapshot: Snapshot) -> None:

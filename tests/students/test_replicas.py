@@ -35,6 +35,11 @@ def test_a_host_that_went_silent_is_taken_over_by_one(store: Store, clock: Clock
     assert one.take_orphans() == []
 
 
+def test_one_that_died_with_its_clock_ahead_is_taken_over_too(store: Store, clock: Clock) -> None:
+    Replica(store, Clock(clock.now + 86_400), "ahead", 1)
+    assert Replica(store, clock, "a", 1).take_orphans() == ["ahead"]
+
+
 def test_one_that_was_taken_over_learns_of_it(store: Store, clock: Clock) -> None:
     slow, quick = Replica(store, clock, "slow", 1), Replica(store, clock, "quick", 1)
     clock.now += ALIVE_S + 1
