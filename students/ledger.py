@@ -1,19 +1,23 @@
 """Owns the ledger: what was spent and what was saved by letting students answer, with unknown prices left unknown."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import Connection, case, func, select
 
 from capture.db import Store
 from capture.exchange import Arm
-from capture.tables import exchanges
+from capture.removal import EXPIRED
+from capture.tables import counters, exchanges
 from students.tables import fine_tunes, spend
 
 DAY_S = 86_400.0
 LATE_S = 7 * DAY_S
-"""What the savings of late are taken from, for the date at which the rest will be paid for."""
+"""What the savings of late are taken from at most, for the date at which the rest will be paid for."""
+LEAST_S = 3_600.0
+"""Savings a day are told of no shorter time than this."""
+MOST_NAMED = 5
 LOCAL = "local"
 
 
@@ -30,7 +34,8 @@ class ArmTotals:
 
 @dataclass(frozen=True)
 class Ledger:
-    """One task's account since a time, or several tasks' (`task` is empty then).
+    """One task's account since a time, or several tasks' (`task` is empty then). `since` is later than what was asked
+    for where retention has removed exchanges: what was spent beside those that are gone is not counted either.
 
     `background`: purpose (shadow, pairing, judge, training, evaluation) → USD of what has a price; `unpriced_calls`
     counts the calls and hosted fine-tunes without one. `would_have_cost_usd`: all answers at the teacher's mean cost;
@@ -44,6 +49,8 @@ class Ledger:
     arms: dict[str, ArmTotals]
     background: dict[str, float] = field(default_factory=dict)
     unpriced_calls: int = 0
+    unpriced_models: tuple[str, ...] = ()
+    """Models, MOST_NAMED a task, whose answers have no known price; `[prices."NAME"]` gives it."""
     would_have_cost_usd: float | None = None
     saved_usd: float | None = None
     saved_a_day_usd: float | None = None
@@ -82,10 +89,37 @@ class _Span:
 
 def account(store: Store, task: str, since: float, now: float) -> Ledger:
     """The ledger of one task from `since` to `now`."""
-    late = max(since, now - LATE_S)
     with store.read() as connection:
+        since = max(since, _kept_since(connection, task, now))
+        late = max(now - LATE_S, _first(connection, task, since) or since)
         whole, recent = _span(connection, task, since), _span(connection, task, late)
-    return _balanced(task, since, (whole, recent), (now, max(now - late, 1.0) / DAY_S))
+        models = _unpriced_models(connection, task, since)
+    ledger = _balanced(task, since, (whole, recent), (now, max(now - late, LEAST_S) / DAY_S))
+    return replace(ledger, unpriced_models=models)
+
+
+def _kept_since(connection: Connection, task: str, now: float) -> float:
+    """The time from which a task's exchanges are all still there: 0 where none has expired."""
+    expired = select(counters.c.value).where(counters.c.task == task, counters.c.name == EXPIRED)
+    if not connection.scalar(expired):
+        return 0.0
+    # What clients asked to keep outlives the rest, so it says nothing of where the rest begins.
+    rest = select(func.min(exchanges.c.started_at)).where(exchanges.c.task == task, exchanges.c.stored.is_(False))
+    oldest = connection.scalar(rest)
+    return now if oldest is None else float(oldest)
+
+
+def _first(connection: Connection, task: str, since: float) -> float | None:
+    """When the first of a task's exchanges since then was made."""
+    query = select(func.min(exchanges.c.started_at))
+    found: float | None = connection.scalar(query.where(exchanges.c.task == task, exchanges.c.started_at >= since))
+    return found
+
+
+def _unpriced_models(connection: Connection, task: str, since: float) -> tuple[str, ...]:
+    unpriced = (exchanges.c.task == task) & (exchanges.c.started_at >= since) & exchanges.c.cost_usd.is_(None)
+    query = select(exchanges.c.served_model).distinct().where(unpriced, exchanges.c.status == 200)
+    return tuple(connection.scalars(query.order_by(exchanges.c.served_model).limit(MOST_NAMED)))
 
 
 def accounts(store: Store, tasks: Sequence[str], since: float, now: float) -> list[Ledger]:
@@ -111,6 +145,7 @@ def total(ledgers: Sequence[Ledger], now: float) -> Ledger:
         arms=arms,
         background=background,
         unpriced_calls=sum(ledger.unpriced_calls for ledger in ledgers),
+        unpriced_models=tuple(sorted({name for ledger in ledgers for name in ledger.unpriced_models})),
         would_have_cost_usd=_sum([ledger.would_have_cost_usd for ledger in active]),
         saved_usd=saved,
         saved_a_day_usd=a_day,

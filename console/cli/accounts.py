@@ -27,6 +27,10 @@ def show_ledgers(store: Store, tasks: Sequence[str], since: float, json: bool) -
         typer.echo(ledger.task or "all tasks")
         for what, value in _lines(ledger, now):
             typer.echo(f"  {what:18}{value}")
+        if ledger.since > since:
+            typer.echo(f"  counted from {_day(ledger.since)} on: what is older has expired")
+        if ledger.unpriced_models:
+            typer.echo(f'  no price is known for {", ".join(ledger.unpriced_models)}: set [prices."NAME"]')
 
 
 def _lines(ledger: Ledger, now: float) -> list[tuple[str, str]]:
@@ -58,4 +62,8 @@ def _usd(value: float | None) -> str:
 def _date(ledger: Ledger, now: float) -> str:
     if ledger.break_even_at is None:
         return UNKNOWN if ledger.saved_usd is None else "never"
-    return "now" if ledger.break_even_at <= now else time.strftime("%Y-%m-%d", time.gmtime(ledger.break_even_at))
+    return "now" if ledger.break_even_at <= now else _day(ledger.break_even_at)
+
+
+def _day(at: float) -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime(at))

@@ -288,6 +288,8 @@ def _account(rollout: room.Rollout) -> None:
         hide_index=True,
         alt="Answers, cost and time by arm",
     )
+    if found.unpriced_models:
+        st.caption(f"No price is known for {', '.join(found.unpriced_models)}: set it under [prices] in the settings.")
     if found.break_even_at is None:
         st.caption("When it will have paid for itself is unknown, or never: a price is missing, or nothing is saved.")
     else:

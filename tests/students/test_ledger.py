@@ -8,7 +8,8 @@ from sqlalchemy import insert
 
 from capture.db import Store, metadata, open_store
 from capture.ids import new_id
-from capture.tables import exchanges
+from capture.removal import EXPIRED
+from capture.tables import counters, exchanges
 from students.ledger import DAY_S, account, accounts, total
 from students.tables import fine_tunes, spend
 
@@ -32,12 +33,14 @@ def put(
     duration_ms: float,
     task: str = "triage",
     probability: float = 1.0,
+    since: float = SINCE,
+    stored: bool = False,
 ) -> None:
-    """Answers spread evenly over the ten days."""
+    """Answers spread evenly from `since`, the first of the ten days, to their end."""
     rows = [
         {
             "id": new_id(),
-            "started_at": SINCE + (NOW - SINCE) * (number + 0.5) / count,
+            "started_at": since + (NOW - since) * (number + 0.5) / count,
             "route": "chat.completions",
             "task": task,
             "arm": arm,
@@ -46,7 +49,7 @@ def put(
             "served_model": "m",
             "status": 200,
             "stream": False,
-            "stored": False,
+            "stored": stored,
             "complete": True,
             "duration_ms": duration_ms,
             "tokens_estimated": False,
@@ -98,6 +101,7 @@ def test_unknown_prices_stay_unknown(store: Store) -> None:
     found = account(store, "triage", SINCE, NOW)
     assert (found.saved_usd, found.break_even_at) == (None, None)
     assert found.arms["student"].unpriced == 300
+    assert found.unpriced_models == ("m",)
     assert found.would_have_cost_usd == pytest.approx(4.0)
 
 
@@ -130,6 +134,32 @@ def test_it_never_breaks_even_while_nothing_is_saved(store: Store) -> None:
     found = account(store, "triage", SINCE, NOW)
     assert found.saved_usd == pytest.approx(-3.0)
     assert found.break_even_at is None
+
+
+def test_what_was_spent_beside_exchanges_that_expired_is_not_counted(store: Store) -> None:
+    """Else the saving would fall from day to day, as its exchanges go and their background calls stay."""
+    put(store, "teacher", 10, 0.01, 900.0, since=NOW - 2 * DAY_S)
+    put(store, "student", 10, 0.0, 200.0, since=NOW - 2 * DAY_S)
+    put(store, "teacher", 1, 0.01, 900.0, since=SINCE - 8 * DAY_S, stored=True)  # its client asked to keep it
+    pay(store, "pairing", 5.0)
+    pay(store, "pairing", 0.02, at=NOW - DAY_S)
+    assert account(store, "triage", SINCE, NOW).saved_usd == pytest.approx(0.1 - 5.02)
+    with store.write() as connection:
+        connection.execute(insert(counters).values(task="triage", name=EXPIRED, value=80))
+    found = account(store, "triage", SINCE, NOW)
+    assert found.saved_usd == pytest.approx(0.1 - 0.02)
+    assert found.since == pytest.approx(NOW - 1.9 * DAY_S)
+    assert account(store, "triage", NOW - DAY_S, NOW).since == NOW - DAY_S
+
+
+def test_savings_of_late_are_those_of_the_days_with_traffic(store: Store) -> None:
+    """One whose traffic began yesterday saves in a day what it saved since, not a seventh of it."""
+    put(store, "teacher", 1_000, 0.01, 900.0, since=NOW - DAY_S)
+    put(store, "student", 1_000, 0.0, 200.0, since=NOW - DAY_S)
+    pay(store, "training", 30.0)
+    found = account(store, "triage", SINCE, NOW)
+    assert found.saved_a_day_usd == pytest.approx(10.0, rel=0.001)
+    assert found.break_even_at == pytest.approx(NOW + 2 * DAY_S, rel=0.001)
 
 
 def test_what_was_sampled_out_is_counted_in(store: Store) -> None:
