@@ -9,13 +9,10 @@ from sqlalchemy import Connection, delete, select, update
 
 from capture.db import Store, upsert
 from capture.errors import NotFoundError, RefusedError
-from capture.removal import BODY_BYTES, EXPIRED, remove
+from capture.removal import BODY_BYTES, EXPIRED, Purge, remove
 from capture.tables import counters, dataset_rows, datasets, exchanges, outlived, tombstones
 
 BATCH = 500
-
-Purge = Callable[[Connection, Sequence[str]], None]
-"""Takes exchanges out of another room's tables, in the transaction that erases them, while datasets have their rows."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Takes exchanges out of the store with what hangs on them, in the caller's transaction; datasets keep their rows."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,9 @@ BODY_BYTES = "body_bytes"
 
 EXPIRED = "expired"
 """Counter: what of the stored was removed since, by age or size."""
+
+Purge = Callable[[Connection, Sequence[str]], None]
+"""Takes exchanges out of another room's tables, in the transaction that removes them here."""
 
 
 @dataclass(frozen=True, slots=True)

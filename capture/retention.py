@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from sqlalchemy import Connection, delete, func, select
 
 from capture.db import Store, upsert
-from capture.removal import BODY_BYTES, EXPIRED, Removed, remove
+from capture.removal import BODY_BYTES, EXPIRED, Purge, Removed, remove
 from capture.sampling import DAY_S
 from capture.settings import RetentionSettings, TaskSettings
 from capture.tables import bodies, counters, dataset_rows, exchanges, outlived, sampled
@@ -27,29 +27,32 @@ def sweep(
     untasked: RetentionSettings,
     clock: Callable[[], float],
     limit: int = BATCH,
+    purge: Purge = lambda _connection, _ids: None,
 ) -> int:
     """Removes up to `limit` exchanges of each task and returns how many; 0 when all is as it should be.
 
-    `untasked`: what holds for exchanges of no task, or of one that is gone. Each task's are one transaction: a sweep
-    that was killed goes on with the next call.
+    `untasked`: what holds for exchanges of no task, or of one that is gone. `purge`: for what other rooms keep of them.
+    Each task's are one transaction: a sweep that was killed goes on with the next call.
     """
     now = clock()
     total = 0
     for name in _names(store):
         rule = tasks[name].retention if name in tasks else untasked
         if rule.days is not None or rule.megabytes is not None:
-            total += _swept(store, name, rule, now, limit)
+            total += _swept(store, name, rule, (now, limit), purge)
     _forget_counts(store, now)
     return total
 
 
-def _swept(store: Store, name: str, rule: RetentionSettings, now: float, limit: int) -> int:
+def _swept(store: Store, name: str, rule: RetentionSettings, when: tuple[float, int], purge: Purge) -> int:
+    now, limit = when
     with store.read() as connection:
         ids = _expired(connection, name, rule, now, limit)
     if not ids:
         return 0
     with store.write() as connection:
         removed = remove(connection, ids, unless_stored=True)
+        purge(connection, [row.id for row in removed.rows])
         _note_outlived(connection, removed, now)
         lines = {(EXPIRED, task): count for task, count in removed.exchanges.items()}
         lines |= {(BODY_BYTES, task): -count for task, count in removed.body_bytes.items()}

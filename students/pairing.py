@@ -15,6 +15,7 @@ from capture.errors import ConfigError, RefusedError, UpstreamAwayError
 from capture.exchange import Answer, Arm, Exchange
 from capture.graders.means import Means
 from capture.prompts import fingerprint, hashed
+from capture.redact import Redacted
 from capture.rows import label_of
 from capture.sampling import uniform
 from capture.settings import TaskSettings
@@ -33,8 +34,8 @@ from students.workshop import Workshop
 
 log = structlog.get_logger(__name__)
 
-Redact = Callable[[TaskSettings, dict[str, Any], Answer, str], Answer]
-"""(task, raw request, raw answer, exchange id) → the answer as it may be kept."""
+Redact = Callable[[TaskSettings, dict[str, Any], Answer, str], Redacted]
+"""(task, raw request, raw answer, exchange id) → both as they may be kept."""
 
 Kind = Literal["shadow", "canary"]
 PAIRED_STATES = LIVE_STATES
@@ -330,9 +331,10 @@ class Pairer:
         watching, exchange = found.watched, found.exchange
         output = student.answer if student.error is None else None
         result = compare(watching.judges, Case(found.request, teacher, output, second))
-        label = self._label(found, teacher, second)
+        kept = self._redact(watching.task, found.request, teacher, exchange.id)
+        label = self._label(found, kept.answer, second)
         declared = watching.rollout.policy.slices
-        slices = slices_of(found.request, found.fingerprint, label, exchange.key_id, declared)
+        slices = slices_of(kept.request, found.fingerprint, label, exchange.key_id, declared)
         draft = Drafted(
             rollout_id=watching.rollout.id,
             exchange_id=exchange.id,
@@ -341,7 +343,7 @@ class Pairer:
             slices={**slices, **({UNPROVEN: "prompt"} if found.unproven else {})},
             stage=watching.rollout.stage,
             probability=paired_share(watching.rollout) * found.stored.probability,
-            teacher=self._kept(found, teacher),
+            teacher=kept.answer,
             second=None if second is None else self._kept(found, second),
             student=None if output is None else self._kept(found, output),
             student_error=student.error,
@@ -362,10 +364,10 @@ class Pairer:
         """
         watching, names = found.watched, watched(found.watched.rollout.policy)
         by_truth = any(judge.needs_truth and judge.name in names for judge in watching.judges)
-        return None if second is None or by_truth else label_of(self._kept(found, teacher), watching.task.label)
+        return None if second is None or by_truth else label_of(teacher, watching.task.label)
 
     def _kept(self, found: Candidate, answer: Answer) -> Answer:
-        return self._redact(found.watched.task, found.request, answer, found.exchange.id)
+        return self._redact(found.watched.task, found.request, answer, found.exchange.id).answer
 
 
 def _teacher_calls(found: Candidate) -> int:

@@ -24,8 +24,8 @@ from students.registry import LIVE_STATES
 from students.slices import true_label
 from students.tables import pairs, rollouts
 
-JUDGING, WAITING, SCORED = "judging", "waiting", "scored"
-"""States of a pair that is not consumed yet: its judges are to be asked, a truth has to come, it counts."""
+JUDGING, WAITING, SCORED, VOID = "judging", "waiting", "scored", "void"
+"""States of a pair that is not consumed: its judges are to be asked, a truth has to come, it counts, it never will."""
 
 SWEEP = 500
 """How many waiting pairs one sweep looks at; the next one goes on behind them."""
@@ -185,6 +185,14 @@ def scored_further(
         differences={**row.differences, **found.differences},
     )
     return {**_scores(merged), "state": state_of(judges, watched(policy), merged.differences)}
+
+
+def forget_answers(connection: Connection, exchange_ids: Sequence[str]) -> None:
+    """Blank the answers of pairs on exchanges that are removed. Their scores stay; what waits to be scored never is."""
+    mine = pairs.c.exchange_id.in_(exchange_ids)
+    blank = {"teacher_output": "", "teacher_second": None, "student_output": None}
+    connection.execute(update(pairs).where(mine).values(blank))
+    connection.execute(update(pairs).where(mine, pairs.c.state.in_((JUDGING, WAITING))).values(state=VOID))
 
 
 def forget_erased(store: Store) -> int:

@@ -21,7 +21,7 @@ from capture.graders.means import Means
 from capture.graders.python_process import PythonProcesses
 from capture.judges import TaskJudges
 from capture.migrations import upgrade
-from capture.redact import Redactor, load_secret
+from capture.redact import Redacted, Redactor, load_secret
 from capture.retention import sweep
 from capture.scoring import judge_next, score_new
 from capture.settings import Settings, TaskSettings
@@ -38,7 +38,7 @@ from students.leases import release, was_last
 from students.loops import Loop, Loops
 from students.observing import Observer
 from students.pairing import Pairer, Redact, Stored
-from students.pairs import Sweeper, forget_erased
+from students.pairs import Sweeper, forget_answers, forget_erased
 from students.registry import let_sleep
 from students.replicas import Replica, SupersededError
 from students.training import Trainer
@@ -168,7 +168,7 @@ def _loops(staff: _Staff) -> list[Loop]:
         Loop("turns", turning.tick, TICK_EVERY_S),
         Loop("replicas", lambda: _beat(replica, workflows, shop.stopping), BEAT_EVERY_S),
         Loop("discover", lambda: digest(store, clock), DISCOVER_EVERY_S),
-        Loop("retain", lambda: sweep(store, tasks(), settings.capture.retention, clock), RETAIN_EVERY_S),
+        Loop("retain", lambda: _retain(store, tasks, settings, clock), RETAIN_EVERY_S),
         Loop("forget", lambda: forget_erased(store), FORGET_EVERY_S),
         Loop("sleep", lambda: let_sleep(store, settings.students.idle_s, clock), FORGET_EVERY_S),
     ]
@@ -207,11 +207,11 @@ def _prepared(store: Store, settings: Settings, stopping: threading.Event) -> bo
 
 
 def redactor(settings: Settings) -> Redact:
-    """How a pair's answers become what may be kept: as their exchange's own were, by the task's rules."""
+    """How a pair's request and answers become what may be kept: as their exchange's own were, by the task's rules."""
     secret = load_secret(settings.data)
 
-    def redact(task: TaskSettings, request: dict[str, Any], answer: Answer, exchange_id: str) -> Answer:
-        return Redactor(task.redaction, secret).redact(request, answer, exchange_id).answer
+    def redact(task: TaskSettings, request: dict[str, Any], answer: Answer, exchange_id: str) -> Redacted:
+        return Redactor(task.redaction, secret).redact(request, answer, exchange_id)
 
     return redact
 
@@ -250,6 +250,10 @@ def _judge_pairs(staff: _Staff) -> int:
 def _sweeping(store: Store, tasks: Tasks, means: Means) -> Callable[[], int]:
     sweeper = Sweeper(store, means)
     return lambda: sweeper.sweep(tasks())
+
+
+def _retain(store: Store, tasks: Tasks, settings: Settings, clock: Callable[[], float]) -> int:
+    return sweep(store, tasks(), settings.capture.retention, clock, purge=forget_answers)
 
 
 def _tick(staff: _Staff) -> int:

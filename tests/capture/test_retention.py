@@ -67,8 +67,10 @@ def test_by_age(rig: Rig) -> None:
     old, stored, young = shipped(rig, aged(31), aged(40, store=True), aged(29))
     other = shipped(rig, aged(50, task=None), aged(50, task="gone"))
     feedback.record(rig.store, Feedback(id=old, kind="truth", value=1), None, lambda: 1.0, lambda _, kept: kept)
-    assert swept(rig, RetentionSettings(days=30)) == 1
+    purged: list[str] = []
+    assert swept(rig, RetentionSettings(days=30), purge=lambda _, ids: purged.extend(ids)) == 1
     assert swept(rig, RetentionSettings(days=30)) == 0
+    assert purged == [old]
     assert set(rig.ids()) == {stored, young, *other}
     assert swept(rig, FOREVER, RetentionSettings(days=45)) == 2
     assert set(rig.ids()) == {stored, young}

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from capture.graders.means import Python
 from capture.graders.python_process import PythonProcesses
 from capture.ids import new_id
 from capture.prompts import fingerprint
+from capture.redact import Redacted, Redactor
 from capture.settings import (
     GraderSettings,
     JudgeSettings,
@@ -33,7 +35,7 @@ from capture.tables import exchanges
 from students.clients import Client
 from students.heavy_keys import HEAVY, WINDOW
 from students.pairing import Pairer, Stored
-from students.pairs import Sweeper, forget_erased, read_output, written
+from students.pairs import Sweeper, forget_answers, forget_erased, read_output, written
 from students.registry import Training, register_local, register_upstream
 from students.rollout_start import Start, start
 from students.rollouts import Rollout, load_rollout
@@ -114,7 +116,13 @@ class Scene:
     def new_pairer(self, client: Client) -> Pairer:
         """As a worker that has just started."""
         shop = Workshop(self.store, self.settings, client, lambda: {"triage": self.task}, clock, python=self.python)
-        return Pairer(shop, lambda _t, _r, answer, _i: answer)
+        redactor = Redactor(self.task.redaction, b"secret")
+
+        def redact(_task: TaskSettings, request: dict[str, Any], answer: Answer, exchange_id: str) -> Redacted:
+            """Answers as they are: those of these tests have no raw body."""
+            return replace(redactor.redact(request, answer, exchange_id), answer=answer)
+
+        return Pairer(shop, redact)
 
     def serve(self, url: str) -> None:
         with self.store.write() as connection:
@@ -264,14 +272,16 @@ def test_what_the_incumbent_answered_is_not_taken_for_the_newer_students_own(sto
 
 
 def test_built_in_metrics_and_declared_slices_need_no_grader_of_the_task(store: Store) -> None:
-    task = task_of(TRUTH_GRADER, slices={"tier": "/metadata/tier"})
+    task = task_of(TRUTH_GRADER, slices={"tier": "/metadata/tier", "who": "/metadata/who"})
     with ChatServer(lambda _: "I'm sorry, but I cannot help.") as student, ChatServer(lambda _: "") as teacher:
         scene = Scene(store, teacher, student, task)
-        request = {**request_of("hello"), "metadata": {"tier": "gold"}}
+        request = {**request_of("hello"), "metadata": {"tier": "gold", "who": "ann.smith@firm.de"}}
         scene.ask_all([(exchange("a"), request, saying("card"))], lambda: len(scene.rows()) == 1)
     row = scene.rows()[0]
     assert row.differences == {"refusals": -1.0}  # the task's own grader waits for its truth
     assert row.slices["tier"] == "gold"
+    assert "@" in row.slices["who"]
+    assert "ann" not in row.slices["who"]  # it is kept, and told with the evidence
 
 
 def test_one_pair_a_session_and_day(store: Store) -> None:
@@ -543,6 +553,25 @@ def test_erased_exchanges_take_their_pairs_along(store: Store) -> None:
         connection.execute(insert(tombstones).values(exchange_id=one.id, who="tester", erased_at=NOW))
     assert forget_erased(store) == 1
     assert scene.rows() == []
+
+
+def test_exchanges_that_expire_take_their_pairs_answers_along_and_leave_the_evidence(store: Store) -> None:
+    with ChatServer(lambda _: '{"category": "card"}') as student, ChatServer(lambda _: '{"category": "x"}') as teacher:
+        scene = Scene(store, teacher, student, task_of(TRUTH_GRADER | TEACHER_GRADER))
+        offers = [(exchange(session), request_of("hello"), saying("card")) for session in "abc"]
+        scene.ask_all(offers, lambda: len(scene.rows()) == 3)
+    with store.write() as connection:
+        ids = [one.id for one, _, _ in offers]
+        scored = tables.pairs.c.exchange_id == ids[0]
+        connection.execute(update(tables.pairs).where(scored).values(state="consumed"))
+        forget_answers(connection, ids[:2])
+    rows = {row.exchange_id: row for row in scene.rows()}
+    assert [rows[one].state for one in ids] == ["consumed", "void", "waiting"]
+    for one in ids[:2]:
+        assert (rows[one].teacher_output, rows[one].teacher_second, rows[one].student_output) == ("", None, None)
+        assert rows[one].differences == rows[ids[2]].differences != {}
+    assert rows[ids[2]].teacher_output
+    assert forget_erased(store) == 0
 
 
 @pytest.mark.parametrize(
