@@ -347,7 +347,7 @@ class RolloutSettings(_Frozen):
     pairs_between_false_alarms: float = 10_000  # of the drift detector, on average
     pair_share: float = Field(1.0, gt=0, le=1)  # part of the eligible traffic that is paired
     watch_share: float = Field(0.1, gt=0, le=1)  # the same at full, where pairs cost for ever
-    deadline_s: float | None = None
+    deadline_s: float | None = Field(None, gt=0)
     wait_for_person_before: tuple[float, ...] = ()  # shares; resuming the rollout lets it enter
     spend_cap_usd: float | None = None  # a day, for background calls
 

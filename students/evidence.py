@@ -278,8 +278,12 @@ def paths(differences: Floats, test: MeanTest, probabilities: Floats | None = No
     """Play many runs at once, `differences[runs, pairs]`, through a test's arithmetic; the test itself is only read.
 
     NaN marks a pair that did not happen: it changes nothing but still counts in the pair's number. The trail notes the
-    log wealth `every` so many pairs.
+    log wealth `every` so many pairs. ValueError for what the test's `update` refuses.
     """
+    if (np.abs(differences) > 1.0).any():
+        raise ValueError("differences must lie inside [-1, 1]")
+    if probabilities is not None and not ((probabilities >= test.floor) & (probabilities <= 1.0)).all():
+        raise ValueError(f"probabilities must lie inside [{test.floor}, 1]: make the test with a lower floor")
     runs, pairs = differences.shape
     sums = Sums(*(np.zeros(runs) for _ in range(5)))
     log = {side: np.zeros(runs) for side in (UP, DOWN)}

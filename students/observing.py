@@ -7,7 +7,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import delete, insert, select
 
 from capture.db import Store
 from capture.exchange import Answer, Arm, Assignment, Exchange
@@ -16,6 +16,7 @@ from capture.prices import cost_usd
 from capture.settings import PriceSettings
 from students.claims import Claims, day_of
 from students.heavy_keys import HeavyKeys
+from students.registry import LIVE_STATES
 from students.tables import observations, rollouts
 from students.tally import floor_of
 from students.unpaired import is_drawn, luck_of
@@ -145,3 +146,10 @@ class Observer:
                 one.measure, one.settled = replace(one.measure, compared=compared), True
         marks, measures = "".join(one.mark for one in seen), [one.measure.to_list() for one in seen]
         return {"id": new_id(), "rollout_id": rollout, "marks": marks, "measures": measures}
+
+
+def forget_ended(store: Store) -> int:
+    """Delete what was seen too late of rollouts that have ended, which nobody counts; how many rows."""
+    live = select(rollouts.c.id).where(rollouts.c.state.in_(LIVE_STATES))
+    with store.write() as connection:
+        return int(connection.execute(delete(observations).where(observations.c.rollout_id.not_in(live))).rowcount)

@@ -36,7 +36,7 @@ from students.jobs import LOCAL
 from students.judging import Judging
 from students.leases import release, was_last
 from students.loops import Loop, Loops
-from students.observing import Observer
+from students.observing import Observer, forget_ended
 from students.pairing import Pairer, Redact, Stored
 from students.pairs import Sweeper, forget_answers, forget_erased
 from students.registry import let_sleep
@@ -169,7 +169,7 @@ def _loops(staff: _Staff) -> list[Loop]:
         Loop("replicas", lambda: _beat(replica, workflows, shop.stopping), BEAT_EVERY_S),
         Loop("discover", lambda: digest(store, clock), DISCOVER_EVERY_S),
         Loop("retain", lambda: _retain(store, tasks, settings, clock), RETAIN_EVERY_S),
-        Loop("forget", lambda: forget_erased(store), FORGET_EVERY_S),
+        Loop("forget", lambda: forget_erased(store) + forget_ended(store), FORGET_EVERY_S),
         Loop("sleep", lambda: let_sleep(store, settings.students.idle_s, clock), FORGET_EVERY_S),
     ]
 

@@ -198,6 +198,9 @@ def test_the_guardrails_together_spend_alpha() -> None:
         lambda: Harm(0.02, 0.05).update(0.0, probability=0.5),
         lambda: Harm(0.02, 0.05, floor=0.5).update(0.0, probability=0.4),
         lambda: guardrail_alpha(0.05, 0),
+        lambda: paths(np.array([[0.5, math.nan, 1.5]]), Harm(0.02, 0.05)),
+        lambda: paths(np.array([[0.5]]), Harm(0.02, 0.05, floor=0.5), np.array([[0.4]])),
+        lambda: paths(np.array([[0.5]]), Harm(0.02, 0.05, floor=0.5), np.array([[math.nan]])),
     ],
 )
 def test_what_cannot_be_is_refused(make) -> None:

@@ -12,7 +12,7 @@ from capture.db import Store
 from capture.exchange import Answer, Arm, Assignment, Usage
 from capture.settings import PriceSettings
 from students.evidence import Harm
-from students.observing import Mark, Observer, mark_of
+from students.observing import Mark, Observer, forget_ended, mark_of
 from students.tables import observations, rollouts
 from students.unpaired import TwoSample
 from tests.factories.exchanges import new_exchange
@@ -161,3 +161,17 @@ def test_equal_arms_whose_sessions_fail_as_a_whole_are_no_harm(store: Store) -> 
         naive += by_request.test.proven
     assert false <= 1  # of twenty, as alpha says
     assert naive >= 3
+
+
+def test_what_is_seen_of_a_rollout_that_has_ended_is_forgotten(store: Store) -> None:
+    add_student(store)
+    rollout = add_rollout(store)
+    observer = Observer()
+    observer.see(new_exchange(rollout=rollout, assignment=Assignment.STUDENT, arm=Arm.STUDENT), None, 1.0)
+    observer.flush(store)
+    assert forget_ended(store) == 0
+    with store.write() as connection:
+        connection.execute(update(rollouts).values(state="rolled_back"))
+    assert forget_ended(store) == 1
+    with store.read() as connection:
+        assert connection.execute(select(observations)).all() == []

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from pydantic import ValidationError
 
 from capture.errors import RefusedError
 from capture.settings import RolloutSettings
@@ -70,3 +71,10 @@ def test_without_guardrails_the_gates_graders_are_watched_beyond_the_margin() ->
 def test_a_task_without_graders_can_have_no_rollout() -> None:
     with pytest.raises(RefusedError, match="at least one grader"):
         policy_of(RolloutSettings(), [])
+
+
+@pytest.mark.parametrize("deadline_s", [0, -1])
+def test_a_deadline_that_nobody_meets_is_refused(deadline_s: float) -> None:
+    """Every request of the student's would fall back."""
+    with pytest.raises(ValidationError, match="deadline_s"):
+        RolloutSettings(deadline_s=deadline_s)
