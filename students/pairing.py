@@ -107,11 +107,14 @@ class Candidate:
 def candidate(watching: Watched, stored: Stored) -> Candidate | str:
     """The pair that an exchange is to become for a rollout, or a word for why it becomes none. Pure.
 
-    A student's own answers are put to the teacher afterwards; everybody else's answers are shadowed by the student.
+    A student's own answers are put to the teacher afterwards; everybody else's answers are shadowed by the student, but
+    for those of who stands in where the teacher fails.
     """
     exchange, request, answer = stored.exchange, stored.request, stored.answer
     if exchange.status != 200 or not exchange.complete or answer.error is not None:
         return "unanswered"
+    if exchange.arm != Arm.STUDENT and not _is_teachers(exchange, watching):
+        return "fallback_of_the_teacher"
     student = watching.student
     facts = StudentFacts(student.fingerprints, student.tools, student.view)
     reason = eligible(request, exchange.fingerprint or fingerprint(request), facts)
@@ -124,6 +127,14 @@ def candidate(watching: Watched, stored: Stored) -> Candidate | str:
     # By the student, not by the rollout: an incumbent answers under a newer rollout what that leaves to the teacher.
     ours = exchange.arm == Arm.STUDENT and exchange.rollout is not None and exchange.student == student.name
     return Candidate(watching, "canary" if ours else "shadow", stored, reason is not None)
+
+
+def _is_teachers(exchange: Exchange, watching: Watched) -> bool:
+    """Whether the model answered that the request was meant for: the teacher's, or another that the client named."""
+    teacher = watching.task.teacher
+    if exchange.model not in ("", watching.rollout.task, teacher.model):
+        return exchange.served_model in ("", exchange.model)
+    return exchange.upstream == teacher.upstream and exchange.served_model in ("", teacher.model)
 
 
 def paired_share(rollout: Rollout) -> float:

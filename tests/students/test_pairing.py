@@ -299,6 +299,26 @@ def test_one_pair_a_session_and_day(store: Store) -> None:
     assert len(student.requests) == 3
 
 
+def test_who_stands_in_for_the_teacher_is_no_teacher(store: Store) -> None:
+    """Its answers would be compared as the teacher's own; a model that the client named itself is what it would get."""
+    with ChatServer(lambda _: '{"category": "card"}') as student, ChatServer(lambda _: "") as teacher:
+        scene = Scene(store, teacher, student, task_of(TRUTH_GRADER))
+        answered: list[dict[str, str]] = [
+            {"upstream": "other", "model": "large", "served_model": "large"},
+            {"upstream": "stand-in", "model": "triage", "served_model": "small"},
+            {"upstream": "stand-in", "model": "tiny", "served_model": "small"},
+            {"upstream": "stand-in", "model": "triage", "served_model": "large"},
+            {"upstream": "other", "model": "small", "served_model": "small"},
+        ]
+        offers = [
+            (exchange(f"session {number}", **changes), request_of("hello"), saying("card"))
+            for number, changes in enumerate(answered)
+        ]
+        scene.ask_all(offers, lambda: len(scene.rows()) == 2)
+    assert {row.exchange_id for row in scene.rows()} == {offer[0].id for offer in offers[3:]}
+    assert scene.pairer.counts["fallback_of_the_teacher"] == 3
+
+
 def test_without_a_worker_key_pairs_are_off_and_the_reason_is_told(store: Store) -> None:
     with ChatServer(lambda _: "") as student, ChatServer(lambda _: "") as teacher:
         scene = Scene(store, teacher, student, task_of(TEACHER_GRADER))
