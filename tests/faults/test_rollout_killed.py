@@ -5,7 +5,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 from sqlalchemy import func, select
@@ -54,19 +53,18 @@ def counted(store: Store, rollout: Rollout) -> int:
 
 
 @pytest.mark.timeout(400)
-def test_pairs_and_wealth_are_written_together_whenever_it_dies(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'stillhouse.db'}"
-    store = open_store(url)
+def test_pairs_and_wealth_are_written_together_whenever_it_dies(database_url: str) -> None:
+    store = open_store(database_url)
     upgrade(store)
     policy = POLICY.model_copy(update={"minimum_pairs": 100_000, "undecided_after_pairs": 200_000})
     rollout = begin(store, Clock(time.time()), policy=policy)
     for _ in range(KILLS):
         before = consumed(store)
         add_pairs(store, rollout, [0.0] * (PAIRS // KILLS))
-        with controller(url):
+        with controller(database_url):
             wait_until(lambda before=before: consumed(store) > before, WITHIN_S)
         assert counted(store, rollout) == consumed(store)
-    with controller(url):
+    with controller(database_url):
         wait_until(lambda: consumed(store) == PAIRS, WITHIN_S)
     assert counted(store, rollout) == PAIRS
     store.close()

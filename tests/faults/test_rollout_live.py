@@ -64,6 +64,8 @@ guardrails = {{ category = {{ smallest = 0.02 }}, errors = {{ smallest = 0.02 }}
 SYSTEM = "Sort the ticket."
 AT_ONCE = 4
 WITHIN_S = 90.0
+SHARE_GONE_WITHIN_S = 5.0
+"""From the verdict on: gateways look at the store every second."""
 
 
 @dataclass
@@ -73,6 +75,15 @@ class Replies:
     statuses: Counter[int] = field(default_factory=Counter)
     arms: Counter[str] = field(default_factory=Counter)
     by_session: dict[str, set[str]] = field(default_factory=dict)
+    students_last_at: float = 0.0
+    """When the last request was made that the student was asked for, in Unix seconds."""
+
+    def add(self, session: str, made_at: float, status: int, arm: str) -> None:
+        self.statuses[status] += 1
+        self.arms[arm] += 1
+        self.by_session.setdefault(session, set()).add(arm)
+        if arm != "teacher":
+            self.students_last_at = max(self.students_last_at, made_at)
 
     @property
     def errors(self) -> int:
@@ -100,16 +111,16 @@ class Scene:
         asked = [f"session {number}" for number in itertools.islice(self._numbers, sessions)]
         with ThreadPoolExecutor(AT_ONCE) as pool:
             for found in pool.map(self._session, asked):
-                for session, status, arm in found:
+                for reply in found:
                     for kept in (replies, self.replies):
-                        kept.statuses[status] += 1
-                        kept.arms[arm] += 1
-                        kept.by_session.setdefault(session, set()).add(arm)
+                        kept.add(*reply)
         return replies
 
-    def _session(self, session: str) -> list[tuple[str, int, str]]:
+    def _session(self, session: str) -> list[tuple[str, float, int, str]]:
         label = LABELS[hash(session) % len(LABELS)]
-        return [(session, *ask(port, session, f"{session}: my {label} does not work")) for port in self.ports]
+        return [
+            (session, time.time(), *ask(port, session, f"{session}: my {label} does not work")) for port in self.ports
+        ]
 
     def state(self) -> Rollout:
         return load_rollout(self.store, self.rollout.id)
@@ -242,6 +253,7 @@ def test_a_student_ten_points_worse_at_half_is_rolled_back_though_the_store_goes
     last = rollouts.list_verdicts(scene.store, scene.rollout.id)[-1]
     assert (last.kind, last.share) == ("roll_back", 0.0)
     assert last.reason in ("harm", "gate_refuted", "drift")
+    assert scene.replies.students_last_at - last.at <= SHARE_GONE_WITHIN_S
     assert scene.replies.errors == 0
     tell(f"{dict(scene.replies.arms)}; {last.at - worse_at:.1f} s, then {back_after_s:.1f} s; {last.sentence}")
 
