@@ -10,8 +10,7 @@ from capture.errors import OperationError
 from students.tables import leases
 
 AHEAD_S = 60.0
-"""How far another host's clock may be ahead of this one's: a lease beyond that, of whoever died since, would stand for
-as long as that clock was wrong."""
+"""How far another host's clock may be ahead of this one's."""
 
 
 class StaleLeaseError(OperationError):
@@ -26,18 +25,16 @@ class Lease:
 
 
 def is_live(expires_at: float, now: float, ttl_s: float) -> bool:
-    """Whether a lease of `ttl_s` holds: it has not run out, nor does it end later than a sound clock can have written.
-
-    Of two that live and whose clocks lie further apart, each takes the lease from the other, and the fence is between
-    them.
-    """
+    """Whether a lease of `ttl_s` has not run out, nor ends later than a sound clock can have written."""
     return now < expires_at <= now + ttl_s + AHEAD_S
 
 
 def acquire(store: Store, name: str, holder: str, now: float, ttl_s: float) -> Lease | None:
-    """The lease, fresh or prolonged to `now + ttl_s`; None while another holder's is live.
+    """The lease, fresh or prolonged to `now + ttl_s`; None while another holder's has not run out.
 
-    The token rises with every change of holder, and when a holder lost its lease to time.
+    The token rises with every change of holder, and when a holder lost its lease to time. A lease that ends later than
+    a sound clock can have written would outlive its holder by as much as that clock is ahead: it is cut to `ttl_s` from
+    now. Whoever lives prolongs it in time, whatever its own clock says.
     """
     try:
         with store.write() as connection:
@@ -46,8 +43,10 @@ def acquire(store: Store, name: str, holder: str, now: float, ttl_s: float) -> L
                 values = {"holder": holder, "token": 1, "expires_at": now + ttl_s, "ticked_at": 0.0}
                 connection.execute(insert(leases).values(name=name, **values))
                 return Lease(name, holder, 1)
-            live = is_live(row.expires_at, now, ttl_s)
+            live = row.expires_at > now
             if live and row.holder != holder:
+                if not is_live(row.expires_at, now, ttl_s):
+                    connection.execute(update(leases).where(leases.c.name == name).values(expires_at=now + ttl_s))
                 return None
             token = row.token if live else row.token + 1
             changed = {"holder": holder, "token": token, "expires_at": now + ttl_s}

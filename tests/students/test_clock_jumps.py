@@ -59,13 +59,26 @@ def test_without_evidence_no_clock_promotes(store: Store, clock: Clock, jump: fl
     assert verdict_rows(store, rollout)[-1] == ("hold", "no_evidence")
 
 
-def test_a_controller_whose_clock_was_ahead_leads_no_longer_than_it_lives(store: Store, clock: Clock) -> None:
+def test_a_controller_whose_clock_is_ahead_leads_as_long_as_it_lives_and_no_longer(store: Store, clock: Clock) -> None:
+    rollout = begin(store, clock)
+    add_pairs(store, rollout, [0.0] * 10)
+    ahead = Clock(clock.now + DAY_S)
+    for _ in range(20):
+        assert tick(store, ahead, "ahead").leading
+        assert not tick(store, clock, "a").leading
+        ahead.now, clock.now = ahead.now + 1, clock.now + 1
+    clock.now += 10  # it is killed, and its last lease runs out: not in a day
+    assert tick(store, clock, "a").leading
+    with store.read() as connection:
+        assert connection.execute(select(tables.leases.c.ticked_at)).scalar() == clock.now
+    assert load_rollout(store, rollout.id).evidence["tally"]["gates"]["category"]["count"] == 10
+
+
+def test_a_controller_whose_clock_is_ahead_takes_over_and_the_first_is_fenced(store: Store, clock: Clock) -> None:
     rollout = begin(store, clock)
     add_pairs(store, rollout, [0.0] * 10)
     assert tick(store, clock, "a").leading
     ahead = Clock(clock.now + DAY_S)
     assert tick(store, ahead, "b").leading
-    assert tick(store, clock, "a").leading  # not in a day
-    with store.read() as connection:
-        assert connection.execute(select(tables.leases.c.ticked_at)).scalar() == clock.now
+    assert not tick(store, clock, "a").leading
     assert load_rollout(store, rollout.id).evidence["tally"]["gates"]["category"]["count"] == 10

@@ -36,8 +36,17 @@ def test_a_host_that_went_silent_is_taken_over_by_one(store: Store, clock: Clock
 
 
 def test_one_that_died_with_its_clock_ahead_is_taken_over_too(store: Store, clock: Clock) -> None:
-    Replica(store, Clock(clock.now + 86_400), "ahead", 1)
-    assert Replica(store, clock, "a", 1).take_orphans() == ["ahead"]
+    ahead = Clock(clock.now + 86_400)
+    living, one = Replica(store, ahead, "ahead", 1), Replica(store, clock, "a", 1)
+    for _ in range(3):
+        assert one.take_orphans() == []
+        ahead.now, clock.now = ahead.now + ALIVE_S / 2, clock.now + ALIVE_S / 2
+        living.beat()
+        one.beat()
+    assert one.take_orphans() == []
+    clock.now += ALIVE_S + 1
+    one.beat()
+    assert one.take_orphans() == ["ahead"]
 
 
 def test_one_that_was_taken_over_learns_of_it(store: Store, clock: Clock) -> None:
