@@ -13,6 +13,9 @@ class Claims:
         self._taken: dict[tuple[str, ...], None] = {}
         self._lock = threading.Lock()
 
+    def __len__(self) -> int:
+        return len(self._taken)
+
     def take(self, key: tuple[str, ...]) -> bool:
         """Whether nobody has taken it before."""
         with self._lock:

@@ -5,7 +5,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any, Literal
 
 import structlog
@@ -19,6 +18,7 @@ from capture.redact import Redacted
 from capture.rows import label_of
 from capture.sampling import uniform
 from capture.settings import TaskSettings
+from students.claims import Claims, day_of
 from students.clients import RETRIED, Reply, student_target, teacher_target
 from students.comparison import Case, Judge, KnownJudges, compare
 from students.heavy_keys import HeavyKeys
@@ -43,7 +43,6 @@ PAIRED_STATES = LIVE_STATES
 QUEUE = 256
 THREADS = 4
 REFRESH_S = 1.0
-MOST_CLAIMS = 100_000
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,12 @@ class Candidate:
 
     @property
     def day(self) -> str:
-        return datetime.fromtimestamp(self.exchange.started_at, UTC).date().isoformat()
+        return day_of(self.exchange.started_at)
+
+    @property
+    def claim(self) -> tuple[str, str, str]:
+        """One pair per rollout, session and day, as far as this process remembers; the table's key does the rest."""
+        return self.watched.rollout.id, self.session, self.day
 
 
 def candidate(watching: Watched, stored: Stored) -> Candidate | str:
@@ -158,7 +162,7 @@ class Pairer:
         self._threads: list[threading.Thread] = []
         self._live: dict[str, list[Watched]] = {}
         self._ungraded: dict[str, str] = {}
-        self._claims: dict[tuple[str, str, str], None] = {}
+        self._claims = Claims()
         self._lock = threading.Lock()
         self.counts: Counter[str] = Counter()
         self.obstacles: dict[str, str] = {}
@@ -220,29 +224,14 @@ class Pairer:
             found = candidate(one, stored)
             if isinstance(found, str):
                 self._count(found)
-            elif self._claim(found):
+            elif self._claims.take(found.claim):
                 self._put(found)
-
-    def _claim(self, found: Candidate) -> bool:
-        """One pair per rollout, session and day, as far as this process remembers; the table's key does the rest."""
-        claim = (found.watched.rollout.id, found.session, found.day)
-        with self._lock:
-            if claim in self._claims:
-                return False
-            self._claims[claim] = None
-            if len(self._claims) > MOST_CLAIMS:
-                del self._claims[next(iter(self._claims))]
-        return True
-
-    def _unclaim(self, found: Candidate) -> None:
-        with self._lock:
-            self._claims.pop((found.watched.rollout.id, found.session, found.day), None)
 
     def _put(self, found: Candidate) -> None:
         try:
             self._queue.put_nowait(found)
         except queue.Full:
-            self._unclaim(found)
+            self._claims.give_back(found.claim)
             self._count("dropped:queue_full")
 
     def _count(self, name: str) -> None:
@@ -254,7 +243,7 @@ class Pairer:
             try:
                 self._count(self._pair(found))
             except Exception as error:  # noqa: BLE001 -- the edge of a loop: one pair is lost, the next is asked
-                self._unclaim(found)
+                self._claims.give_back(found.claim)
                 self._count("failed")
                 log.warning("pair failed", rollout=found.watched.rollout.id, error=f"{type(error).__name__}: {error}")
 
@@ -266,7 +255,7 @@ class Pairer:
         why = self._obstacle(found, calls)
         if why is not None:
             self.obstacles[found.watched.rollout.id] = why
-            self._unclaim(found)
+            self._claims.give_back(found.claim)
             return "held_back"
         try:  # before the teacher, who is paid
             student = self._ask_student(found)
@@ -286,7 +275,7 @@ class Pairer:
 
     def _away(self, found: Candidate, why: str, word: str) -> str:
         self.obstacles[found.watched.rollout.id] = why
-        self._unclaim(found)
+        self._claims.give_back(found.claim)
         return word
 
     def _known(self, found: Candidate) -> bool:
