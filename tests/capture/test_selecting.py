@@ -79,8 +79,8 @@ def test_weighted_by_their_probability_kept_rows_tell_what_came(tmp_path: Path, 
     weights: Counter[str] = Counter()
     for row in rows_of(rig).values():
         weights[row.label] += 1 / row.probability
-    assert 60 < weights["rare"] < 220  # of 120
-    assert 250 < weights["common"] < 800  # of 480
+    assert 40 < weights["rare"] < 320  # of 120; of few that stand for many, so it varies
+    assert 160 < weights["common"] < 1_400  # of 480
 
 
 def test_a_key_s_flood_is_thinned_out_with_known_probabilities(tmp_path: Path, rigs: list[Rig]) -> None:
