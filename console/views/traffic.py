@@ -13,6 +13,8 @@ from console.views.words import NONE, capped, milliseconds, moment, money, plain
 PAGE = 50
 CURSORS = "traffic-cursors"
 FILTERED = "traffic-filtered"
+DRAWN = "traffic-drawn"
+"""The ids of the rows that the reader sees: he selects one of those, whatever the store has by then."""
 
 
 def show() -> None:
@@ -79,9 +81,12 @@ def _shown(rows: list[ExchangeRow]) -> None:
         key="traffic-table",
         alt="Exchanges, newest first; select a row to open it",
     )
-    if event.selection.rows:
-        page.turn_to("exchange", rows[event.selection.rows[0]].id)
-        st.rerun(scope="app")
+    seen: list[str] = st.session_state.get(DRAWN, [])
+    st.session_state[DRAWN] = [row.id for row in rows]
+    for chosen in event.selection.rows:
+        if chosen < len(seen):
+            page.turn_to("exchange", seen[chosen])
+            st.rerun(scope="app")
 
 
 def _table(rows: list[ExchangeRow]) -> dict[str, list[Any]]:

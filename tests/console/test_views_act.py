@@ -59,6 +59,25 @@ def test_nothing_matches_says_so(at_full: Full, look) -> None:
     assert not at.exception
 
 
+def test_a_row_opens_the_exchange_that_was_seen_there(at_full: Full, look) -> None:
+    """Whatever came, or went, between the drawing and the click."""
+    _, store = at_full
+    at = look("traffic")
+    seen = at.session_state["traffic-drawn"]
+    assert len(seen) == 50
+    newer = add_exchange(store, id="f" * 32)
+    with store.write() as connection:
+        connection.execute(exchanges.delete().where(exchanges.c.id.notin_([newer, *seen[:3]])))
+    st.cache_data.clear()
+    for position in (2, 40):
+        at.session_state["traffic-table"] = {"selection": {"rows": [position], "columns": []}}
+        at.session_state["traffic-drawn"] = seen
+        at = at.run()
+        assert not at.exception
+        assert at.query_params["exchange"] == seen[position]
+        at.query_params.clear()
+
+
 def test_accepting_goes_on_to_the_next_of_the_queue(at_full: Full, look) -> None:
     world, store = at_full
     at = button(look("traffic", exchange=world.exchange), "Accept").click().run()
