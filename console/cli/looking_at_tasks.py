@@ -31,7 +31,8 @@ def _row(row: home.TaskRow) -> dict[str, Any]:
     return {
         "task": row.name,
         "stored": row.stored,
-        "exchanges_last_day": row.recent.count,
+        "answers": row.recent.count,
+        "since": row.recent.since,
         "cost_usd": row.recent.cost_usd,
         "share": row.recent.share,
         "rollout": row.rollout.id if row.rollout else None,

@@ -5,6 +5,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import insert, update
@@ -15,6 +16,7 @@ from capture.errors import NotFoundError
 from capture.reviews import review
 from capture.settings import SamplingSettings, Settings, load
 from capture.tables import counters, tasks
+from capture.traffic import id_at
 from console import registering
 from console.access import Actor, Desk, Role
 from console.reads import (
@@ -30,9 +32,10 @@ from console.reads import (
 )
 from console.reads import tasks as task_reads
 from students.controller import tick
+from students.ledger import account
 from students.rollout_start import Start, start
 from students.rollouts import list_verdicts, load_rollout
-from students.tables import pairs
+from students.tables import pairs, spend
 from tests.factories.clock import Clock
 from tests.factories.full_store import World
 from tests.factories.moving import TASK as MOVING
@@ -50,24 +53,53 @@ def with_task(folder: Path) -> Store:
     return store
 
 
+def at(number: int, time: float = NOON) -> dict[str, Any]:
+    return {"id": f"{id_at(time)}{number:020x}", "started_at": time}
+
+
 def test_a_task_row_counts_the_last_day_alone(tmp_path: Path) -> None:
     store = with_task(tmp_path)
     for number in range(10):
         arm = "student" if number < 3 else "fallback" if number == 3 else "teacher"
-        add_exchange(store, arm=arm, started_at=NOON, cost_usd=0.0 if arm == "student" else 0.01)
-    add_exchange(store, arm="student", started_at=NOON - 2 * home.DAY_S)
+        add_exchange(store, **at(number), arm=arm, cost_usd=0.0 if arm == "student" else 0.01)
+    add_exchange(store, **at(11, NOON - 2 * home.DAY_S), arm="student")
     (row,) = home.task_rows(store, NOON + 60)
     assert (row.stored, row.recent.count, row.recent.student, row.recent.fallback) == (12, 10, 3, 1)
     assert row.recent.share == 0.3
-    assert row.recent.cost_usd is not None
-    assert round(row.recent.cost_usd, 6) == 0.07
-    assert row.recent.saved_usd is not None
-    assert round(row.recent.saved_usd, 6) == 0.03
+    assert row.recent.cost_usd == pytest.approx(0.07)
+    assert row.recent.saved_usd == pytest.approx(0.03)
+    assert row.recent.whole
+
+
+def test_what_was_sampled_out_counts_and_saved_is_what_the_ledger_says(tmp_path: Path) -> None:
+    """One kept answer in ten of the teacher's stands for ten; what was asked in the background is no gain."""
+    store = with_task(tmp_path)
+    for number in range(4):
+        add_exchange(store, **at(number), arm="teacher", cost_usd=0.01, probability=0.1)
+    for number in range(4, 14):
+        add_exchange(store, **at(number), arm="student", cost_usd=0.0)
+    with store.write() as connection:
+        call = {"id": "one", "at": NOON, "task": "triage", "purpose": "judge", "upstream": "u", "model": "m"}
+        connection.execute(insert(spend).values(**call, input_tokens=1, output_tokens=1, cost_usd=0.04))
+    (row,) = home.task_rows(store, NOON + 60)
+    ledger = account(store, "triage", NOON + 60 - home.DAY_S, NOON + 60)
+    assert (row.recent.count, row.recent.share) == (50, 0.2)
+    assert row.recent.cost_usd == pytest.approx(0.4)
+    assert row.recent.saved_usd == ledger.saved_usd == pytest.approx(0.1 - 0.04)
+
+
+def test_a_busy_day_is_told_as_far_as_it_was_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(home, "RECENT", 5)
+    store = with_task(tmp_path)
+    for number in range(8):
+        add_exchange(store, **at(number, NOON + number), arm="teacher", cost_usd=0.01)
+    (row,) = home.task_rows(store, NOON + 60)
+    assert (row.recent.count, row.recent.since, row.recent.whole) == (5, NOON + 2, False)
 
 
 def test_an_unknown_price_is_unknown(tmp_path: Path) -> None:
     store = with_task(tmp_path)
-    add_exchange(store, started_at=NOON, cost_usd=None)
+    add_exchange(store, **at(1), cost_usd=None)
     (row,) = home.task_rows(store, NOON + 60)
     assert row.recent.cost_usd is None
     assert row.recent.saved_usd is None
