@@ -7,7 +7,7 @@ import streamlit as st
 from sqlalchemy import func, select, update
 
 from capture.db import Store
-from capture.tables import audit, datasets, exchanges, keys, reviews
+from capture.tables import audit, datasets, exchanges, keys, reviews, tasks
 from capture.traffic import TrafficFilter, list_exchanges
 from console.reads import exchanges as exchange_reads
 from students import registry, turns
@@ -137,6 +137,29 @@ def test_a_ladder_that_is_no_list_is_one_line(at_full: Full, look) -> None:
     ladder.set_value("one, two")
     at = button(at, "Start in shadow").click().run()
     assert "not a list of percentages" in at.error[0].value
+
+
+def change_task(store: Store, **settings: dict[str, object]) -> None:
+    """Other settings of the task triage than those that the store was made with."""
+    with store.write() as connection:
+        kept = connection.scalars(select(tasks.c.settings).where(tasks.c.name == "triage")).one()
+        merged = {name: {**kept.get(name, {}), **change} for name, change in settings.items()}
+        connection.execute(update(tasks).where(tasks.c.name == "triage").values(settings={**kept, **merged}))
+
+
+def test_whatever_a_task_may_be_set_to_stands_in_the_forms(at_full: Full, look) -> None:
+    world, store = at_full
+    odd = {"margin": 0.6, "alpha": 0.7, "minimum_pairs": 200_000, "minimum_sessions": 0, "minimum_hours": 2000}
+    change_task(store, rollout=odd, training={"epochs": 0.05, "rank": 600, "seed": -1, "learning_rate": 2.0})
+    at = look("rollouts", student=world.student)
+    assert not at.exception
+    at = button(at, "Start in shadow").click().run()
+    assert ["this rollout policy cannot work" in element.value for element in at.error] == [True]
+    at = look("students", dataset=world.dataset)
+    assert not at.exception
+    button(at, "Start training").click().run()
+    kept = scalar(store, select(fine_tunes.c.settings).where(fine_tunes.c.state == "queued"))
+    assert (kept["epochs"], kept["rank"], kept["seed"], kept["learning_rate"]) == (0.05, 600, -1, 2.0)
 
 
 def test_pausing_and_going_on(at_full: Full, look) -> None:
