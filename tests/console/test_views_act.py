@@ -438,6 +438,25 @@ def test_a_filter_is_an_address_that_can_be_sent_on(at_full: Full, look) -> None
     assert set(other.dataframe[0].value["Review"]) == {"accept"}
 
 
+def test_days_and_scores_stand_in_the_address(at_full: Full, look) -> None:
+    at = look("traffic")
+    at = at.selectbox(key="traffic-time").set_value("Between two days").run()
+    day = at.dataframe[0].value["Time"].max().date()
+    at = at.date_input(key="traffic-from").set_value(day).run()
+    at = at.selectbox(key="traffic-grader").set_value("category").run()
+    at = at.slider(key="traffic-score").set_value((0.25, 1.0)).run()
+    address = {name: at.query_params[name] for name in at.query_params}
+    assert (address["from"], address["score"]) == (day.isoformat(), "0.25-1")
+    other = look("traffic", **address)
+    assert not other.exception
+    assert (other.date_input(key="traffic-from").value, other.date_input(key="traffic-to").value) == (day, None)
+    assert other.slider(key="traffic-score").value == (0.25, 1.0)
+    assert list(other.dataframe[0].value["Time"]) == list(at.dataframe[0].value["Time"])
+    wild = look("traffic", **{**address, "from": "yesterday", "score": "9-x"})
+    assert not wild.exception
+    assert (wild.date_input(key="traffic-from").value, wild.slider(key="traffic-score").value) == (None, (0.0, 1.0))
+
+
 def test_raw_bytes_are_there_on_demand_alone(at_full: Full, look) -> None:
     world, _ = at_full
     at = look("traffic", exchange=world.hostile)
