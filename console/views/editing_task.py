@@ -77,7 +77,7 @@ def _matched(name: str, settings: TaskSettings) -> None:
 def _tried(name: str, settings: TaskSettings) -> None:
     found = page.ask(trials.tried, name, settings)
     if not found:
-        st.caption("No exchange of this task has a truth, a review or a pair yet, so graders have nothing to compare.")
+        st.caption("Nothing that this task takes has a truth, a review or a pair yet: graders have nothing to compare.")
         return
     graders = list(reads.graders_of(settings))
     st.dataframe(
