@@ -185,9 +185,9 @@ def _steer(desk: Desk, verb: str, rollout_id: str, reason: str, seen: int | None
     store, who, clock = desk.store, desk.actor.name, desk.clock
     match verb:
         case "pause":
-            return steering.pause(store, rollout_id, who, clock)
+            return steering.pause(store, rollout_id, who, clock, reason)
         case "resume":
-            return steering.resume(store, rollout_id, who, clock, seen)
+            return steering.resume(store, rollout_id, who, clock, seen, reason)
         case "promote":
             return steering.promote(store, rollout_id, who, reason, clock, seen)
         case "abort":

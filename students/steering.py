@@ -18,12 +18,12 @@ STAGE_ANEW = -1
 """In place of a standing's stage: the controller begins the counts of the rollout's stage anew."""
 
 
-def pause(store: Store, rollout_id: str, who: str, clock: Clock) -> Rollout:
+def pause(store: Store, rollout_id: str, who: str, clock: Clock, reason: str = "") -> Rollout:
     """Keep the share as it is: evidence goes on, harm still rolls back, nothing advances."""
-    return _act(store, rollout_id, ("pause", ("running",), lambda _row: {"state": "paused"}), (who, ""), clock)
+    return _act(store, rollout_id, ("pause", ("running",), lambda _row: {"state": "paused"}), (who, reason), clock)
 
 
-def resume(store: Store, rollout_id: str, who: str, clock: Clock, seen: int | None = None) -> Rollout:
+def resume(store: Store, rollout_id: str, who: str, clock: Clock, seen: int | None = None, reason: str = "") -> Rollout:
     """Let a paused rollout go on.
 
     One that paused by itself, undecided, gets its stage's whole bound again. One that waited for a person before the
@@ -37,7 +37,7 @@ def resume(store: Store, rollout_id: str, who: str, clock: Clock, seen: int | No
             return {"state": "running", "evidence": {**row.evidence, "agreed": row.stage}}
         return {"state": "running"}
 
-    return _act(store, rollout_id, ("resume", ("paused",), changes), (who, ""), clock, seen)
+    return _act(store, rollout_id, ("resume", ("paused",), changes), (who, reason), clock, seen)
 
 
 def abort(store: Store, rollout_id: str, who: str, reason: str, clock: Clock) -> Rollout:

@@ -10,7 +10,7 @@ from capture.exchange import Arm
 from capture.tables import counters, datasets, exchanges, reviews
 from capture.tables import tasks as task_table
 from capture.traffic import id_at
-from console.reads.rollouts import Gate, evidence_of
+from console.reads.rollouts import MOVING, Gate, evidence_of
 from students.ledger import COUNTED, ArmTotals, Span, span_over
 from students.rollouts import NEEDS_PERSON, WAITS_FOR_PERSON, Rollout, rollout_of
 from students.tables import evaluations, fine_tunes, loop_turns, rollouts
@@ -20,7 +20,6 @@ RECENT = 50_000
 
 LOOSE = 10_000
 DAY_S = 86_400.0
-MOVING = ("running", "paused")
 NONE = ArmTotals()
 
 

@@ -128,6 +128,13 @@ def test_rollouts_pairs_trail_and_policy(at_full: Full, said, capsys: pytest.Cap
     assert all(row["difference"] < 0 for row in said("rollouts", "pairs", world.rollout, "--json"))
     trail = said("rollouts", "trail", world.rollout, "category", "--json")
     assert trail[-1]["low"] > trail[0]["low"]
+    assert "pairs at this stage" in _out(capsys, "rollouts", "status", world.rollout)
+    lines = said("rollouts", "status", world.rollout, "--evidence", "--json")
+    assert any("of the traffic" in line["of"] for line in lines if line["test"] == "next step")
+    assert run(["rollouts", "pause", world.rollout, "--reason", "a talk"]) == 0
+    assert run(["rollouts", "resume", world.rollout, "--reason", "it is over"]) == 0
+    told = [verdict.sentence for verdict in rollouts.list_verdicts(store, world.rollout)[-2:]]
+    assert [sentence.partition("because ")[2] for sentence in told] == ["a talk", "it is over"]
     assert run(["rollouts", "abort", world.rollout, "--reason", "anew"]) == 0
     assert run(["rollouts", "start", world.student, "--set", "margin=0.1", "--set", "shares=[0.5,0.95]"]) == 0
     newest = rollouts.list_rollouts(store)[0]

@@ -194,6 +194,22 @@ def test_the_trail_weighs_pairs_as_the_rollout_does(tmp_path: Path) -> None:
     store.close()
 
 
+def test_a_long_rollouts_trail_ends_where_it_stands_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a new prompt version's pairs, which prove that version alone, are not drawn."""
+    monkeypatch.setattr(rollouts, "MOST_REPLAYED", 40)
+    store, clock = new_store(tmp_path), Clock()
+    rollout = begin(store, clock)
+    add_pairs(store, rollout, [-1.0] * 5, prompt="fp-new")
+    add_pairs(store, rollout, [0.0] * 60)
+    tick(store, clock, "a")
+    points = rollouts.trail(store, rollout.id, "category")
+    reading = rollouts.evidence_of(load_rollout(store, rollout.id), clock.now).gates[0].reading
+    assert reading is not None
+    assert [point.pairs for point in points[-2:]] == [35, 60]
+    assert (points[-2].mean, points[-1].low, points[-1].high) == (0.0, reading.low, reading.high)
+    store.close()
+
+
 def test_evidence_of_a_stage_that_has_just_begun_counts_anew(at_full: tuple[World, Store]) -> None:
     world, store = at_full
     rollout = load_rollout(store, world.rollout)

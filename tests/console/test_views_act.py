@@ -11,7 +11,7 @@ from capture.tables import audit, datasets, exchanges, keys, reviews, tasks
 from capture.traffic import TrafficFilter, list_exchanges
 from console.reads import exchanges as exchange_reads
 from students import registry, turns
-from students.rollouts import load_rollout
+from students.rollouts import list_verdicts, load_rollout
 from students.steering import promote
 from students.tables import evaluations, fine_tunes, rollouts, student_servers
 from tests.factories.full_store import World
@@ -164,8 +164,11 @@ def test_whatever_a_task_may_be_set_to_stands_in_the_forms(at_full: Full, look) 
 
 def test_pausing_and_going_on(at_full: Full, look) -> None:
     world, store = at_full
-    at = button(look("rollouts", rollout=world.rollout), "Yes, pause").click().run()
+    at = look("rollouts", rollout=world.rollout)
+    at = at.text_input(key="reason-pause").set_value("the app is down").run()
+    at = button(at, "Yes, pause").click().run()
     assert scalar(store, select(rollouts.c.state).where(rollouts.c.id == world.rollout)) == "paused"
+    assert list_verdicts(store, world.rollout)[-1].sentence.endswith("pause, because the app is down")
     assert last_action(store) == "rollouts.pause"
     button(at, "Yes, resume").click().run()
     assert scalar(store, select(rollouts.c.state).where(rollouts.c.id == world.rollout)) == "running"

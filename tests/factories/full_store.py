@@ -384,7 +384,11 @@ class _Maker:
 
     def _start(self, student: str, age_s: float) -> rollouts.Rollout:
         asked = rollout_start.Start("triage", student, "mara")
-        return rollout_start.start(self.store, asked, self.task, lambda: self.now - age_s)
+        rollout = rollout_start.start(self.store, asked, self.task, lambda: self.now - age_s)
+        with self.store.write() as connection:
+            said = update(verdicts).where(verdicts.c.rollout_id == rollout.id)
+            connection.execute(said.values(id=_verdict_id(rollout.id, 0, self.now - age_s)))
+        return rollout
 
     def _rolled_back(self, student: str) -> str:
         rollout = self._start(student, 9 * 3600.0)
@@ -530,9 +534,14 @@ def _event(fine_tune: str, number: int, at: float, message: str, data: dict[str,
     }
 
 
+def _verdict_id(rollout: str, number: int, at: float) -> str:
+    """By its time, as ids are, so that what a test does comes after it."""
+    return f"{id_at(at)}7{number:011x}{rollout[-8:]}"
+
+
 def _verdict(rollout: str, number: int, at: float, verdict: Any) -> dict[str, Any]:
     return {
-        "id": f"{rollout}-v{number:06d}",
+        "id": _verdict_id(rollout, number, at),
         "rollout_id": rollout,
         "at": at,
         "kind": verdict.kind,
