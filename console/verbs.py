@@ -27,13 +27,16 @@ from students.queueing import FineTune, queue_fine_tune
 from students.tables import fine_tunes
 
 
-def save_task(desk: Desk, name: str, settings: dict[str, Any]) -> None:
-    """Makes or changes a task of the console's own; those in stillhouse.toml are read-only here."""
+def save_task(desk: Desk, name: str, settings: dict[str, Any], new: bool = False) -> None:
+    """Makes or changes a task of the console's own; those in stillhouse.toml are read-only here.
+
+    `new`: it is to be made; refused where there is one of that name.
+    """
     desk.demand(Role.OPERATOR, "changing a task")
     task = checked_task(settings)
     if task.teacher.upstream not in desk.settings.upstreams:
         raise RefusedError(f"teacher.upstream {task.teacher.upstream!r} is not an upstream of stillhouse.toml")
-    task_store.save_task(desk.store, name, task)
+    task_store.save_task(desk.store, name, task, desk.clock, new)
     desk.record("tasks.save", name, settings=settings)
 
 

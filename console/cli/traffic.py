@@ -109,7 +109,7 @@ def review_all(
     """Accept or reject every exchange that matches."""
     run, wanted = desk(context), filter_of(task, arm, where)
     total, at = _sure(run.store, wanted, f"{verdict} all", yes)
-    typer.echo(f"{verdict}: {bulk.review_all(run, wanted, verdict, total, at)} exchanges")
+    typer.echo(f"{verdict}: {bulk.review_all(run, wanted, verdict, total, at).sentence}")
 
 
 @app.command("erase-all")

@@ -43,6 +43,7 @@ def make(names: list[str]) -> None:
 
 
 def _editor(name: str, text: str, key: str = "") -> None:
+    """`key`: of a task that is to be made; empty: `name` is there and is changed."""
     label = "Settings (JSON, as under [tasks.NAME])"
     typed = st.text_area(label, text, height=260, key=f"task-settings-{key or name}")
     with page.guarded():
@@ -54,7 +55,7 @@ def _editor(name: str, text: str, key: str = "") -> None:
         off = page.below_operator() or not name
         if st.button("Save", type="primary", key=f"save-{key or name}", disabled=off):
             with page.acting(f"Task {name} is saved; gateways take it up within seconds"):
-                verbs.save_task(page.desk(), name, wanted)
+                verbs.save_task(page.desk(), name, wanted, new=bool(key))
 
 
 def _matched(name: str, settings: TaskSettings) -> None:

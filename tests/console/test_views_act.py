@@ -335,6 +335,23 @@ def test_a_task_is_tried_before_it_is_saved(at_full: Full, look) -> None:
     assert not at.exception
 
 
+def test_making_a_task_overwrites_none(at_full: Full, look) -> None:
+    _, store = at_full
+    settings = '{{"match": {{"model": "{}"}}, "teacher": {{"upstream": "stand-in", "model": "m"}}}}'
+    for model in ("first", "second"):
+        at = look("tasks")
+        at = at.text_input(key="new-task-name").set_value("sorting").run()
+        at = at.text_area(key="task-settings-new-").set_value(settings.format(model)).run()
+        at = button(at, "Save").click().run()
+        assert not at.exception
+    assert ["is there already" in element.value for element in at.error] == [True]
+    assert scalar(store, select(tasks.c.settings).where(tasks.c.name == "sorting"))["match"]["model"] == "first"
+    at = look("tasks", task="sorting")
+    at = at.text_area(key="task-settings-sorting").set_value(settings.format("third")).run()
+    next(one for one in at.button if one.key == "save-sorting").click().run()
+    assert scalar(store, select(tasks.c.settings).where(tasks.c.name == "sorting"))["match"]["model"] == "third"
+
+
 def test_a_build_takes_one_prompt_version_and_metadata_alone(at_full: Full, look) -> None:
     _, store = at_full
     at = look("datasets")
