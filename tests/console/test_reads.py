@@ -286,6 +286,21 @@ def test_spool_depth(tmp_path: Path) -> None:
     assert operations.spool_depth(tmp_path / "absent").segments == 0
 
 
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://db/x?user=me&password=hunt@r2", "postgresql://db/x?user=me&password=•••"),
+        (
+            "postgresql://me:hunter2@db/x?sslpassword=two&sslmode=require",
+            "postgresql://me:•••@db/x?sslpassword=•••&sslmode=require",
+        ),
+        ("postgresql:///x?host=/run/db", "postgresql:///x?host=/run/db"),
+    ],
+)
+def test_a_password_is_hidden_wherever_an_address_may_have_it(tmp_path: Path, url: str, shown: str) -> None:
+    assert operations.hidden(Settings(data=tmp_path, database_url=url))["database_url"] == shown
+
+
 def test_passwords_are_hidden(tmp_path: Path) -> None:
     upstream = {"base_url": "https://user:secret-1@host/v1"}
     settings = Settings(
