@@ -20,7 +20,7 @@ from capture.redact import Redactor, load_secret
 from capture.settings import RedactionSettings, RolloutSettings, TaskSettings, TrainingSettings
 from console.access import Desk, Role
 from console.evaluating import evaluate as evaluate
-from students import registry, rollout_start, rollouts, steering
+from students import bases, registry, rollout_start, rollouts, steering
 from students.erasure import Erased, purge, with_taught
 from students.jobs import LOCAL
 from students.queueing import FineTune, queue_fine_tune
@@ -149,6 +149,18 @@ def serve(desk: Desk, student: str, wanted: bool = True) -> None:
     else:
         registry.unwant(desk.store, found.id)
     desk.record("students.serve" if wanted else "students.unserve", found.id)
+
+
+def pull_base(desk: Desk, name: str) -> Path:
+    """The folder of a base model, fetched where it does not lie here yet: then there is a line in the audit."""
+    desk.demand(Role.OPERATOR, "fetching a base model")
+    own = desk.settings
+    base = bases.find(name, allow_hub=own.students.allow_hub)
+    was_here = bases.is_pulled(base, own.models_folder)
+    place = bases.pull(name, own.models_folder, allow_hub=own.students.allow_hub)
+    if not was_here:
+        desk.record("models.pull", base.name, source=base.source)
+    return place
 
 
 def start_rollout(desk: Desk, start: rollout_start.Start) -> rollouts.Rollout:
