@@ -1,6 +1,6 @@
 """The filters over traffic: fields in, a TrafficFilter out, kept in the address so that a filter can be sent on."""
 
-from datetime import date, timedelta
+from datetime import date
 from typing import Any
 
 import msgspec
@@ -135,8 +135,7 @@ def _between() -> dict[str, Any]:
         st.session_state.setdefault(key, None)
     first = st.date_input("From", key=DAYS["from"], width=130, **KEEP)
     last = st.date_input("To", key=DAYS["to"], width=130, **KEEP)
-    end = None if last is None else page.midnight(last + timedelta(days=1))
-    return {"since": page.midnight(first), "until": end}
+    return {"since": page.midnight(first), "until": page.day_end(last)}
 
 
 def _more(options: dict[str, list[str]]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import streamlit as st
 from sqlalchemy import func, select, update
 
 from capture.db import Store
+from capture.reviews import queue as review_queue
 from capture.tables import audit, datasets, exchanges, keys, reviews, tasks
 from capture.traffic import TrafficFilter, list_exchanges
 from console.reads import exchanges as exchange_reads
@@ -86,6 +87,16 @@ def test_accepting_goes_on_to_the_next_of_the_queue(at_full: Full, look) -> None
     assert scalar(store, chosen) == "accept"
     assert last_action(store) == "reviews.add"
     assert at.query_params["exchange"] != [world.exchange]
+
+
+def test_next_goes_on_beyond_the_first_page_of_the_queue(at_full: Full, look) -> None:
+    _, store = at_full
+    queue = review_queue(store, "triage", limit=1000)
+    assert len(queue) > 52
+    at = button(look("traffic", exchange=queue[49]), "Next").click().run()
+    assert at.query_params["exchange"] == queue[50]
+    at = button(look("traffic", exchange=queue[-1]), "Next").click().run()
+    assert at.query_params["exchange"] == queue[0]
 
 
 def test_a_build_is_queued(at_full: Full, look) -> None:
@@ -364,6 +375,16 @@ def test_a_build_takes_one_prompt_version_and_metadata_alone(at_full: Full, look
     filters = scalar(store, select(datasets.c.filters).order_by(datasets.c.version.desc()).limit(1))
     assert filters["metadata"] == {"tier": "none such"}
     assert len(filters["fingerprints"]) == 1
+
+
+def test_the_last_day_of_a_build_is_in_it(at_full: Full, look) -> None:
+    day = look("traffic").dataframe[0].value["Time"].max().date()
+    at = look("datasets")
+    at = at.selectbox(key="build-task").set_value("triage").run()
+    for field in ("build-from", "build-to"):
+        at = at.date_input(key=field).set_value(day).run()
+    told = next(element.value for element in at.markdown if "exchanges pass" in element.value)
+    assert not told.startswith("**0 of")
 
 
 def test_a_filter_of_a_build_says_what_it_removes(at_full: Full, look) -> None:
