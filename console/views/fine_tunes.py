@@ -182,7 +182,7 @@ def _facts(job: reads.FineTune) -> None:
         "Tokens a second": NONE if speed is None else f"{speed:,.0f}",
         "Tokens trained": count(job.trained_tokens),
         "Taken so far" if job.moving else "Took": span(took),
-        "Cost": money(job.cost_usd),
+        "Cost": money(0.0 if job.trainer == LOCAL else job.cost_usd),
     }
     with st.container(horizontal=True):
         for label, value in facts.items():

@@ -230,10 +230,16 @@ def _losses(rollout: room.Rollout, policy: Policy) -> None:
 
 def _account(rollout: room.Rollout) -> None:
     """The ledger since the rollout began; on demand, since it adds up every exchange of that time."""
-    st.header("Ledger", anchor=False)
-    st.caption("What the student's answers cost and saved since this rollout began, and when it has paid for itself.")
-    if not st.toggle("Add it up", key="ledger"):
-        return
+    with st.container(key="account"):
+        st.header("Ledger", anchor=False)
+        st.caption(
+            "What the student's answers cost and saved since this rollout began, and when it has paid for itself."
+        )
+        if st.toggle("Add it up", key="ledger"):
+            _added_up(rollout)
+
+
+def _added_up(rollout: room.Rollout) -> None:
     with st.spinner("Adding up …"):
         found = page.ask(ledger.account, rollout.task, rollout.created_at, page.now())
     figures = {
@@ -259,8 +265,11 @@ def _account(rollout: room.Rollout) -> None:
     )
     if found.break_even_at is None:
         st.caption("When it will have paid for itself is unknown, or never: a price is missing, or nothing is saved.")
+    elif found.break_even_at <= page.now():
+        st.caption("It has paid for itself already.")
     else:
-        st.caption(f"It has paid for itself by {when(found.break_even_at, page.zone())}.")
+        at = when(found.break_even_at, page.zone())
+        st.caption(f"As it saves of late, it will have paid for itself by {at}.")
 
 
 if __name__ == "__main__":

@@ -110,15 +110,17 @@ def _table(rows: list[ExchangeRow]) -> dict[str, list[Any]]:
 
 def _columns() -> dict[str, Any]:
     return {
-        "Time": st.column_config.DatetimeColumn(format="D MMM HH:mm:ss", width=122),
-        "Task": st.column_config.TextColumn(width=80),
-        "Question": st.column_config.TextColumn(width=204),
-        "Answer": st.column_config.TextColumn(width=132),
-        "Arm": st.column_config.TextColumn(width=68),
-        "Review": st.column_config.TextColumn(width=64),
-        "Status": st.column_config.TextColumn(width=58, help="Of the answer; cut: it broke off."),
+        "Time": st.column_config.DatetimeColumn(format="D MMM HH:mm:ss", width=118),
+        "Task": st.column_config.TextColumn(width=62),
+        "Question": st.column_config.TextColumn(width=150),
+        "Answer": st.column_config.TextColumn(width=96),
+        "Arm": st.column_config.TextColumn(width=66),
+        "Review": st.column_config.TextColumn(width=62),
+        "Status": st.column_config.TextColumn(width=54, help="Of the answer; cut: it broke off."),
         "Took": st.column_config.TextColumn(width=62),
-        "Cost": st.column_config.TextColumn(width=74),
+        "Cost": st.column_config.TextColumn(width=66),
+        "Model": st.column_config.TextColumn(width=76),
+        "Tokens": st.column_config.NumberColumn(width=58),
     }
 
 
