@@ -223,6 +223,12 @@ def test_of_two_who_promote_one_is_told_to_look_again(at_full: Full, look) -> No
     assert load_rollout(store, world.rollout).stage == before.stage + 2
 
 
+def test_training_here_costs_nothing(at_full: Full, look) -> None:
+    world, _ = at_full
+    at = look("students", fine_tune=world.fine_tune)
+    assert next(metric.value for metric in at.metric if metric.label == "Cost") == "$0"
+
+
 def test_the_ledger_is_added_up_on_demand(at_full: Full, look) -> None:
     world, _ = at_full
     at = look("rollouts", rollout=world.rollout)
@@ -230,6 +236,7 @@ def test_the_ledger_is_added_up_on_demand(at_full: Full, look) -> None:
     at = at.toggle(key="ledger").set_value(True).run()
     assert not at.exception
     assert {"Would have cost", "Saved"} <= {metric.label for metric in at.metric}
+    assert "It has paid for itself already." in {element.value for element in at.caption}
 
 
 def test_two_versions_of_a_dataset_side_by_side(at_full: Full, look) -> None:
