@@ -51,7 +51,7 @@ def confidence(points: Sequence[Point], grader: str, margin: float, alpha: float
     mean = frame.mark_line(color=STUDENT, clip=True).encode(x=x, y=alt.Y("mean:Q", scale=scale), tooltip=tooltip)
     equal, allowed = _line(0, "equal to the teacher", QUIET), _line(-100 * margin, f"margin −{100 * margin:.3g}", HARM)
     lines = (*equal, *allowed)
-    title = alt.Title(f"{grader}: student − teacher", subtitle=f"bounds at α {alpha:.2g} each", anchor="start")
+    title = alt.Title(f"{grader}: student − teacher", subtitle=f"bounds at α {alpha:.2g} each", subtitleColor=QUIET)
     return alt.layer(band, mean, *lines).properties(title=title, height=HEIGHT + 80)
 
 

@@ -11,10 +11,12 @@ from sqlalchemy import update
 
 from capture.db import Store, open_store
 from console.reads.upstreams import CIRCUIT
-from students.tables import leases, student_servers
+from students.tables import fine_tunes, leases, student_servers
 
 CIRCUITS = f'{CIRCUIT}{{upstream="stand-in"}} 0\n{CIRCUIT}{{upstream="spare"}} 2\n'
 BEAT_S = 5.0
+BEGUN_S = 65.0
+"""How long ago the fine-tune under way seems to have begun, however long the pictures take."""
 
 
 class _Answer(BaseHTTPRequestHandler):
@@ -60,5 +62,7 @@ def _beat(store: Store, stop: threading.Event) -> None:
         with store.write() as connection:
             connection.execute(update(leases).values(ticked_at=time()))
             connection.execute(update(student_servers).values(seen_at=time()))
+            moving = update(fine_tunes).where(fine_tunes.c.state == "running")
+            connection.execute(moving.values(started_at=time() - BEGUN_S))
         if stop.wait(BEAT_S):
             return

@@ -496,6 +496,8 @@ class _Maker:
     def _pair(self, rollout: str, number: int, stage: int, at: float, wrong: float) -> dict[str, Any]:
         label = LABELS[number % len(LABELS)]
         student, teacher = float(self.random.random() > wrong), float(self.random.random() > 0.08)
+        if number == OF_MARKUP:
+            student = teacher = 1.0
         other = "bug" if label != "bug" else "billing"
         of = number % FIRST_KIND if number != OF_MARKUP else self.ids.index(self.hostile)
         taught = self.answers[of]
@@ -510,7 +512,7 @@ class _Maker:
             "stage": stage,
             "probability": 1.0,
             "teacher_output": taught,
-            "student_output": said.replace("I ", "The customer ").replace("**bold**", "*slanted*"),
+            "student_output": said.replace('"summary":"', '"summary":"Customer: ').replace("**bold**", "*slanted*"),
             "differences": {"category": student - teacher, "summary": self.random.uniform(-0.1, 0.08)},
             "student_scores": {"category": student},
             "teacher_scores": {"category": teacher},
