@@ -21,6 +21,25 @@ WINDOW = 10_000
 """How many of a task's newest exchanges the queues that sort by something other than time look at."""
 
 
+class Many(msgspec.Struct, frozen=True):
+    """What reviewing many at once came to: how many reviews were added, and which exchanges it kept away from."""
+
+    reviewed: int = 0
+    corrected: int = 0
+    """A person has written a better answer."""
+    failed: int = 0
+    """No whole answer is there to accept."""
+
+    def __add__(self, other: "Many") -> "Many":
+        return Many(self.reviewed + other.reviewed, self.corrected + other.corrected, self.failed + other.failed)
+
+    @property
+    def sentence(self) -> str:
+        left = {"with a correction": self.corrected, "that failed": self.failed}
+        skipped = " and ".join(f"{count:,} {what}" for what, count in left.items() if count)
+        return f"{self.reviewed:,} exchanges" + (f"; {skipped} skipped" if skipped else "")
+
+
 class Review(msgspec.Struct, frozen=True):
     """A person's verdict on an exchange. `output`: the corrected text, or an assistant message's JSON."""
 
@@ -77,16 +96,20 @@ def review_many(
     verdict: Literal["accept", "reject"],
     reviewer: str,
     clock: Callable[[], float],
-) -> int:
+) -> Many:
     """The same for many in one transaction; those that are not there, or whose newest review says it, are passed over.
 
-    Returns how many reviews were added.
+    So are those that somebody has corrected, and, where it accepts, answers that failed or broke off: nobody looked at
+    each.
     """
     _check(verdict, None)
     with store.write() as connection:
-        known = latest(connection, exchange_ids)
-        there = set(connection.scalars(select(exchanges.c.id).where(exchanges.c.id.in_(exchange_ids))))
-        fresh = [one for one in exchange_ids if one in there and (one not in known or known[one].verdict != verdict)]
+        known = {one: said.verdict for one, said in latest(connection, exchange_ids).items()}
+        columns = (exchanges.c.id, exchanges.c.status == 200, exchanges.c.complete)
+        answered = connection.execute(select(*columns).where(exchanges.c.id.in_(exchange_ids)))
+        whole = {one: good and complete for one, good, complete in answered}
+        open_ = [one for one in exchange_ids if one in whole and known.get(one) not in (verdict, "correct")]
+        fresh = [one for one in open_ if whole[one] or verdict != "accept"]
         rows = [
             {"id": new_id(), "exchange_id": one, "verdict": verdict, "reviewer": reviewer, "reviewed_at": clock()}
             for one in fresh
@@ -95,7 +118,8 @@ def review_many(
             wanted = update(exchanges).where(exchanges.c.id.in_(fresh))
             connection.execute(wanted.values(score_wanted=exchanges.c.score_wanted + 1))
             connection.execute(insert(reviews), rows)
-    return len(fresh)
+    kept_away = sum(known.get(one) == "correct" for one in whole)
+    return Many(len(fresh), kept_away, len(open_) - len(fresh))
 
 
 def _check(verdict: str, output: str | None) -> None:

@@ -119,12 +119,16 @@ def sync_tasks(store: Store, settings: Settings, clock: Callable[[], float] = ti
         upsert(connection, table, rows, ["name"])
 
 
-def save_task(store: Store, name: str, settings: TaskSettings, clock: Callable[[], float] = time.time) -> None:
-    """Creates or changes a console task. Raises RefusedError for a task of the file."""
+def save_task(
+    store: Store, name: str, settings: TaskSettings, clock: Callable[[], float] = time.time, new: bool = False
+) -> None:
+    """Creates or changes a console task. Raises RefusedError for one of the file, and for a `new` one that is there."""
     with store.write() as connection:
         source = connection.execute(select(table.c.source).where(table.c.name == name)).scalar()
         if source == "file":
             raise RefusedError(f"task {name} stands in stillhouse.toml: change it there")
+        if new and source is not None:
+            raise RefusedError(f"task {name} is there already: open it and change it, or take another name")
         upsert(connection, table, [_row(name, settings, "console", clock())], ["name"])
 
 

@@ -30,8 +30,10 @@ def until(wanted: TrafficFilter, at: float | None) -> TrafficFilter:
     return msgspec.structs.replace(wanted, until=min(ends, default=None))
 
 
-def review_all(desk: Desk, wanted: TrafficFilter, verdict: Verdict, expected: int, at: float | None = None) -> int:
-    """Accepts or rejects every exchange that matches and has no such review yet; returns how many.
+def review_all(
+    desk: Desk, wanted: TrafficFilter, verdict: Verdict, expected: int, at: float | None = None
+) -> reviews.Many:
+    """Accepts or rejects every exchange that matches and has no such review yet, as `reviews.review_many` does.
 
     `expected`: how many the person was shown, of what had begun by `at`. Raises RefusedError where more match by now,
     so that nobody judges what he never saw, and for more than MOST.
@@ -39,12 +41,12 @@ def review_all(desk: Desk, wanted: TrafficFilter, verdict: Verdict, expected: in
     desk.demand(Role.REVIEWER, "reviewing")
     if verdict not in ("accept", "reject"):
         raise RefusedError(f"many exchanges at once are accepted or rejected, not {verdict!r}")
-    ids, done = _ids(desk, wanted, expected, at), 0
+    ids, done = _ids(desk, wanted, expected, at), reviews.Many()
     try:
         for batch in _batches(ids):
             done += reviews.review_many(desk.store, batch, verdict, desk.actor.name, desk.clock)
     finally:
-        desk.record("reviews.add_all", verdict, filter=_said(wanted), matched=len(ids), reviewed=done)
+        desk.record("reviews.add_all", verdict, filter=_said(wanted), matched=len(ids), **msgspec.structs.asdict(done))
     return done
 
 

@@ -51,7 +51,7 @@ def confidence(points: Sequence[Point], grader: str, margin: float, alpha: float
     mean = frame.mark_line(color=STUDENT, clip=True).encode(x=x, y=alt.Y("mean:Q", scale=scale), tooltip=tooltip)
     equal, allowed = _line(0, "equal to the teacher", QUIET), _line(-100 * margin, f"margin −{100 * margin:.3g}", HARM)
     lines = (*equal, *allowed)
-    title = f"{grader}: student − teacher, bounds at α {alpha:.2g} each"
+    title = alt.Title(f"{grader}: student − teacher", subtitle=f"bounds at α {alpha:.2g} each", subtitleColor=QUIET)
     return alt.layer(band, mean, *lines).properties(title=title, height=HEIGHT + 80)
 
 
@@ -120,7 +120,7 @@ def confusion(cells: Mapping[str, Mapping[str, int]], title: str, ink: str) -> C
     truth, said = "Right", "Said"
     labels = sorted({*cells, *(answer for row in cells.values() for answer in row)})
     frame = alt.Chart(alt.InlineData(values=values))
-    x = alt.X("said:N", title=said, sort=labels, axis=alt.Axis(labelAngle=-40, labelLimit=140))
+    x = alt.X("said:N", title=said, sort=labels, axis=alt.Axis(labelAngle=-40, labelLimit=140, labelOverlap=False))
     y = alt.Y("truth:N", title=truth, sort=labels, axis=alt.Axis(labelLimit=140))
     tooltip = [
         alt.Tooltip("truth:N", title=truth),

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from capture import datasets
 from capture.errors import RefusedError
 from console.access import Desk, Role
-from students import bases, registry
+from console.verbs import pull_base
+from students import registry
 from students.vllm import Placed, vllm_command
 
 
@@ -34,17 +35,20 @@ def register_student(
 
 
 def vllm_lines(desk: Desk, students: Sequence[str], port: int) -> list[str]:
-    """The server's command, the upstream for stillhouse.toml, and the registrations, as lines to copy."""
+    """The server's command, the upstream for stillhouse.toml, and the registrations, as lines to copy.
+
+    Fetches the students' base where it is not here yet.
+    """
+    desk.demand(Role.OPERATOR, "serving students by vLLM")
     found = [registry.load_student(desk.store, student) for student in students]
     remote = [student.name for student in found if student.folder is None]
     if remote:
         raise RefusedError(f"{', '.join(remote)} has no model folder here")
-    own = desk.settings
     placed = [
         Placed(
             student,
-            (own.data / str(student.folder)).resolve(),
-            bases.pull(student.base, own.models_folder, allow_hub=own.students.allow_hub).resolve(),
+            (desk.settings.data / str(student.folder)).resolve(),
+            pull_base(desk, student.base).resolve(),
         )
         for student in found
     ]

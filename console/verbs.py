@@ -20,20 +20,23 @@ from capture.redact import Redactor, load_secret
 from capture.settings import RedactionSettings, RolloutSettings, TaskSettings, TrainingSettings
 from console.access import Desk, Role
 from console.evaluating import evaluate as evaluate
-from students import registry, rollout_start, rollouts, steering
+from students import bases, registry, rollout_start, rollouts, steering
 from students.erasure import Erased, purge, with_taught
 from students.jobs import LOCAL
 from students.queueing import FineTune, queue_fine_tune
 from students.tables import fine_tunes
 
 
-def save_task(desk: Desk, name: str, settings: dict[str, Any]) -> None:
-    """Makes or changes a task of the console's own; those in stillhouse.toml are read-only here."""
+def save_task(desk: Desk, name: str, settings: dict[str, Any], new: bool = False) -> None:
+    """Makes or changes a task of the console's own; those in stillhouse.toml are read-only here.
+
+    `new`: it is to be made; refused where there is one of that name.
+    """
     desk.demand(Role.OPERATOR, "changing a task")
     task = checked_task(settings)
     if task.teacher.upstream not in desk.settings.upstreams:
         raise RefusedError(f"teacher.upstream {task.teacher.upstream!r} is not an upstream of stillhouse.toml")
-    task_store.save_task(desk.store, name, task)
+    task_store.save_task(desk.store, name, task, desk.clock, new)
     desk.record("tasks.save", name, settings=settings)
 
 
@@ -148,6 +151,18 @@ def serve(desk: Desk, student: str, wanted: bool = True) -> None:
     desk.record("students.serve" if wanted else "students.unserve", found.id)
 
 
+def pull_base(desk: Desk, name: str) -> Path:
+    """The folder of a base model, fetched where it does not lie here yet: then there is a line in the audit."""
+    desk.demand(Role.OPERATOR, "fetching a base model")
+    own = desk.settings
+    base = bases.find(name, allow_hub=own.students.allow_hub)
+    was_here = bases.is_pulled(base, own.models_folder)
+    place = bases.pull(name, own.models_folder, allow_hub=own.students.allow_hub)
+    if not was_here:
+        desk.record("models.pull", base.name, source=base.source)
+    return place
+
+
 def start_rollout(desk: Desk, start: rollout_start.Start) -> rollouts.Rollout:
     """Starts a student's rollout at shadow, by `start.policy` or its task's; `start.who` is the desk's actor."""
     desk.demand(Role.OPERATOR, "starting a rollout")
@@ -185,9 +200,9 @@ def _steer(desk: Desk, verb: str, rollout_id: str, reason: str, seen: int | None
     store, who, clock = desk.store, desk.actor.name, desk.clock
     match verb:
         case "pause":
-            return steering.pause(store, rollout_id, who, clock)
+            return steering.pause(store, rollout_id, who, clock, reason)
         case "resume":
-            return steering.resume(store, rollout_id, who, clock, seen)
+            return steering.resume(store, rollout_id, who, clock, seen, reason)
         case "promote":
             return steering.promote(store, rollout_id, who, reason, clock, seen)
         case "abort":

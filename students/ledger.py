@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import Connection, case, func, select
+from sqlalchemy import Connection, Select, case, func, select
 
 from capture.db import Store
 from capture.exchange import Arm
@@ -19,6 +19,8 @@ LEAST_S = 3_600.0
 """Savings a day are told of no shorter time than this."""
 MOST_NAMED = 5
 LOCAL = "local"
+COUNTED = (exchanges.c.arm, exchanges.c.cost_usd, exchanges.c.duration_ms, exchanges.c.probability)
+"""What an account needs to know of an answer."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,8 @@ class Ledger:
 
 
 @dataclass(frozen=True)
-class _Span:
-    """What was counted in a stretch of time."""
+class Span:
+    """What was counted in a stretch of time; `unpriced` of background calls and fine-tunes: see Ledger."""
 
     arms: dict[str, ArmTotals]
     background: dict[str, float]
@@ -85,6 +87,16 @@ class _Span:
     @property
     def spent_usd(self) -> float:
         return sum(arm.cost_usd for arm in self.arms.values()) + sum(self.background.values())
+
+    @property
+    def would_have_cost_usd(self) -> float | None:
+        mean = self.mean_teacher_usd
+        return None if mean is None else mean * self.requests
+
+    @property
+    def saved_usd(self) -> float | None:
+        would = self.would_have_cost_usd
+        return would - self.spent_usd if would is not None and self.known else None
 
 
 def account(store: Store, task: str, since: float, now: float) -> Ledger:
@@ -178,26 +190,32 @@ def _sum(values: Sequence[float | None]) -> float | None:
     return sum(known) if known and len(known) == len(values) else None
 
 
-def _span(connection: Connection, task: str, since: float) -> _Span:
+def _span(connection: Connection, task: str, since: float) -> Span:
+    answered = (exchanges.c.task == task) & (exchanges.c.started_at >= since) & (exchanges.c.status == 200)
+    return span_over(connection, task, since, select(*COUNTED).where(answered))
+
+
+def span_over(connection: Connection, task: str, since: float, answers: Select[Any]) -> Span:
+    """The account of these answers, of which `answers` selects COUNTED, and of what was spent beside them `since`."""
     background, unpriced = _background(connection, task, since)
     training, unpriced_training = _training(connection, task, since)
     if training:
         background["training"] = background.get("training", 0.0) + training
-    return _Span(_arms(connection, task, since), background, unpriced + unpriced_training)
+    return Span(_arms(connection, answers), background, unpriced + unpriced_training)
 
 
-def _arms(connection: Connection, task: str, since: float) -> dict[str, ArmTotals]:
+def _arms(connection: Connection, answers: Select[Any]) -> dict[str, ArmTotals]:
     """Each kept answer stands for as many as its sampling probability says (Horvitz and Thompson)."""
-    weight = 1.0 / exchanges.c.probability
+    kept = answers.subquery().c
+    weight = 1.0 / kept.probability
     columns: tuple[Any, ...] = (
-        exchanges.c.arm,
+        kept.arm,
         func.sum(weight),
-        func.sum(exchanges.c.cost_usd * weight),
-        func.sum(case((exchanges.c.cost_usd.is_(None), weight), else_=0.0)),
-        func.sum(exchanges.c.duration_ms * weight),
+        func.sum(kept.cost_usd * weight),
+        func.sum(case((kept.cost_usd.is_(None), weight), else_=0.0)),
+        func.sum(kept.duration_ms * weight),
     )
-    answered = (exchanges.c.task == task) & (exchanges.c.started_at >= since) & (exchanges.c.status == 200)
-    rows = connection.execute(select(*columns).where(answered).group_by(exchanges.c.arm))
+    rows = connection.execute(select(*columns).group_by(kept.arm))
     return {
         arm: ArmTotals(round(count), float(cost or 0), round(missing), total_ms / count)
         for arm, count, cost, missing, total_ms in rows
@@ -222,12 +240,11 @@ def _training(connection: Connection, task: str, since: float) -> tuple[float, i
     return float(row[0] or 0.0), int(row[1] or 0)
 
 
-def _balanced(task: str, since: float, spans: tuple[_Span, _Span], when: tuple[float, float]) -> Ledger:
+def _balanced(task: str, since: float, spans: tuple[Span, Span], when: tuple[float, float]) -> Ledger:
     whole, recent = spans
     now, late_days = when
     mean = whole.mean_teacher_usd
-    would = None if mean is None else mean * whole.requests
-    saved = would - whole.spent_usd if would is not None and whole.known else None
+    saved = whole.saved_usd
     a_day = None
     if mean is not None and whole.known:
         once = recent.background.get("training", 0.0)
@@ -240,7 +257,7 @@ def _balanced(task: str, since: float, spans: tuple[_Span, _Span], when: tuple[f
         arms=whole.arms,
         background=whole.background,
         unpriced_calls=whole.unpriced,
-        would_have_cost_usd=would,
+        would_have_cost_usd=whole.would_have_cost_usd,
         saved_usd=saved,
         saved_a_day_usd=a_day,
         break_even_at=_break_even(saved, a_day, now),

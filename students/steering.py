@@ -27,12 +27,12 @@ STAGE_ANEW = -1
 """In place of a standing's stage: the controller begins the counts of the rollout's stage anew."""
 
 
-def pause(store: Store, rollout_id: str, who: str, clock: Clock) -> Rollout:
+def pause(store: Store, rollout_id: str, who: str, clock: Clock, reason: str = "") -> Rollout:
     """Keep the share as it is: evidence goes on, harm still rolls back, nothing advances."""
-    return _act(store, rollout_id, ("pause", ("running",), lambda _row: {"state": "paused"}), (who, ""), clock)
+    return _act(store, rollout_id, ("pause", ("running",), lambda _row: {"state": "paused"}), (who, reason), clock)
 
 
-def resume(store: Store, rollout_id: str, who: str, clock: Clock, seen: int | None = None) -> Rollout:
+def resume(store: Store, rollout_id: str, who: str, clock: Clock, seen: int | None = None, reason: str = "") -> Rollout:
     """Let a paused rollout go on.
 
     One that paused by itself, undecided, gets its stage's whole bound again. One that waited for a person before the
@@ -46,7 +46,7 @@ def resume(store: Store, rollout_id: str, who: str, clock: Clock, seen: int | No
             return {"state": "running", "evidence": {**row.evidence, "agreed": row.stage}}
         return {"state": "running"}
 
-    return _act(store, rollout_id, ("resume", ("paused",), changes), (who, ""), clock, seen)
+    return _act(store, rollout_id, ("resume", ("paused",), changes), (who, reason), clock, seen)
 
 
 def abort(store: Store, rollout_id: str, who: str, reason: str, clock: Clock) -> Rollout:
@@ -64,7 +64,7 @@ def promote(store: Store, rollout_id: str, who: str, reason: str, clock: Clock, 
     """
     if not reason.strip():
         raise RefusedError("promoting by hand needs a reason")
-    capacity_share = _capacity_share(store, load_rollout(store, rollout_id))
+    carries = capacity_share(store, load_rollout(store, rollout_id))
 
     def changes(row: Row[Any]) -> dict[str, Any]:
         shares = RolloutSettings.model_validate(row.policy).shares
@@ -73,24 +73,25 @@ def promote(store: Store, rollout_id: str, who: str, reason: str, clock: Clock, 
         stage = row.stage + 1
         full = stage == len(shares) and not row.dry_run
         share = 0.0 if row.dry_run else shares[stage - 1]
-        _check_capacity(share, capacity_share)
+        _check_capacity(share, carries)
         return {"stage": stage, "share": share, "stage_at": clock(), "state": "full" if full else "running"}
 
     return _act(store, rollout_id, ("promote", ("running", "paused"), changes), (who, reason), clock, seen)
 
 
-def _capacity_share(store: Store, rollout: Rollout) -> float | None:
+def capacity_share(store: Store, rollout: Rollout) -> float | None:
+    """The part of the task's traffic that the rollout's student can carry; None and 0: as for students.rate.carried."""
     server = server_of(store, rollout.student_id)
     with store.read() as connection:
         rate_per_s = traffic_per_s(connection, rollout.task)
     return carried(server.capacity_per_s if server else None, rate_per_s)
 
 
-def _check_capacity(share: float, capacity_share: float | None) -> None:
-    if capacity_share is None or share <= capacity_share:
+def _check_capacity(share: float, carries: float | None) -> None:
+    if carries is None or share <= carries:
         return
-    mend = "; serve it on a larger machine, or start a rollout whose shares end lower" if capacity_share else ""
-    raise RefusedError(f"cannot promote to {stage_name(share)}: {capacity(share, capacity_share)}{mend}")
+    mend = "; serve it on a larger machine, or start a rollout whose shares end lower" if carries else ""
+    raise RefusedError(f"cannot promote to {stage_name(share)}: {capacity(share, carries)}{mend}")
 
 
 Changes = Callable[[Row[Any]], dict[str, Any]]

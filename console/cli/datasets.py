@@ -10,6 +10,7 @@ import typer
 from capture import datasets
 from capture.errors import UsageError
 from console import verbs
+from console.cli import whole
 from console.cli.context import Json, changes_of, desk, invocation, show
 from console.cli.waiting import Wait, follow
 from console.reads import datasets as reads
@@ -49,12 +50,13 @@ def preview(
     task: str,
     minimum_score: Lowest = None,
     where: Where = None,
+    json: whole.Json = False,
 ) -> None:
     """What a build would take and leave out, told from the newest exchanges, as JSON."""
     run = desk(context)
     filters = _filters(minimum_score, where)
     found = datasets.preview(run.store, task, run.task(task), filters, run.settings.upstreams)
-    typer.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
+    whole.tell(found, json)
 
 
 @app.command("list")
@@ -65,21 +67,20 @@ def list_(context: typer.Context, task: Annotated[str | None, typer.Option()] = 
 
 
 @app.command("show")
-def show_(context: typer.Context, dataset: str) -> None:
+def show_(context: typer.Context, dataset: str, json: whole.Json = False) -> None:
     """A dataset's card, what a fine-tune on it takes, and who learnt from it, as JSON."""
     store = invocation(context).store
     card = datasets.load_card(store, datasets.resolve(store, dataset))
     beside = {"to_train": estimates.by_task(store, card), "students": dict(reads.learners(store, card.id))}
-    whole = {**msgspec.to_builtins(card), **msgspec.to_builtins(beside)}
-    typer.echo(msgspec.json.format(msgspec.json.encode(whole), indent=2).decode())
+    whole.tell({**msgspec.to_builtins(card), **beside}, json)
 
 
 @app.command("diff")
-def diff(context: typer.Context, old: str, new: str) -> None:
+def diff(context: typer.Context, old: str, new: str, json: whole.Json = False) -> None:
     """What came, went and changed from one version to another, as JSON."""
     store = invocation(context).store
     found = datasets.diff(store, datasets.resolve(store, old), datasets.resolve(store, new))
-    typer.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
+    whole.tell(found, json)
 
 
 @app.command("import")

@@ -1,6 +1,5 @@
 """`stillhouse evaluations`: students, bases and models against the teacher, on a holdout or on replayed traffic."""
 
-import json as codec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +8,7 @@ import typer
 
 from capture.datasets import Filters
 from console import evaluating
+from console.cli import whole
 from console.cli.context import Json, desk, invocation, model_at, show, text_of
 from console.cli.waiting import Wait, follow
 from console.reads import evaluations as reads
@@ -115,10 +115,10 @@ def list_(
 
 
 @app.command("show")
-def show_(context: typer.Context, evaluation: str) -> None:
+def show_(context: typer.Context, evaluation: str, json: whole.Json = False) -> None:
     """An evaluation's report, as JSON."""
     row = msgspec.to_builtins(reads.load_evaluation(invocation(context).store, evaluation))
-    typer.echo(codec.dumps({name: row[name] for name in ("id", "state", "error", "asked", "report")}, indent=2))
+    whole.tell({name: row[name] for name in ("id", "state", "error", "asked", "report")}, json)
 
 
 def _models(named: list[str] | None, system: Path | None) -> tuple[Contender, ...]:

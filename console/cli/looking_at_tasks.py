@@ -1,6 +1,5 @@
 """`stillhouse tasks status`, `prompts`, `diff`, `try` and `agreement`: what the pages Home and Tasks show of tasks."""
 
-import json as codec
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -10,6 +9,7 @@ import typer
 
 from capture.errors import NotFoundError
 from console import verbs
+from console.cli import whole
 from console.cli.context import Json, desk, invocation, show, tasks_in
 from console.reads import home, trials
 from console.reads import tasks as reads
@@ -31,7 +31,8 @@ def _row(row: home.TaskRow) -> dict[str, Any]:
     return {
         "task": row.name,
         "stored": row.stored,
-        "exchanges_last_day": row.recent.count,
+        "answers": row.recent.count,
+        "since": row.recent.since,
         "cost_usd": row.recent.cost_usd,
         "share": row.recent.share,
         "rollout": row.rollout.id if row.rollout else None,
@@ -54,10 +55,14 @@ def diff(
     task: str,
     old: Annotated[str, typer.Argument(help="A version, or its last characters.")],
     new: Annotated[str, typer.Argument(help="Another.")],
+    json: whole.Json = False,
 ) -> None:
     """The lines that came and went between two prompt versions."""
     known = reads.prompt_versions(desk(context).store, task)
     said = reads.prompt_diff(_named(known, old), _named(known, new))
+    if json:
+        whole.tell({"diff": said}, json)
+        return
     typer.echo(said or "the same text; tools or schema differ")
 
 
@@ -68,14 +73,17 @@ def _named(known: list[reads.PromptVersion], end: str) -> reads.PromptVersion:
     return found[0]
 
 
-def try_(context: typer.Context, file: Annotated[Path, typer.Argument(help="With tasks.NAME tables.")]) -> None:
+def try_(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="With tasks.NAME tables.")],
+    json: whole.Json = False,
+) -> None:
     """Before `apply`: what each task's rule takes of the newest traffic, and what its graders say, as JSON."""
     run = desk(context)
     for name, settings in tasks_in(file).items():
         task = verbs.checked_task(settings)
-        tried = [asdict(one) for one in trials.tried(run.store, name, task)]
-        said = {"task": name, "rule": asdict(trials.matched(run.store, task)), "graders": tried}
-        typer.echo(codec.dumps(said, ensure_ascii=False))
+        tried = trials.tried(run.store, name, task)
+        whole.tell({"task": name, "rule": trials.matched(run.store, task), "graders": tried}, json)
 
 
 def agreement(context: typer.Context, task: str, json: Json = False) -> None:

@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from console.cli.context import Json, invocation, show
+from console import verbs
+from console.cli.context import Json, desk, invocation, show
 from students import bases
 
 app = typer.Typer(help="Base models.", no_args_is_help=True)
@@ -23,5 +24,4 @@ def list_(context: typer.Context, json: Json = False) -> None:
 @app.command("pull")
 def pull(context: typer.Context, name: Annotated[str, typer.Argument()] = "smollm2-135m-instruct") -> None:
     """Fetch a base, check its hash and convert it."""
-    folder = invocation(context).settings.models_folder
-    typer.echo(f"{name} is in {bases.pull(name, folder)}")
+    typer.echo(f"{name} is in {verbs.pull_base(desk(context), name)}")

@@ -18,10 +18,11 @@ from console.reads import rollouts as reads
 from students import registry, rollout_start, rollouts
 from students.evidence import Reading
 from students.ledger import DAY_S
-from students.sentences import policy_words
+from students.sentences import policy_words, stage_name
 
 app = typer.Typer(help="Rollouts: from shadow to full traffic, by verdicts.", no_args_is_help=True)
 app.command("simulate")(simulating.command)
+DONE = {True: "there", False: "missing"}
 Reason = Annotated[str, typer.Option(help="Stands in the rollout's history.")]
 
 
@@ -79,6 +80,12 @@ def status(
     if evidence:
         _show_evidence(store, rollouts.load_rollout(store, rollout), json)
         return
+    _show_verdicts(store, rollout, follow, json)
+    if not json:
+        _show_needs(store, rollouts.load_rollout(store, rollout))
+
+
+def _show_verdicts(store: Store, rollout: str, follow: bool, json: bool) -> None:
     last = ""
     while True:
         fresh = [verdict for verdict in rollouts.list_verdicts(store, rollout) if verdict.id > last]
@@ -144,13 +151,14 @@ def _steer(context: typer.Context, verb: str, rollout: str, reason: str) -> None
 
 def _show_evidence(store: Store, rollout: rollouts.Rollout, json: bool) -> None:
     """A line for each gate, guardrail (everywhere and by slice) and drift detector, and for what both sides scored."""
-    policy, found = reads.policy(rollout), reads.evidence_of(rollout, time.time())
+    policy, found = reads.policy(rollout), reads.evidence(store, rollout, time.time())
     sides = reads.sides(store, rollout)
     lines = [_line("gate", gate.grader, "", policy.margin, gate.reading) for gate in found.gates]
     lines += [_line("guardrail", rail.metric, rail.slice, rail.smallest, rail.reading) for rail in found.guardrails]
     for drift in found.drifts:
         said = "drifted" if drift.alarmed else f"no alarm; a false one in {drift.run_length:,g} pairs"
         lines.append({"test": "drift", "of": drift.grader, "where": "lately", "mean": drift.recent_mean, "says": said})
+    lines += [{"test": "next step", "of": text, "says": DONE[done]} for done, text in _needs(store, rollout)]
     if json:
         lines += [{"test": "scores", "of": both.grader, "where": "lately", **asdict(both)} for both in sides]
     heads = {"test": "test", "of": "of", "where": "where", "pairs": "pairs", "mean": "difference", "low": "at least"}
@@ -161,6 +169,22 @@ def _show_evidence(store: Store, rollout: rollouts.Rollout, json: bool) -> None:
             typer.echo(sentence)
         if found.untested:
             typer.echo(f"{found.untested:,} pairs lie in slices that are not tested: there are too many values.")
+
+
+def _needs(store: Store, rollout: rollouts.Rollout) -> list[tuple[bool, str]]:
+    """What the next step asks for; nothing where there is none."""
+    if rollout.state not in reads.MOVING:
+        return []
+    policy = reads.policy(rollout)
+    return reads.needs(policy, reads.evidence(store, rollout, time.time()), policy.shares[rollout.stage + 1])
+
+
+def _show_needs(store: Store, rollout: rollouts.Rollout) -> None:
+    needs = _needs(store, rollout)
+    if needs:
+        typer.echo(f"next is {stage_name(reads.policy(rollout).shares[rollout.stage + 1])}; it needs all of:")
+    for done, text in needs:
+        typer.echo(f"  {DONE[done]:8} {text}")
 
 
 def _line(test: str, metric: str, where: str, size: float, reading: Reading | None) -> dict[str, Any]:

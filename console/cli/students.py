@@ -1,6 +1,5 @@
 """`stillhouse students`: fine-tunes, and the small models that come out of them."""
 
-import json as codec
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -10,6 +9,7 @@ from sqlalchemy import select
 from capture import datasets
 from capture.errors import NotFoundError
 from console import registering, verbs
+from console.cli import whole
 from console.cli.context import Json, changes_of, desk, invocation, show
 from console.cli.processes import become
 from console.cli.waiting import Wait, follow
@@ -52,6 +52,7 @@ def estimate(
     base: Annotated[str | None, typer.Option(help="By default the task's.")] = None,
     epochs: Annotated[float | None, typer.Option()] = None,
     at: Annotated[str | None, typer.Option(help="An upstream that would train it.")] = None,
+    json: whole.Json = False,
 ) -> None:
     """What a fine-tune would take, as JSON: tokens, seconds, US dollars; null where it is not known."""
     run = desk(context)
@@ -62,7 +63,7 @@ def estimate(
         found = estimates.estimate(card, rounds, estimates.pace(run.store, name))
     else:
         found = estimates.hosted(card, rounds, name, run.settings)
-    typer.echo(codec.dumps(asdict(found), indent=2))
+    whole.tell(found, json)
 
 
 @app.command("fine-tunes")
@@ -114,13 +115,12 @@ def list_(context: typer.Context, task: Annotated[str | None, typer.Option()] = 
 
 
 @app.command("show")
-def show_(context: typer.Context, student: str) -> None:
+def show_(context: typer.Context, student: str, json: whole.Json = False) -> None:
     """A student with its lineage, as JSON."""
     store = invocation(context).store
     found = registry.load_student(store, student)
     server = registry.server_of(store, found.id)
-    row = {**asdict(found), "server": asdict(server) if server else None}
-    typer.echo(codec.dumps(row, indent=2, default=_plain))
+    whole.tell({**asdict(found), "server": server}, json)
 
 
 @app.command("serve")
@@ -186,7 +186,3 @@ def _fine_tune(context: typer.Context, fine_tune_id: str) -> tuple[str, str, Any
     if row.student_id:
         parts.append(f"student {row.student_id}")
     return row.state, ", ".join(parts), row.error
-
-
-def _plain(value: object) -> Any:
-    return sorted(value) if isinstance(value, frozenset) else getattr(value, "model_dump", lambda: str(value))()

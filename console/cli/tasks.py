@@ -10,6 +10,7 @@ from capture.discovery import Candidate, list_candidates
 from capture.tasks import load_tasks, sync_tasks
 from capture.traffic import volumes
 from console import verbs
+from console.cli import whole
 from console.cli.context import Json, desk, invocation, show, tasks_in
 
 app = typer.Typer(help="Tasks: narrow, named workloads.", no_args_is_help=True)
@@ -56,9 +57,9 @@ def _candidate(one: Candidate) -> dict[str, Any]:
 
 
 @app.command("show")
-def show_(context: typer.Context, task: str) -> None:
+def show_(context: typer.Context, task: str, json: whole.Json = False) -> None:
     """A task's settings, as JSON."""
-    typer.echo(desk(context).task(task).model_dump_json(indent=2))
+    whole.tell(desk(context).task(task), json)
 
 
 @app.command("apply")

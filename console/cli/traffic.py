@@ -12,6 +12,7 @@ from capture import reviews, traffic
 from capture.db import Store
 from capture.errors import UsageError
 from console import bulk, verbs
+from console.cli import whole
 from console.cli.context import Json, desk, harmless, invocation, show
 from console.cli.waiting import POLL_S
 from console.reads import exchanges as reads
@@ -57,13 +58,12 @@ def list_(
 
 
 @app.command("show")
-def show_(context: typer.Context, exchange: str) -> None:
+def show_(context: typer.Context, exchange: str, json: whole.Json = False) -> None:
     """One exchange whole, with its pairs and datasets, as JSON. By its id or its completion's."""
     store = invocation(context).store
     found = traffic.load_exchange(store, exchange)
     beside = {"pairs": reads.pairs_of(store, found.row.id), "datasets": reads.datasets_with(store, found.row.id)}
-    whole = {**msgspec.to_builtins(found), **beside}
-    typer.echo(msgspec.json.format(msgspec.json.encode(whole), indent=2).decode())
+    whole.tell({**msgspec.to_builtins(found), **beside}, json)
 
 
 @app.command("queue")
@@ -72,10 +72,11 @@ def queue(
     task: str,
     order: Annotated[reviews.Order, typer.Option(help="What comes first.")] = "oldest",
     limit: Annotated[int, typer.Option(min=1, max=1000)] = 20,
+    json: Json = False,
 ) -> None:
     """Ids of answered, unreviewed exchanges, those first that a person should see first."""
     for one in reviews.queue(invocation(context).store, task, order, limit):
-        typer.echo(one)
+        typer.echo(codec.dumps({"id": one}) if json else one)
 
 
 @app.command("export")
@@ -109,7 +110,7 @@ def review_all(
     """Accept or reject every exchange that matches."""
     run, wanted = desk(context), filter_of(task, arm, where)
     total, at = _sure(run.store, wanted, f"{verdict} all", yes)
-    typer.echo(f"{verdict}: {bulk.review_all(run, wanted, verdict, total, at)} exchanges")
+    typer.echo(f"{verdict}: {bulk.review_all(run, wanted, verdict, total, at).sentence}")
 
 
 @app.command("erase-all")

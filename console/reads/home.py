@@ -6,30 +6,55 @@ from typing import Any
 from sqlalchemy import Connection, Select, Table, func, select
 
 from capture.db import Store
+from capture.exchange import Arm
 from capture.tables import counters, datasets, exchanges, reviews
 from capture.tables import tasks as task_table
-from console.reads.rollouts import Gate, evidence_of
+from capture.traffic import id_at
+from console.reads.rollouts import MOVING, Gate, evidence_of
+from students.ledger import COUNTED, ArmTotals, Span, span_over
 from students.rollouts import NEEDS_PERSON, WAITS_FOR_PERSON, Rollout, rollout_of
 from students.tables import evaluations, fine_tunes, loop_turns, rollouts
 
-RECENT = 10_000
-"""How many of a task's newest exchanges the rates and costs are taken over."""
+RECENT = 50_000
+"""How many of a task's newest kept exchanges its figures are taken over, at most."""
 
+LOOSE = 10_000
 DAY_S = 86_400.0
-MOVING = ("running", "paused")
+NONE = ArmTotals()
 
 
 @dataclass(frozen=True)
 class Recent:
-    """A task's exchanges of the last day, at most RECENT of them; costs are None where every one is unknown."""
+    """A task's answers since a time: a day ago, or later where it has kept more than RECENT in a day.
 
-    count: int
-    cost_usd: float | None
-    unpriced: int
-    student: int
-    fallback: int
-    teacher_cost_usd: float | None
-    """The mean cost of an exchange that the teacher answered."""
+    Those that were sampled out are counted in; money is what the ledger would say of the same stretch of time.
+    """
+
+    span: Span
+    since: float
+    whole: bool
+    """It is the whole last day."""
+
+    @property
+    def count(self) -> int:
+        return self.span.requests
+
+    @property
+    def cost_usd(self) -> float | None:
+        """None where the price of every one is unknown."""
+        return sum(arm.cost_usd for arm in self.span.arms.values()) if self.count > self.unpriced else None
+
+    @property
+    def unpriced(self) -> int:
+        return sum(arm.unpriced for arm in self.span.arms.values())
+
+    @property
+    def student(self) -> int:
+        return self.span.arms.get(Arm.STUDENT, NONE).requests
+
+    @property
+    def fallback(self) -> int:
+        return self.span.arms.get(Arm.FALLBACK, NONE).requests
 
     @property
     def share(self) -> float | None:
@@ -37,10 +62,8 @@ class Recent:
 
     @property
     def saved_usd(self) -> float | None:
-        """What the teacher would have charged for what the student answered; an estimate by its mean cost."""
-        if self.teacher_cost_usd is None:
-            return None
-        return self.student * self.teacher_cost_usd
+        """As if the teacher had answered all, less everything spent, in the background too; None where not known."""
+        return self.span.saved_usd
 
 
 @dataclass(frozen=True)
@@ -70,7 +93,7 @@ def task_rows(store: Store, now: float) -> list[TaskRow]:
         return [_task_row(connection, row.name, row.settings["teacher"]["model"], now) for row in known]
 
 
-def unmatched(store: Store, cap: int = RECENT) -> int:
+def unmatched(store: Store, cap: int = LOOSE) -> int:
     """How many exchanges belong to no task, counted up to `cap`."""
     found = select(exchanges.c.id).where(exchanges.c.task.is_(None)).limit(cap).subquery()
     with store.read() as connection:
@@ -99,24 +122,15 @@ def _newest_rollout(connection: Connection, task: str) -> Rollout | None:
 
 
 def _recent(connection: Connection, task: str, now: float) -> Recent:
-    columns = (exchanges.c.arm, exchanges.c.cost_usd, exchanges.c.started_at)
-    newest = select(*columns).where(exchanges.c.task == task).order_by(exchanges.c.id.desc()).limit(RECENT).subquery()
-    of_day = (
-        select(newest.c.arm, func.count(), func.sum(newest.c.cost_usd), func.count(newest.c.cost_usd))
-        .where(newest.c.started_at >= now - DAY_S)
-        .group_by(newest.c.arm)
-    )
-    arms = {arm: (count, cost, priced) for arm, count, cost, priced in connection.execute(of_day)}
-    costs = [cost for _, cost, _ in arms.values() if cost is not None]
-    _, teacher_cost, priced = arms.get("teacher", (0, None, 0))
-    return Recent(
-        count=sum(count for count, _, _ in arms.values()),
-        cost_usd=sum(costs) if costs else None,
-        unpriced=sum(count - priced for count, _, priced in arms.values()),
-        student=arms.get("student", (0, None, 0))[0],
-        fallback=arms.get("fallback", (0, None, 0))[0],
-        teacher_cost_usd=teacher_cost / priced if priced else None,
-    )
+    since, first = now - DAY_S, id_at(now - DAY_S)
+    of_day = (exchanges.c.task == task) & (exchanges.c.id >= first)
+    newest = select(exchanges.c.id).where(of_day).order_by(exchanges.c.id.desc())
+    beyond = connection.scalar(newest.offset(RECENT).limit(1))
+    if beyond is not None:
+        of_day = (exchanges.c.task == task) & (exchanges.c.id > beyond)
+        since = connection.scalars(select(exchanges.c.started_at).where(exchanges.c.id == beyond)).one()
+    answers = select(*COUNTED).where(of_day, exchanges.c.status == 200)
+    return Recent(span_over(connection, task, since, answers), since, whole=beyond is None)
 
 
 def _waiting(connection: Connection, task: str, rollout: Rollout | None) -> list[Waiting]:

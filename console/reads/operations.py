@@ -1,5 +1,6 @@
 """Owns what the operations page shows: the spool, who is alive, the audit trail."""
 
+import re
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from capture.tables import audit
 from students.tables import leases, student_servers
 
 ALIVE_S = 30.0
+HIDDEN = "•••"
+_SECRET = re.compile(r"(?i)((?:^|&)[^=&]*(?:pass|secret|token|key)[^=&]*=)[^&]*")
 PROBE_S = 0.3
 
 
@@ -102,9 +105,9 @@ def hidden(settings: Settings) -> dict[str, Any]:
 
 
 def _without_password(url: str) -> str:
-    head, at, tail = url.rpartition("@")
-    if not at:
-        return url
+    """Before the host and among the parameters, where libpq takes one too (`?user=me&password=…`)."""
+    address, mark, query = url.partition("?")
+    head, at, tail = address.rpartition("@")
     scheme, separator, credentials = head.partition("://")
-    user = credentials.partition(":")[0]
-    return f"{scheme}{separator}{user}:•••@{tail}"
+    user = f"{scheme}{separator}{credentials.partition(':')[0]}:{HIDDEN}@" if at else ""
+    return user + tail + mark + _SECRET.sub(rf"\1{HIDDEN}", query)

@@ -15,7 +15,9 @@ from students.pairs import JUDGING, WAITING
 from students.policy import Policy, policy_of
 from students.rollouts import Rollout, load_rollout, paired_at
 from students.sentences import percent
+from students.slices import UNPROVEN
 from students.standing import standing_of
+from students.steering import capacity_share
 from students.tables import pairs
 from students.tally import Evidence, GateEvidence, floor_of
 
@@ -25,6 +27,9 @@ MOST_REPLAYED = 3_000
 """Pairs whose confidence sequence is drawn; a rollout with more shows its first ones and where it stands now."""
 
 POINTS = 300
+MOVING = ("running", "paused")
+"""States from which there is a next step."""
+
 NEWEST = 1_000
 """Pairs that averages and lists of the lost ones look back over."""
 
@@ -79,28 +84,61 @@ def policy(rollout: Rollout) -> Policy:
     return policy_of(rollout.policy, rollout.policy.gates)
 
 
-def evidence_of(rollout: Rollout, now: float, capacity_per_s: float | None = None) -> Evidence:
-    """What the tests said at the controller's last turn, with the time that has passed since.
-
-    `capacity_per_s`: the student's as it was measured, where it was.
-    """
+def evidence_of(rollout: Rollout, now: float) -> Evidence:
+    """What the tests said at the controller's last turn, with the time that has passed since."""
     standing = standing_of(policy(rollout), rollout.evidence)
     standing.pass_time(rollout.ended_at or now)
-    evidence = standing.evidence(standing.seconds / 3600, capacity_per_s)
+    evidence = standing.evidence(standing.seconds / 3600, capacity_per_s=None)
     if standing.stage != rollout.stage:  # the controller has not had its turn at this stage yet
         return replace(evidence, pairs_at_stage=0, sessions_at_stage=0, fallback_rate=None)
     return evidence
 
 
+def evidence(store: Store, rollout: Rollout, now: float) -> Evidence:
+    """All that the next decision looks at: with what the student can carry of the task's traffic."""
+    return replace(evidence_of(rollout, now), capacity_share=capacity_share(store, rollout))
+
+
+def needs(policy: Policy, evidence: Evidence, following: float) -> list[tuple[bool, str]]:
+    """What the step to the share `following` asks for, each in words, and whether it is there."""
+    minimums = [
+        (evidence.pairs_at_stage, policy.minimum_pairs, "pairs at this stage"),
+        (evidence.sessions_at_stage, policy.minimum_sessions, "sessions at this stage"),
+        (round(evidence.hours_at_stage, 2), policy.minimum_hours, "hours at this stage"),
+    ]
+    found = [(have >= least, f"{have:,g} {what}, {least:,g} needed") for have, least, what in minimums if least]
+    for gate in evidence.gates:
+        proven = bool(gate.reading and gate.reading.proven)
+        claim = f"{gate.grader} at most {policy.margin * 100:.3g} points worse than the teacher"
+        found.append((proven, f"{claim}: {'proven' if proven else 'not yet proven'} at α {policy.alpha:.2g}"))
+    fallbacks, most = evidence.fallback_rate, policy.most_fallbacks
+    if fallbacks is not None:
+        found.append((fallbacks <= most, f"{percent(fallbacks)} fallbacks, {percent(most)} allowed"))
+    return [*found, *_carried(evidence.capacity_share, following)]
+
+
+def _carried(share: float | None, following: float) -> list[tuple[bool, str]]:
+    needed = f"{percent(following)} needed"
+    if share is None:
+        return []
+    if share == 0.0:
+        unknown = "how much of the traffic the student can carry: too little seen to say"
+        return [(False, f"{unknown}, {needed}")]
+    return [(share >= following, f"the student can carry {percent(min(1.0, share))} of the traffic, {needed}")]
+
+
 def trail(store: Store, rollout_id: str, grader: str) -> list[Point]:
-    """One gate's confidence sequence over the pairs it has counted, at most POINTS points. Raises NotFoundError."""
+    """One gate's confidence sequence over the pairs it has counted, and last where it stands now.
+
+    Over the first MOST_REPLAYED pairs, at about POINTS points. Raises NotFoundError.
+    """
     rollout = load_rollout(store, rollout_id)
     rules, floor = policy(rollout), floor_of(rollout.evidence)
-    columns = (pairs.c.differences, pairs.c.probability, pairs.c.stage)
+    columns = (pairs.c.differences, pairs.c.probability, pairs.c.stage, pairs.c.slices)
     counted = select(*columns).where(pairs.c.rollout_id == rollout_id, pairs.c.state == "consumed")
     with store.read() as connection:
         found = connection.execute(counted.order_by(pairs.c.id).limit(MOST_REPLAYED)).all()
-    scored = [row for row in found if grader in row.differences]
+    scored = [row for row in found if grader in row.differences and UNPROVEN not in row.slices]
     test = NonInferiority(rules.margin, rules.alpha, floor)
     every = max(1, len(scored) // POINTS)
     points = []
@@ -109,7 +147,15 @@ def trail(store: Store, rollout_id: str, grader: str) -> list[Point]:
         test.update(row.differences[grader], min(1.0, max(floor, kept)))
         if number % every == 0 or number == len(scored):
             points.append(_point(test.reading()))
+    now = _reading(rollout, grader)
+    if now is not None and now.count > (points[-1].pairs if points else 0):
+        points.append(_point(now))
     return points
+
+
+def _reading(rollout: Rollout, grader: str) -> Reading | None:
+    gates = standing_of(policy(rollout), rollout.evidence).tally.evidence().gates
+    return next((gate.reading for gate in gates if gate.grader == grader), None)
 
 
 def sides(store: Store, rollout: Rollout) -> list[Sides]:

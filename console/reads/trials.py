@@ -61,26 +61,49 @@ class Agreement:
 
 def matched(store: Store, task: TaskSettings) -> Matched:
     """What the task's rule takes of the newest exchanges, as gateways would match them."""
+    with store.read() as connection:
+        looked, rows = _taken(connection, task)
+    taken: dict[str, int] = {}
+    for row in rows:
+        taken[row.task or ""] = taken.get(row.task or "", 0) + 1
+    return Matched(looked, len(rows), taken, bool(task.match.headers), tuple(row.id for row in rows[:3]))
+
+
+def _taken(connection: Connection, task: TaskSettings) -> tuple[int, list[Any]]:
+    """How many of the newest exchanges were looked at, and those that the rule takes."""
     rule = task.match.model_copy(update={"headers": {}})
     matcher = Matcher({"this": task.model_copy(update={"match": rule})})
-    columns = [exchanges.c[name] for name in ("id", "task", "model", "metadata", "key_id", "fingerprint")]
-    taken: dict[str, int] = {}
-    examples: list[str] = []
-    with store.read() as connection:
-        rows = connection.execute(select(*columns).order_by(exchanges.c.id.desc()).limit(LOOKED_AT)).all()
-    for row in rows:
-        if matcher.match(row.model, row.metadata, {}, row.key_id, row.fingerprint):
-            taken[row.task or ""] = taken.get(row.task or "", 0) + 1
-            examples.append(row.id)
-    return Matched(len(rows), sum(taken.values()), taken, bool(task.match.headers), tuple(examples[:3]))
+    names = ("id", "task", "model", "metadata", "key_id", "fingerprint", "status", "preview")
+    newest = select(*(exchanges.c[name] for name in names)).order_by(exchanges.c.id.desc()).limit(LOOKED_AT)
+    rows = connection.execute(newest).all()
+    return len(rows), [
+        row for row in rows if matcher.match(row.model, row.metadata, {}, row.key_id, row.fingerprint) is not None
+    ]
 
 
 def tried(store: Store, name: str, task: TaskSettings) -> list[Trial]:
-    """The graders on real exchanges: on those with a truth, and on pairs of a rollout. Raises ConfigError."""
+    """The graders on real exchanges: on those with a truth, and on pairs of a rollout. Raises ConfigError.
+
+    A task that has no exchange yet is tried on what its rule takes. Graders that compare with nothing are also tried on
+    answers of which nobody has said anything.
+    """
     graders = graders_of(task)
     with store.read() as connection:
-        cases = [*_with_truth(connection, name), *_pairs(connection, name)]
+        shown = _answered(connection, name, task)
+        truths = feedback.truths(connection, list(shown))
+        chosen = list(truths)[:TRIED]
+        if not all(one.needs_reference for one in graders.graders.values()):
+            chosen += [one for one in shown if one not in truths][: TRIED - len(chosen)]
+        cases = [*_cases(connection, {one: shown[one] for one in chosen}, truths), *_pairs(connection, name)]
     return [Trial(one.exchange_id, one.asked, one.output.text, one.against, _scores(graders, one)) for one in cases]
+
+
+def _answered(connection: Connection, name: str, task: TaskSettings) -> dict[str, str]:
+    """The previews of the newest answered exchanges of the task, or else of those that its rule takes, by id."""
+    newest = select(exchanges.c.id, exchanges.c.preview).where(exchanges.c.task == name, exchanges.c.status == 200)
+    own = connection.execute(newest.order_by(exchanges.c.id.desc()).limit(LOOKED_AT)).all()
+    rows = own or [row for row in _taken(connection, task)[1] if row.status == 200]
+    return {row.id: row.preview for row in rows}
 
 
 @dataclass(frozen=True)
@@ -100,15 +123,12 @@ def _scores(graders: TaskGraders, one: _Case) -> dict[str, float]:
     return graders.score(one.output, request=one.request, truth=one.truth, teacher=one.teacher)
 
 
-def _with_truth(connection: Connection, task: str) -> Iterator[_Case]:
-    newest = select(exchanges.c.id, exchanges.c.preview).where(exchanges.c.task == task, exchanges.c.status == 200)
-    shown = {row.id: row.preview for row in connection.execute(newest.order_by(exchanges.c.id.desc()).limit(LOOKED_AT))}
-    truths = feedback.truths(connection, list(shown))
-    for identity, request, answer in stream_bodies(connection, list(truths)[:TRIED]):
+def _cases(connection: Connection, shown: Mapping[str, str], truths: Mapping[str, Any]) -> Iterator[_Case]:
+    for identity, request, answer in stream_bodies(connection, list(shown)):
         if is_large(request) or is_large(answer):
             continue
-        asked, truth = shown[identity].partition("\n")[0], truths[identity]
-        against = truth if isinstance(truth, str) else json.dumps(truth, ensure_ascii=False)
+        asked, truth = shown[identity].partition("\n")[0], truths.get(identity)
+        against = truth if isinstance(truth, str) else json.dumps(truth, ensure_ascii=False) if truth else ""
         yield _Case(identity, asked, unpack_answer(answer), against, unpack_request(request), truth)
 
 

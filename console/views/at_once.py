@@ -12,8 +12,9 @@ from console.views.words import capped, plain
 
 WORDS = {"accept": "Accept", "reject": "Reject", "erase": "Erase"}
 EFFECTS = {
-    "accept": "They count as right answers: datasets may take them, whatever their scores.",
-    "reject": "No dataset takes them any more.",
+    "accept": "They count as right answers: datasets may take them, whatever their scores. Those that somebody has "
+    "corrected, that failed or broke off are skipped.",
+    "reject": "No dataset takes them any more. Those that somebody has corrected are skipped.",
     "erase": "They are deleted for good, with what was said of them and their rows in datasets.",
 }
 SHOWN = "at-once-shown"
@@ -64,10 +65,11 @@ def _confirm(verb: Any, shown: _Shown) -> None:
     sure = st.checkbox(f"Yes, all {total:,}", key=f"at-once-sure-{verb}-{total}")
     if not st.button(f"{WORDS[verb]} {total:,}", type="primary", disabled=not sure, key="at-once-go"):
         return
-    with st.spinner(f"{WORDS[verb]} {total:,} exchanges …"), page.acting(f"{WORDS[verb]}: {total:,} exchanges, done"):
+    with st.spinner(f"{WORDS[verb]} {total:,} exchanges …"), page.acting("Done"):
         del st.session_state[SHOWN]
         if verb == "erase":
             report = bulk.erase_all(page.desk(), shown.wanted, total, shown.at)
             st.toast(plain("; ".join(report.lines())), icon=":material/delete_forever:", duration="long")
         else:
-            bulk.review_all(page.desk(), shown.wanted, verb, total, shown.at)
+            done = bulk.review_all(page.desk(), shown.wanted, verb, total, shown.at)
+            st.toast(f"{WORDS[verb]}: {done.sentence}", icon=":material/checklist:", duration="long")

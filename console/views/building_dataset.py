@@ -61,8 +61,8 @@ def _filters(graders: list[str], versions: list[PromptVersion]) -> Any:
     rules = {"any": "does not matter", "agree": "not against a known truth", "required": "known, and met"}
     truth: Any = middle.selectbox("Truth", list(rules), format_func=lambda one: rules[one])
     most = right.number_input("Rows to train, at most (0: all)", 0, 10_000_000, 0)
-    since = left.date_input("From", None)
-    until = middle.date_input("Until", None)
+    since = left.date_input("From", None, key="build-from")
+    until = middle.date_input("To", None, key="build-to")
     near = right.number_input(
         "Near-duplicates from similarity", 0.0, 1.0, 0.85, 0.01, help="Of word shingles; 1: only exact."
     )
@@ -84,7 +84,7 @@ def _filters(graders: list[str], versions: list[PromptVersion]) -> Any:
             reviews=reviews,
             truth=truth,
             since=page.midnight(since),
-            until=page.midnight(until),
+            until=page.day_end(until),
             near_duplicate=near,
             max_rows=most or None,
             balance=balance or None,

@@ -43,6 +43,7 @@ def make(names: list[str]) -> None:
 
 
 def _editor(name: str, text: str, key: str = "") -> None:
+    """`key`: of a task that is to be made; empty: `name` is there and is changed."""
     label = "Settings (JSON, as under [tasks.NAME])"
     typed = st.text_area(label, text, height=260, key=f"task-settings-{key or name}")
     with page.guarded():
@@ -54,7 +55,7 @@ def _editor(name: str, text: str, key: str = "") -> None:
         off = page.below_operator() or not name
         if st.button("Save", type="primary", key=f"save-{key or name}", disabled=off):
             with page.acting(f"Task {name} is saved; gateways take it up within seconds"):
-                verbs.save_task(page.desk(), name, wanted)
+                verbs.save_task(page.desk(), name, wanted, new=bool(key))
 
 
 def _matched(name: str, settings: TaskSettings) -> None:
@@ -77,7 +78,7 @@ def _matched(name: str, settings: TaskSettings) -> None:
 def _tried(name: str, settings: TaskSettings) -> None:
     found = page.ask(trials.tried, name, settings)
     if not found:
-        st.caption("No exchange of this task has a truth, a review or a pair yet, so graders have nothing to compare.")
+        st.caption("Nothing that this task takes has a truth, a review or a pair yet: graders have nothing to compare.")
         return
     graders = list(reads.graders_of(settings))
     st.dataframe(

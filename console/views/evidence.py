@@ -26,10 +26,19 @@ def shown(rollout: room.Rollout, policy: Policy, evidence: Evidence) -> None:
         if line:
             chart = charts.confidence(line, gate.grader, policy.margin, policy.alpha)
             st.altair_chart(chart, key=f"trail-{gate.grader}", alt=f"Confidence sequence of {gate.grader}")
+            _jump(line)
     for both in page.ask(reads.sides, rollout):
         st.caption(plain(both.sentence))
     _guardrails(evidence)
     _watched(policy, evidence)
+
+
+def _jump(line: list[reads.Point]) -> None:
+    if line[-1].pairs > reads.MOST_REPLAYED:
+        st.caption(
+            f"Drawn over the first {reads.MOST_REPLAYED:,} pairs; its end is where it stands now, "
+            f"at {line[-1].pairs:,}."
+        )
 
 
 def _guardrails(evidence: Evidence) -> None:

@@ -20,7 +20,8 @@ ORDERS = {
     "disagreeing": "lowest score first",
     "sampled": "a fair sample",
 }
-QUEUE = 50
+QUEUE = reviews.WINDOW
+"""How far "Next" goes on before it begins anew."""
 
 
 def opened(exchange_id: str) -> None:

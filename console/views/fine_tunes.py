@@ -47,12 +47,12 @@ def _form(task: str, dataset: str) -> None:
         base = left.selectbox("Base model", names, index=names.index(training.base), key="train-base")
     else:
         base = left.text_input("Base model", placeholder="as that upstream names it", key="train-hosted-base").strip()
-    epochs = middle.number_input("Epochs", 0.1, 50.0, float(training.epochs), 0.5, key="train-epochs")
-    rate = right.number_input("Learning rate", 0.000001, 1.0, training.learning_rate, format="%.6f", key="train-rate")
+    epochs = middle.number_input("Epochs", 0.0, value=float(training.epochs), step=0.5, key="train-epochs")
+    rate = right.number_input("Learning rate", 0.0, value=training.learning_rate, format="%.6f", key="train-rate")
     methods = ("lora", "full")
     method = left.selectbox("Method", methods, index=methods.index(training.method), key="train-method")
-    rank = middle.number_input("LoRA rank", 1, 512, training.rank, key="train-rank")
-    seed = right.number_input("Seed", 0, 2**31 - 1, training.seed, key="train-seed")
+    rank = middle.number_input("LoRA rank", 1, value=training.rank, key="train-rank")
+    seed = right.number_input("Seed", value=training.seed, key="train-seed")
     _estimated(dataset, base, epochs, at)
     _rival(task)
     label, icon, off = "Start training", ":material/model_training:", page.below_operator() or not base
@@ -182,7 +182,7 @@ def _facts(job: reads.FineTune) -> None:
         "Tokens a second": NONE if speed is None else f"{speed:,.0f}",
         "Tokens trained": count(job.trained_tokens),
         "Taken so far" if job.moving else "Took": span(took),
-        "Cost": money(job.cost_usd),
+        "Cost": money(0.0 if job.trainer == LOCAL else job.cost_usd),
     }
     with st.container(horizontal=True):
         for label, value in facts.items():

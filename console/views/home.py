@@ -4,11 +4,15 @@ import streamlit as st
 
 from console.reads import home as reads
 from console.views import page
-from console.views.words import NONE, capped, count, money, percent, plain
+from console.views.words import NONE, capped, count, money, percent, plain, span
 from students.sentences import points, stage_name
 
 ICONS = {"traffic": "forum", "tasks": "label", "datasets": "dataset", "students": "school", "rollouts": "stairs"}
 WAITS = ":orange-badge[waits for you]"
+SAVED = (
+    "As if the teacher had answered everything at its mean price, less what was spent on all arms, background calls "
+    "and training; unknown where a price is."
+)
 NEXT = ":gray-badge[next]"
 STEPS = {
     "traffic": "Look at what comes in, and say of some of it whether it is right.",
@@ -64,21 +68,22 @@ def _pointer(text: str, view: str, **query: str) -> None:
 
 
 def _figures(row: reads.TaskRow) -> None:
-    recent = row.recent
+    recent, reach = row.recent, _reach(row.recent)
     with st.container(horizontal=True, gap="small"):
-        _figure("Stored", count(row.stored), f"{capped(recent.count)} in the last day", "Exchanges in the store.")
-        unpriced = f"; {capped(recent.unpriced)} of unknown price" if recent.unpriced else ""
-        _figure(
-            "Spend, last day",
-            money(recent.cost_usd),
-            f"all arms{unpriced}" if recent.count else "nothing came in",
-            _over(recent),
-        )
+        _figure("Stored", count(row.stored), f"{recent.count:,} answers in the {reach}", _over(recent))
+        unpriced = f"; {recent.unpriced:,} of unknown price" if recent.unpriced else ""
+        below = f"all arms{unpriced}" if recent.count else "nothing came in"
+        _figure(f"Spend, {reach}", money(recent.cost_usd), below, _over(recent))
         _figure("Student share", percent(recent.share), _stage(row), _over(recent))
         quality, bounds = _quality(row)
         _figure("Against teacher", quality, bounds, "Student minus teacher in percentage points, with its bounds.")
-        saved = "estimate" if recent.student else "no student has answered yet"
-        _figure("Saved, last day", money(recent.saved_usd), saved, "What the teacher would have charged on average.")
+        saved = "less all that was spent" if recent.student else "no student has answered yet"
+        _figure(f"Saved, {reach}", money(recent.saved_usd), saved, SAVED)
+
+
+def _reach(recent: reads.Recent) -> str:
+    """Which time the figures are about."""
+    return "last day" if recent.whole else f"last {span(page.now() - recent.since)}"
 
 
 def _figure(label: str, value: str, below: str, text: str) -> None:
@@ -88,7 +93,9 @@ def _figure(label: str, value: str, below: str, text: str) -> None:
 
 
 def _over(recent: reads.Recent) -> str:
-    return f"Over the newest {recent.count:,} exchanges of the last day." if recent.count else "No exchange in a day."
+    if recent.whole:
+        return "Over all that was answered in the last day, what was sampled out counted in."
+    return f"Over the newest {reads.RECENT:,} that were kept, what was sampled out counted in."
 
 
 def _stage(row: reads.TaskRow) -> str:

@@ -1,6 +1,6 @@
 """The filters over traffic: fields in, a TrafficFilter out, kept in the address so that a filter can be sent on."""
 
-from datetime import timedelta
+from datetime import date
 from typing import Any
 
 import msgspec
@@ -62,6 +62,12 @@ CHOICES = {
     "grader": "traffic-grader",
 }
 """Parts of the address that are one of some options → their field."""
+
+SCORE = "score"
+SCORE_KEY = "traffic-score"
+ALL_SCORES = (0.0, 1.0)
+DAYS = {"from": "traffic-from", "to": "traffic-to"}
+"""Parts of the address that are days, as 2026-05-31 → their field; `score` is as 0.2-0.8."""
 
 WRITTEN = "traffic-written"
 KEEP: Any = {"persist_state": "session"}
@@ -125,10 +131,11 @@ def _word(label: str, name: str, width: int = 200) -> str | None:
 
 def _between() -> dict[str, Any]:
     """Whole days in the reader's zone, the last one included."""
-    first = st.date_input("From", None, key="traffic-from", width=130, **KEEP)
-    last = st.date_input("To", None, key="traffic-to", width=130, **KEEP)
-    end = None if last is None else page.midnight(last + timedelta(days=1))
-    return {"since": page.midnight(first), "until": end}
+    for key in DAYS.values():
+        st.session_state.setdefault(key, None)
+    first = st.date_input("From", key=DAYS["from"], width=130, **KEEP)
+    last = st.date_input("To", key=DAYS["to"], width=130, **KEEP)
+    return {"since": page.midnight(first), "until": page.day_end(last)}
 
 
 def _more(options: dict[str, list[str]]) -> dict[str, Any]:
@@ -137,7 +144,8 @@ def _more(options: dict[str, list[str]]) -> dict[str, Any]:
     ending, grader = _choice("Ending", "ending", options), _choice("Score by", "grader", options)
     low, high = 0.0, 1.0
     if grader != ANY_GRADER:
-        low, high = st.slider("Score from, to", 0.0, 1.0, (0.0, 1.0), 0.05, key="traffic-score", width=200, **KEEP)
+        st.session_state.setdefault(SCORE_KEY, ALL_SCORES)
+        low, high = st.slider("Score from, to", 0.0, 1.0, step=0.05, key=SCORE_KEY, width=200, **KEEP)
     words = {
         field: _word(label, name)
         for field, name, label in (
@@ -168,7 +176,8 @@ def named(text: str) -> dict[str, str]:
 
 def _take_address(options: dict[str, list[str]]) -> None:
     """An address that says something new sets every field: it is somebody's link, and shows what he saw."""
-    asked = {name: value for name, value in st.query_params.to_dict().items() if name in WORDS or name in CHOICES}
+    known = {*WORDS, *CHOICES, *DAYS, SCORE}
+    asked = {name: value for name, value in st.query_params.to_dict().items() if name in known}
     state = st.session_state
     if not asked or asked == state.get(WRITTEN):
         return
@@ -177,12 +186,36 @@ def _take_address(options: dict[str, list[str]]) -> None:
         state[key] = value if value in options[name] else options[name][0]
     for name, (key, _) in WORDS.items():
         state[key] = asked.get(name, "")
+    for name, key in DAYS.items():
+        state[key] = _day(asked.get(name, ""))
+    state[SCORE_KEY] = _scores(asked.get(SCORE, ""))
+
+
+def _day(text: str) -> date | None:
+    """None for what is no day."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        return None
+
+
+def _scores(text: str) -> tuple[float, float]:
+    """Every score for what is no range of them."""
+    try:
+        low, high = (float(part) for part in text.split("-"))
+    except ValueError:
+        return ALL_SCORES
+    return (low, high) if 0 <= low <= high <= 1 else ALL_SCORES
 
 
 def _give_address(options: dict[str, list[str]]) -> None:
     state = st.session_state
     parts = {name: state[key] for name, key in CHOICES.items() if state[key] != options[name][0]}
     parts |= {name: state[key] for name, (key, _) in WORDS.items() if state[key]}
+    if parts.get("time") == BETWEEN:
+        parts |= {name: state[key].isoformat() for name, key in DAYS.items() if state[key]}
+    if "grader" in parts and state[SCORE_KEY] != ALL_SCORES:
+        parts[SCORE] = "{:g}-{:g}".format(*state[SCORE_KEY])
     if parts != st.query_params.to_dict():
         page.readdress(parts)
     state[WRITTEN] = parts

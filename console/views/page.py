@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import date, datetime, time, tzinfo
+from datetime import date, datetime, time, timedelta, tzinfo
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import streamlit as st
@@ -145,6 +145,11 @@ def back(view: str, label: str) -> None:
 def midnight(day: date | None) -> float | None:
     """The start of a day in the reader's zone, in Unix seconds."""
     return None if day is None else datetime.combine(day, time(), zone()).timestamp()
+
+
+def day_end(day: date | None) -> float | None:
+    """The end of a day in the reader's zone, in Unix seconds: a range of days has its last one in it."""
+    return None if day is None else midnight(day + timedelta(days=1))
 
 
 def now() -> float:

@@ -23,7 +23,6 @@ STATES = {
     "aborted": ("gray", "aborted"),
     "superseded": ("gray", "superseded"),
 }
-LIVE = ("running", "paused")
 ACTS = {
     "running": ("pause", "promote", "abort"),
     "paused": ("resume", "promote", "abort"),
@@ -102,7 +101,7 @@ def _standing(rollout: room.Rollout) -> str:
     if rollout.ended_at is not None:
         why = f"ended: {said}"
     else:
-        why = f"last verdict: {said}" if rollout.state in LIVE else "at full"
+        why = f"last verdict: {said}" if rollout.state in reads.MOVING else "at full"
     return f"{why} · begun {when(rollout.created_at, page.zone())}"
 
 
@@ -129,8 +128,7 @@ def heading(rollout_id: str) -> None:
 def opened(rollout_id: str) -> None:
     rollout = page.ask(room.load_rollout, rollout_id)
     policy = reads.policy(rollout)
-    server = page.ask(registry.server_of, rollout.student_id)
-    evidence = reads.evidence_of(rollout, page.now(), server.capacity_per_s if server else None)
+    evidence = page.ask(reads.evidence, rollout, page.now())
     _ladder(rollout, policy, evidence)
     evidence_part.shown(rollout, policy, evidence)
     _history(rollout)
@@ -169,44 +167,14 @@ def _ladder(rollout: room.Rollout, policy: Policy, evidence: Evidence) -> None:
             passed = stage < rollout.stage or rollout.state == "full"
             here = stage == rollout.stage and rollout.state != "full"
             icon = "check" if passed else ("flag" if here else "radio_button_unchecked")
-            colour: Any = "green" if passed else ("blue" if here and rollout.state in LIVE else "gray")
+            colour: Any = "green" if passed else ("blue" if here and rollout.state in reads.MOVING else "gray")
             st.badge(stage_name(share), icon=f":material/{icon}:", color=colour)
-    if rollout.state not in LIVE:
+    if rollout.state not in reads.MOVING:
         return
     following = policy.shares[rollout.stage + 1]
     st.markdown(f"Next is **{plain(stage_name(following))}**. It needs all of:")
     marks = {True: ":green[:material/check_circle:]", False: ":gray[:material/pending:]"}
-    st.markdown("  \n".join(f"{marks[done]} {text}" for done, text in _needs(policy, evidence, following)))
-
-
-def _needs(policy: Policy, evidence: Evidence, following: float) -> list[tuple[bool, str]]:
-    """What the step to the share `following` asks for, and whether it is there."""
-    minimums = [
-        (evidence.pairs_at_stage, policy.minimum_pairs, "pairs at this stage"),
-        (evidence.sessions_at_stage, policy.minimum_sessions, "sessions at this stage"),
-        (round(evidence.hours_at_stage, 2), policy.minimum_hours, "hours at this stage"),
-    ]
-    needs = [(have >= least, f"{have:,g} {what}, {least:,g} needed") for have, least, what in minimums if least]
-    for gate in evidence.gates:
-        proven = bool(gate.reading and gate.reading.proven)
-        claim = f"{plain(gate.grader)} at most {policy.margin * 100:.3g} points worse than the teacher"
-        needs.append((proven, f"{claim}: {'proven' if proven else 'not yet proven'} at α {policy.alpha:.2g}"))
-    if evidence.fallback_rate is not None:
-        most = policy.most_fallbacks
-        needs.append(
-            (evidence.fallback_rate <= most, f"{percent(evidence.fallback_rate)} fallbacks, {percent(most)} allowed")
-        )
-    if evidence.capacity_share == 0.0:
-        needs.append(
-            (
-                False,
-                f"how much of the traffic the student can carry: too little seen to say, {percent(following)} needed",
-            )
-        )
-    elif evidence.capacity_share is not None:
-        carried = f"the student can carry {percent(min(1.0, evidence.capacity_share))} of the traffic"
-        needs.append((evidence.capacity_share >= following, f"{carried}, {percent(following)} needed"))
-    return needs
+    st.markdown("  \n".join(f"{marks[done]} {plain(text)}" for done, text in reads.needs(policy, evidence, following)))
 
 
 def _history(rollout: room.Rollout) -> None:
@@ -261,10 +229,16 @@ def _losses(rollout: room.Rollout, policy: Policy) -> None:
 
 def _account(rollout: room.Rollout) -> None:
     """The ledger since the rollout began; on demand, since it adds up every exchange of that time."""
-    st.header("Ledger", anchor=False)
-    st.caption("What the student's answers cost and saved since this rollout began, and when it has paid for itself.")
-    if not st.toggle("Add it up", key="ledger"):
-        return
+    with st.container(key="account"):
+        st.header("Ledger", anchor=False)
+        st.caption(
+            "What the student's answers cost and saved since this rollout began, and when it has paid for itself."
+        )
+        if st.toggle("Add it up", key="ledger"):
+            _added_up(rollout)
+
+
+def _added_up(rollout: room.Rollout) -> None:
     with st.spinner("Adding up …"):
         found = page.ask(ledger.account, rollout.task, rollout.created_at, page.now())
     figures = {
@@ -292,8 +266,11 @@ def _account(rollout: room.Rollout) -> None:
         st.caption(f"No price is known for {', '.join(found.unpriced_models)}: set it under [prices] in the settings.")
     if found.break_even_at is None:
         st.caption("When it will have paid for itself is unknown, or never: a price is missing, or nothing is saved.")
+    elif found.break_even_at <= page.now():
+        st.caption("It has paid for itself already.")
     else:
-        st.caption(f"It has paid for itself by {when(found.break_even_at, page.zone())}.")
+        at = when(found.break_even_at, page.zone())
+        st.caption(f"As it saves of late, it will have paid for itself by {at}.")
 
 
 if __name__ == "__main__":

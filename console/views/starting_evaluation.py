@@ -58,9 +58,9 @@ def _replay(able: Sequence[registry.Student]) -> None:
     chosen = _students(task, able)
     with st.container(horizontal=True):
         since = st.date_input("From", None, key="evaluate-since", width=160)
-        until = st.date_input("Before", None, key="evaluate-until", width=160)
+        until = st.date_input("To", None, key="evaluate-until", width=160)
         rows = st.number_input("Rows, at most", 1, 10_000, 200, key="evaluate-rows", width=160)
-    asked = _asked(Replay(Filters(since=page.midnight(since), until=page.midnight(until)), rows))
+    asked = _asked(Replay(Filters(since=page.midnight(since), until=page.day_end(until)), rows))
     if _started():
         with page.acting(QUEUED):
             evaluating.replay(page.desk(), task, chosen, asked)

@@ -26,16 +26,17 @@ def form(task: str | None) -> None:
 
 
 def _fields(student: registry.Student, policy: RolloutSettings) -> None:
+    """The task's own policy, to be changed. No field has bounds: what cannot be is refused in a line of the verb's."""
     with st.form("start", border=False):
         left, middle, right = st.columns(3)
         margin = left.number_input(
-            "Margin (points)", 0.1, 50.0, policy.margin * 100, 0.5, help="How much worse it may be."
+            "Margin (points)", value=policy.margin * 100, step=0.5, help="How much worse it may be."
         )
-        alpha = middle.number_input("α", 0.001, 0.5, policy.alpha, 0.01, format="%.3f", help="Chance of a false proof.")
-        pairs = right.number_input("Pairs at each stage, at least", 1, 100_000, policy.minimum_pairs)
+        alpha = middle.number_input("α", value=policy.alpha, step=0.01, format="%.3f", help="Chance of a false proof.")
+        pairs = right.number_input("Pairs at each stage, at least", value=policy.minimum_pairs)
         ladder = st.text_input("Ladder (percent, after shadow)", ", ".join(f"{s * 100:g}" for s in policy.shares))
-        sessions = left.number_input("Sessions at each stage, at least", 1, 100_000, policy.minimum_sessions)
-        hours = middle.number_input("Hours at each stage, at least", 0.0, 1000.0, float(policy.minimum_hours))
+        sessions = left.number_input("Sessions at each stage, at least", value=policy.minimum_sessions)
+        hours = middle.number_input("Hours at each stage, at least", value=float(policy.minimum_hours))
         why = st.text_input("Why without an evaluation (only for a student that has none)", "", max_chars=300)
         dry = st.checkbox("Dry run: decide, and move nothing")
         label, icon, off = "Start in shadow", ":material/play_arrow:", page.below_operator()

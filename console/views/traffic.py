@@ -13,6 +13,8 @@ from console.views.words import NONE, capped, milliseconds, moment, money, plain
 PAGE = 50
 CURSORS = "traffic-cursors"
 FILTERED = "traffic-filtered"
+DRAWN = "traffic-drawn"
+"""The ids of the rows that the reader sees: he selects one of those, whatever the store has by then."""
 
 
 def show() -> None:
@@ -79,9 +81,12 @@ def _shown(rows: list[ExchangeRow]) -> None:
         key="traffic-table",
         alt="Exchanges, newest first; select a row to open it",
     )
-    if event.selection.rows:
-        page.turn_to("exchange", rows[event.selection.rows[0]].id)
-        st.rerun(scope="app")
+    seen: list[str] = st.session_state.get(DRAWN, [])
+    st.session_state[DRAWN] = [row.id for row in rows]
+    for chosen in event.selection.rows:
+        if chosen < len(seen):
+            page.turn_to("exchange", seen[chosen])
+            st.rerun(scope="app")
 
 
 def _table(rows: list[ExchangeRow]) -> dict[str, list[Any]]:
@@ -105,15 +110,17 @@ def _table(rows: list[ExchangeRow]) -> dict[str, list[Any]]:
 
 def _columns() -> dict[str, Any]:
     return {
-        "Time": st.column_config.DatetimeColumn(format="D MMM HH:mm:ss", width=122),
-        "Task": st.column_config.TextColumn(width=80),
-        "Question": st.column_config.TextColumn(width=204),
-        "Answer": st.column_config.TextColumn(width=132),
-        "Arm": st.column_config.TextColumn(width=68),
-        "Review": st.column_config.TextColumn(width=64),
-        "Status": st.column_config.TextColumn(width=58, help="Of the answer; cut: it broke off."),
+        "Time": st.column_config.DatetimeColumn(format="D MMM HH:mm:ss", width=118),
+        "Task": st.column_config.TextColumn(width=62),
+        "Question": st.column_config.TextColumn(width=150),
+        "Answer": st.column_config.TextColumn(width=96),
+        "Arm": st.column_config.TextColumn(width=66),
+        "Review": st.column_config.TextColumn(width=62),
+        "Status": st.column_config.TextColumn(width=54, help="Of the answer; cut: it broke off."),
         "Took": st.column_config.TextColumn(width=62),
-        "Cost": st.column_config.TextColumn(width=74),
+        "Cost": st.column_config.TextColumn(width=66),
+        "Model": st.column_config.TextColumn(width=76),
+        "Tokens": st.column_config.NumberColumn(width=58),
     }
 
 

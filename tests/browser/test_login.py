@@ -1,6 +1,6 @@
 """The console's login against an OpenID Connect provider on a real socket: who gets in, and what each may do."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,15 +20,21 @@ def someone() -> Iterator[Provider]:
         yield found
 
 
-@pytest.fixture(scope="module")
-def door(someone: Provider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
+def behind(someone: Provider) -> tuple[Callable[[int], str], dict[str, str]]:
+    """A console's settings behind this provider, given its port, and its environment."""
+
     def config(port: int) -> str:
         url = f"http://127.0.0.1:{port}"
         lines = [f'issuer = "{someone.url}"', f'client_id = "{CLIENT}"', 'client_secret_env = "DOOR_SECRET"']
         return "\n".join(["", "[console.login]", *lines, f'public_url = "{url}"', f"people = {PEOPLE}", ""])
 
-    folder = tmp_path_factory.mktemp("door")
-    with console(folder, filled=True, config=config, DOOR_SECRET=SECRET) as found:
+    return config, {"DOOR_SECRET": SECRET}
+
+
+@pytest.fixture(scope="module")
+def door(someone: Provider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
+    config, variables = behind(someone)
+    with console(tmp_path_factory.mktemp("door"), filled=True, config=config, **variables) as found:
         yield found
 
 

@@ -9,6 +9,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, Request
 from capture.db import open_store
 from capture.reviews import latest
 from tests.browser.console_process import ADDRESSES, CHROMIUM, Console, browser, console, settle
+from tests.factories.store import add_exchange
 
 pytestmark = [
     pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Debian's chromium"),
@@ -119,6 +120,38 @@ def test_review_by_keyboard(window: Browser, full: Console, folder: Path) -> Non
     store.close()
     assert (found[exchange].verdict, found[exchange].output) == ("correct", '{"category": "refund"}')
     assert found[following].verdict == "accept"
+
+
+def test_next_and_reject_by_keyboard(window: Browser, full: Console, folder: Path) -> None:
+    page = Watched(window, full).visit(full.deep()["exchange"])
+    seen = []
+    for key in ("n", "x"):
+        seen.append(page.url.rpartition("=")[2])
+        page.keyboard.press(key)
+        page.wait_for_function(f"!location.search.includes('{seen[-1]}')")
+        settle(page)
+    store = open_store(f"sqlite:///{folder / 'stillhouse.db'}")
+    with store.read() as connection:
+        found = latest(connection, seen)
+    store.close()
+    assert found[seen[1]].verdict == "reject"
+    assert seen[0] not in found or found[seen[0]].verdict != "reject"
+
+
+def test_new_exchanges_appear_by_themselves(window: Browser, full: Console, folder: Path) -> None:
+    """Live, without a reload: what the page remembers of itself is still there."""
+    page = Watched(window, full).visit("/traffic?label=tail")
+    page.get_by_text("Nothing matches").wait_for()
+    page.get_by_text("Live", exact=True).click()
+    settle(page)
+    page.evaluate("window.stillTheSame = true")
+    store = open_store(f"sqlite:///{folder / 'stillhouse.db'}")
+    for number in (1, 2):
+        add_exchange(store, label="tail", text=f"seen live, number {number}")
+        page.get_by_text(f"{number} match · select a row").wait_for(timeout=15_000)
+        page.locator("[role='gridcell']", has_text=f"seen live, number {number}").first.wait_for(state="attached")
+    store.close()
+    assert page.evaluate("window.stillTheSame")
 
 
 def test_links_on_a_page_open_what_they_name(window: Browser, full: Console) -> None:

@@ -32,13 +32,27 @@ def desk(store: Store, folder: Path) -> Desk:
 def test_all_that_match_are_accepted_once(store: Store, tmp_path: Path) -> None:
     ids = [add_exchange(store) for _ in range(5)]
     add_exchange(store, label="bug")
-    assert bulk.review_all(desk(store, tmp_path), BILLING, "accept", 5) == 5
-    assert bulk.review_all(desk(store, tmp_path), BILLING, "accept", 5) == 0
-    assert bulk.review_all(desk(store, tmp_path), BILLING, "reject", 5) == 5
+    assert bulk.review_all(desk(store, tmp_path), BILLING, "accept", 5).reviewed == 5
+    assert bulk.review_all(desk(store, tmp_path), BILLING, "accept", 5).reviewed == 0
+    assert bulk.review_all(desk(store, tmp_path), BILLING, "reject", 5).reviewed == 5
     with store.read() as connection:
         assert {one.verdict for one in reviews.latest(connection, ids).values()} == {"reject"}
     assert count_exchanges(store, TrafficFilter(review="reject")) == 5
     assert count_exchanges(store, TrafficFilter(review="none")) == 1
+
+
+def test_what_somebody_corrected_or_what_failed_is_not_accepted_with_the_rest(store: Store, tmp_path: Path) -> None:
+    good, corrected = add_exchange(store), add_exchange(store)
+    failed, cut = add_exchange(store, status=502), add_exchange(store, complete=False)
+    reviews.review(store, corrected, "correct", "better", "ann", lambda: 1.0)
+    done = bulk.review_all(desk(store, tmp_path), BILLING, "accept", 4)
+    assert done == reviews.Many(reviewed=1, corrected=1, failed=2)
+    assert done.sentence == "1 exchanges; 1 with a correction and 2 that failed skipped"
+    again = bulk.review_all(desk(store, tmp_path), BILLING, "reject", 4)
+    assert again.sentence == "3 exchanges; 1 with a correction skipped"
+    with store.read() as connection:
+        said = {one: found.verdict for one, found in reviews.latest(connection, [good, corrected, failed, cut]).items()}
+    assert said == {good: "reject", corrected: "correct", failed: "reject", cut: "reject"}
 
 
 def test_more_than_was_shown_is_refused_and_nothing_is_done(store: Store, tmp_path: Path) -> None:
@@ -89,7 +103,7 @@ def test_what_comes_after_the_count_is_left_alone(store: Store, tmp_path: Path) 
     at = end_of(store, BILLING)
     total = count_exchanges(store, bulk.until(BILLING, at))
     late = exchange_of(store, 8)
-    assert bulk.review_all(desk(store, tmp_path), BILLING, "accept", total, at) == total == 3
+    assert bulk.review_all(desk(store, tmp_path), BILLING, "accept", total, at).reviewed == total == 3
     assert bulk.erase_all(desk(store, tmp_path), BILLING, total, at).erased == 3
     assert ids_of(store, TrafficFilter()) == [late]
     assert ids_of(store, TrafficFilter(review="none")) == [late]

@@ -1,19 +1,35 @@
 """What pages show, told by the command: every reading verb over the filled store, and what is typed wrongly."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import typer
 
 from capture import datasets
 from capture.db import Store
-from console.cli import run
+from console.cli import app, run
 from console.cli.context import harmless
 from students import rollouts
 from students.tables import fine_tunes
 from tests.factories.full_store import CONFIG, World
 
 Full = tuple[World, Store]
+
+ACTING = set(
+    """
+    init, up, gateway, worker, console, db upgrade,
+    tasks apply, traffic export, traffic review, traffic review-all, traffic erase-all, traffic erase,
+    datasets build, datasets import, datasets export, datasets relabel, datasets from-misses, students train,
+    students cancel, students serve, students register, students vllm-command, evaluations run, evaluations rival,
+    evaluations replay, rollouts start, rollouts pause, rollouts resume, rollouts promote, rollouts abort,
+    loop begin, loop approve, loop stop, keys create, keys revoke, models pull
+    """.strip()
+    .replace("\n    ", " ")
+    .split(", ")
+)
+"""Commands that do something; every other one reads."""
 
 
 @pytest.fixture
@@ -46,7 +62,7 @@ def test_prompt_versions_and_how_two_differ(at_full: Full, said, capsys: pytest.
 def test_a_task_is_tried_before_it_is_applied(at_full: Full, said, tmp_path) -> None:
     file = tmp_path / "tasks.toml"
     file.write_text(CONFIG, encoding="utf-8")
-    triage, digest = said("tasks", "try", str(file))
+    triage, digest = said("tasks", "try", str(file), "--json")
     assert triage["rule"]["taken"] > 100
     assert triage["graders"][0]["scores"]
     assert digest["rule"]["taken"] == 0
@@ -128,6 +144,13 @@ def test_rollouts_pairs_trail_and_policy(at_full: Full, said, capsys: pytest.Cap
     assert all(row["difference"] < 0 for row in said("rollouts", "pairs", world.rollout, "--json"))
     trail = said("rollouts", "trail", world.rollout, "category", "--json")
     assert trail[-1]["low"] > trail[0]["low"]
+    assert "pairs at this stage" in _out(capsys, "rollouts", "status", world.rollout)
+    lines = said("rollouts", "status", world.rollout, "--evidence", "--json")
+    assert any("of the traffic" in line["of"] for line in lines if line["test"] == "next step")
+    assert run(["rollouts", "pause", world.rollout, "--reason", "a talk"]) == 0
+    assert run(["rollouts", "resume", world.rollout, "--reason", "it is over"]) == 0
+    told = [verdict.sentence for verdict in rollouts.list_verdicts(store, world.rollout)[-2:]]
+    assert [sentence.partition("because ")[2] for sentence in told] == ["a talk", "it is over"]
     assert run(["rollouts", "abort", world.rollout, "--reason", "anew"]) == 0
     assert run(["rollouts", "start", world.student, "--set", "margin=0.1", "--set", "shares=[0.5,0.95]"]) == 0
     newest = rollouts.list_rollouts(store)[0]
@@ -135,6 +158,39 @@ def test_rollouts_pairs_trail_and_policy(at_full: Full, said, capsys: pytest.Cap
     capsys.readouterr()
     assert run(["rollouts", "start", world.student, "--set", "margn=0.1"]) == 2
     assert "margn" in capsys.readouterr().err
+
+
+def _commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """Every command with its whole name, without the groups."""
+    for name, below in getattr(command, "commands", {}).items():
+        yield from _commands(below, (*path, name))
+    if not hasattr(command, "commands"):
+        yield " ".join(path), command
+
+
+def test_every_command_that_reads_takes_json() -> None:
+    found = dict(_commands(typer.main.get_command(app)))
+    without = {name for name, one in found.items() if not any("--json" in option.opts for option in one.params)}
+    assert without == ACTING
+
+
+def test_what_is_told_whole_is_one_line_by_json(at_full: Full, said) -> None:
+    world, _ = at_full
+    for line in (
+        ("tasks", "show", "triage"),
+        ("traffic", "show", world.exchange),
+        ("datasets", "show", world.dataset),
+        ("datasets", "diff", "triage@1", "triage@2"),
+        ("datasets", "preview", "triage"),
+        ("evaluations", "show", world.evaluation),
+        ("students", "show", world.student),
+        ("students", "estimate", world.dataset),
+    ):
+        (whole,) = said(*line, "--json")
+        assert isinstance(whole, dict)
+    assert all(row["id"] for row in said("traffic", "queue", "triage", "--json"))
+    (diff,) = said("tasks", "diff", "triage", "a" * 9, "b" * 9, "--json")
+    assert "+A summary has at most twelve words." in diff["diff"]
 
 
 def test_processes_and_the_spool(at_full: Full, said) -> None:

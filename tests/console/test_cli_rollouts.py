@@ -116,7 +116,7 @@ def test_recorded_traffic_and_its_evidence(at_full: tuple[World, Store], capsys:
     assert "of 20" in said
     assert run(["rollouts", "status", chosen, "--evidence", "--json"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert {line["test"] for line in lines} == {"gate", "guardrail", "drift", "scores"}
+    assert {line["test"] for line in lines} == {"gate", "guardrail", "drift", "next step", "scores"}
     assert any("=" in line["where"] for line in lines)
     assert run(["rollouts", "status", chosen, "--evidence"]) == 0
     said = capsys.readouterr().out

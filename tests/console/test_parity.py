@@ -32,6 +32,7 @@ ONLY_IN_COMMANDS = {
     "console.bulk.export_all": "writes a file on the machine where it is typed",
     "console.verbs.import_dataset": "reads a file on the machine where it is typed",
     "console.registering.vllm_lines": "a command to type",
+    "console.verbs.pull_base": "a fine-tune started on a page fetches its base by itself",
 }
 
 

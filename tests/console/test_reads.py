@@ -5,6 +5,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import insert, update
@@ -15,6 +16,7 @@ from capture.errors import NotFoundError
 from capture.reviews import review
 from capture.settings import SamplingSettings, Settings, load
 from capture.tables import counters, tasks
+from capture.traffic import id_at
 from console import registering
 from console.access import Actor, Desk, Role
 from console.reads import (
@@ -30,9 +32,10 @@ from console.reads import (
 )
 from console.reads import tasks as task_reads
 from students.controller import tick
+from students.ledger import account
 from students.rollout_start import Start, start
 from students.rollouts import list_verdicts, load_rollout
-from students.tables import pairs
+from students.tables import pairs, spend
 from tests.factories.clock import Clock
 from tests.factories.full_store import World
 from tests.factories.moving import TASK as MOVING
@@ -50,24 +53,53 @@ def with_task(folder: Path) -> Store:
     return store
 
 
+def at(number: int, time: float = NOON) -> dict[str, Any]:
+    return {"id": f"{id_at(time)}{number:020x}", "started_at": time}
+
+
 def test_a_task_row_counts_the_last_day_alone(tmp_path: Path) -> None:
     store = with_task(tmp_path)
     for number in range(10):
         arm = "student" if number < 3 else "fallback" if number == 3 else "teacher"
-        add_exchange(store, arm=arm, started_at=NOON, cost_usd=0.0 if arm == "student" else 0.01)
-    add_exchange(store, arm="student", started_at=NOON - 2 * home.DAY_S)
+        add_exchange(store, **at(number), arm=arm, cost_usd=0.0 if arm == "student" else 0.01)
+    add_exchange(store, **at(11, NOON - 2 * home.DAY_S), arm="student")
     (row,) = home.task_rows(store, NOON + 60)
     assert (row.stored, row.recent.count, row.recent.student, row.recent.fallback) == (12, 10, 3, 1)
     assert row.recent.share == 0.3
-    assert row.recent.cost_usd is not None
-    assert round(row.recent.cost_usd, 6) == 0.07
-    assert row.recent.saved_usd is not None
-    assert round(row.recent.saved_usd, 6) == 0.03
+    assert row.recent.cost_usd == pytest.approx(0.07)
+    assert row.recent.saved_usd == pytest.approx(0.03)
+    assert row.recent.whole
+
+
+def test_what_was_sampled_out_counts_and_saved_is_what_the_ledger_says(tmp_path: Path) -> None:
+    """One kept answer in ten of the teacher's stands for ten; what was asked in the background is no gain."""
+    store = with_task(tmp_path)
+    for number in range(4):
+        add_exchange(store, **at(number), arm="teacher", cost_usd=0.01, probability=0.1)
+    for number in range(4, 14):
+        add_exchange(store, **at(number), arm="student", cost_usd=0.0)
+    with store.write() as connection:
+        call = {"id": "one", "at": NOON, "task": "triage", "purpose": "judge", "upstream": "u", "model": "m"}
+        connection.execute(insert(spend).values(**call, input_tokens=1, output_tokens=1, cost_usd=0.04))
+    (row,) = home.task_rows(store, NOON + 60)
+    ledger = account(store, "triage", NOON + 60 - home.DAY_S, NOON + 60)
+    assert (row.recent.count, row.recent.share) == (50, 0.2)
+    assert row.recent.cost_usd == pytest.approx(0.4)
+    assert row.recent.saved_usd == ledger.saved_usd == pytest.approx(0.1 - 0.04)
+
+
+def test_a_busy_day_is_told_as_far_as_it_was_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(home, "RECENT", 5)
+    store = with_task(tmp_path)
+    for number in range(8):
+        add_exchange(store, **at(number, NOON + number), arm="teacher", cost_usd=0.01)
+    (row,) = home.task_rows(store, NOON + 60)
+    assert (row.recent.count, row.recent.since, row.recent.whole) == (5, NOON + 2, False)
 
 
 def test_an_unknown_price_is_unknown(tmp_path: Path) -> None:
     store = with_task(tmp_path)
-    add_exchange(store, started_at=NOON, cost_usd=None)
+    add_exchange(store, **at(1), cost_usd=None)
     (row,) = home.task_rows(store, NOON + 60)
     assert row.recent.cost_usd is None
     assert row.recent.saved_usd is None
@@ -162,6 +194,22 @@ def test_the_trail_weighs_pairs_as_the_rollout_does(tmp_path: Path) -> None:
     store.close()
 
 
+def test_a_long_rollouts_trail_ends_where_it_stands_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a new prompt version's pairs, which prove that version alone, are not drawn."""
+    monkeypatch.setattr(rollouts, "MOST_REPLAYED", 40)
+    store, clock = new_store(tmp_path), Clock()
+    rollout = begin(store, clock)
+    add_pairs(store, rollout, [-1.0] * 5, prompt="fp-new")
+    add_pairs(store, rollout, [0.0] * 60)
+    tick(store, clock, "a")
+    points = rollouts.trail(store, rollout.id, "category")
+    reading = rollouts.evidence_of(load_rollout(store, rollout.id), clock.now).gates[0].reading
+    assert reading is not None
+    assert [point.pairs for point in points[-2:]] == [35, 60]
+    assert (points[-2].mean, points[-1].low, points[-1].high) == (0.0, reading.low, reading.high)
+    store.close()
+
+
 def test_evidence_of_a_stage_that_has_just_begun_counts_anew(at_full: tuple[World, Store]) -> None:
     world, store = at_full
     rollout = load_rollout(store, world.rollout)
@@ -236,6 +284,21 @@ def test_spool_depth(tmp_path: Path) -> None:
     depth = operations.spool_depth(tmp_path)
     assert (depth.bytes, depth.segments, depth.folders) == (100, 1, 1)
     assert operations.spool_depth(tmp_path / "absent").segments == 0
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://db/x?user=me&password=hunt@r2", "postgresql://db/x?user=me&password=•••"),
+        (
+            "postgresql://me:hunter2@db/x?sslpassword=two&sslmode=require",
+            "postgresql://me:•••@db/x?sslpassword=•••&sslmode=require",
+        ),
+        ("postgresql:///x?host=/run/db", "postgresql:///x?host=/run/db"),
+    ],
+)
+def test_a_password_is_hidden_wherever_an_address_may_have_it(tmp_path: Path, url: str, shown: str) -> None:
+    assert operations.hidden(Settings(data=tmp_path, database_url=url))["database_url"] == shown
 
 
 def test_passwords_are_hidden(tmp_path: Path) -> None:

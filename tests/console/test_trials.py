@@ -63,3 +63,19 @@ def test_graders_of_which_nobody_said_anything_are_not_there(tmp_path: Path) -> 
 def test_one_sided_opinions_have_no_kappa() -> None:
     assert trials.kappa([(True, True)] * 3) is None
     assert trials.kappa([(True, True), (False, False), (True, False), (False, True)]) == 0.0
+
+
+def test_a_task_that_is_not_there_yet_is_tried_on_what_its_rule_takes(tmp_path: Path) -> None:
+    """With a truth by every grader; where nobody said anything, by those that compare with nothing."""
+    store = new_store(tmp_path)
+    told, untold = add_exchange(store, task=None, model="m"), add_exchange(store, task=None, model="m")
+    add_exchange(store, task=None, model="another")
+    add_exchange(store, task=None, model="m", status=500)
+    review(store, told, "accept", 1.0)
+    exact = {"type": "string_check", "against": "truth"}
+    graders = {"exact": exact, "sound": {"type": "json_schema", "json_schema": {"type": "object"}}}
+    task = TaskSettings.model_validate({**TASK.model_dump(), "match": {"model": "m"}, "graders": graders, "judges": {}})
+    found = {one.exchange_id: dict(one.scores) for one in trials.tried(store, "new", task)}
+    assert found == {told: {"exact": 1.0, "sound": 1.0}, untold: {"sound": 1.0}}
+    no_judge_of_form = task.model_copy(update={"graders": {"exact": task.graders["exact"]}})
+    assert [one.exchange_id for one in trials.tried(store, "new", no_judge_of_form)] == [told]

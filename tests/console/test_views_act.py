@@ -7,11 +7,12 @@ import streamlit as st
 from sqlalchemy import func, select, update
 
 from capture.db import Store
-from capture.tables import audit, datasets, exchanges, keys, reviews
+from capture.reviews import queue as review_queue
+from capture.tables import audit, datasets, exchanges, keys, reviews, tasks
 from capture.traffic import TrafficFilter, list_exchanges
 from console.reads import exchanges as exchange_reads
 from students import registry, turns
-from students.rollouts import load_rollout
+from students.rollouts import list_verdicts, load_rollout
 from students.steering import promote
 from students.tables import evaluations, fine_tunes, rollouts, student_servers
 from tests.factories.full_store import World
@@ -59,6 +60,25 @@ def test_nothing_matches_says_so(at_full: Full, look) -> None:
     assert not at.exception
 
 
+def test_a_row_opens_the_exchange_that_was_seen_there(at_full: Full, look) -> None:
+    """Whatever came, or went, between the drawing and the click."""
+    _, store = at_full
+    at = look("traffic")
+    seen = at.session_state["traffic-drawn"]
+    assert len(seen) == 50
+    newer = add_exchange(store, id="f" * 32)
+    with store.write() as connection:
+        connection.execute(exchanges.delete().where(exchanges.c.id.notin_([newer, *seen[:3]])))
+    st.cache_data.clear()
+    for position in (2, 40):
+        at.session_state["traffic-table"] = {"selection": {"rows": [position], "columns": []}}
+        at.session_state["traffic-drawn"] = seen
+        at = at.run()
+        assert not at.exception
+        assert at.query_params["exchange"] == seen[position]
+        at.query_params.clear()
+
+
 def test_accepting_goes_on_to_the_next_of_the_queue(at_full: Full, look) -> None:
     world, store = at_full
     at = button(look("traffic", exchange=world.exchange), "Accept").click().run()
@@ -67,6 +87,16 @@ def test_accepting_goes_on_to_the_next_of_the_queue(at_full: Full, look) -> None
     assert scalar(store, chosen) == "accept"
     assert last_action(store) == "reviews.add"
     assert at.query_params["exchange"] != [world.exchange]
+
+
+def test_next_goes_on_beyond_the_first_page_of_the_queue(at_full: Full, look) -> None:
+    _, store = at_full
+    queue = review_queue(store, "triage", limit=1000)
+    assert len(queue) > 52
+    at = button(look("traffic", exchange=queue[49]), "Next").click().run()
+    assert at.query_params["exchange"] == queue[50]
+    at = button(look("traffic", exchange=queue[-1]), "Next").click().run()
+    assert at.query_params["exchange"] == queue[0]
 
 
 def test_a_build_is_queued(at_full: Full, look) -> None:
@@ -120,10 +150,36 @@ def test_a_ladder_that_is_no_list_is_one_line(at_full: Full, look) -> None:
     assert "not a list of percentages" in at.error[0].value
 
 
+def change_task(store: Store, **settings: dict[str, object]) -> None:
+    """Other settings of the task triage than those that the store was made with."""
+    with store.write() as connection:
+        kept = connection.scalars(select(tasks.c.settings).where(tasks.c.name == "triage")).one()
+        merged = {name: {**kept.get(name, {}), **change} for name, change in settings.items()}
+        connection.execute(update(tasks).where(tasks.c.name == "triage").values(settings={**kept, **merged}))
+
+
+def test_whatever_a_task_may_be_set_to_stands_in_the_forms(at_full: Full, look) -> None:
+    world, store = at_full
+    odd = {"margin": 0.6, "alpha": 0.7, "minimum_pairs": 200_000, "minimum_sessions": 0, "minimum_hours": 2000}
+    change_task(store, rollout=odd, training={"epochs": 0.05, "rank": 600, "seed": -1, "learning_rate": 2.0})
+    at = look("rollouts", student=world.student)
+    assert not at.exception
+    at = button(at, "Start in shadow").click().run()
+    assert ["this rollout policy cannot work" in element.value for element in at.error] == [True]
+    at = look("students", dataset=world.dataset)
+    assert not at.exception
+    button(at, "Start training").click().run()
+    kept = scalar(store, select(fine_tunes.c.settings).where(fine_tunes.c.state == "queued"))
+    assert (kept["epochs"], kept["rank"], kept["seed"], kept["learning_rate"]) == (0.05, 600, -1, 2.0)
+
+
 def test_pausing_and_going_on(at_full: Full, look) -> None:
     world, store = at_full
-    at = button(look("rollouts", rollout=world.rollout), "Yes, pause").click().run()
+    at = look("rollouts", rollout=world.rollout)
+    at = at.text_input(key="reason-pause").set_value("the app is down").run()
+    at = button(at, "Yes, pause").click().run()
     assert scalar(store, select(rollouts.c.state).where(rollouts.c.id == world.rollout)) == "paused"
+    assert list_verdicts(store, world.rollout)[-1].sentence.endswith("pause, because the app is down")
     assert last_action(store) == "rollouts.pause"
     button(at, "Yes, resume").click().run()
     assert scalar(store, select(rollouts.c.state).where(rollouts.c.id == world.rollout)) == "running"
@@ -167,6 +223,12 @@ def test_of_two_who_promote_one_is_told_to_look_again(at_full: Full, look) -> No
     assert load_rollout(store, world.rollout).stage == before.stage + 2
 
 
+def test_training_here_costs_nothing(at_full: Full, look) -> None:
+    world, _ = at_full
+    at = look("students", fine_tune=world.fine_tune)
+    assert next(metric.value for metric in at.metric if metric.label == "Cost") == "$0"
+
+
 def test_the_ledger_is_added_up_on_demand(at_full: Full, look) -> None:
     world, _ = at_full
     at = look("rollouts", rollout=world.rollout)
@@ -174,6 +236,7 @@ def test_the_ledger_is_added_up_on_demand(at_full: Full, look) -> None:
     at = at.toggle(key="ledger").set_value(True).run()
     assert not at.exception
     assert {"Would have cost", "Saved"} <= {metric.label for metric in at.metric}
+    assert "It has paid for itself already." in {element.value for element in at.caption}
 
 
 def test_two_versions_of_a_dataset_side_by_side(at_full: Full, look) -> None:
@@ -290,6 +353,23 @@ def test_a_task_is_tried_before_it_is_saved(at_full: Full, look) -> None:
     assert not at.exception
 
 
+def test_making_a_task_overwrites_none(at_full: Full, look) -> None:
+    _, store = at_full
+    settings = '{{"match": {{"model": "{}"}}, "teacher": {{"upstream": "stand-in", "model": "m"}}}}'
+    for model in ("first", "second"):
+        at = look("tasks")
+        at = at.text_input(key="new-task-name").set_value("sorting").run()
+        at = at.text_area(key="task-settings-new-").set_value(settings.format(model)).run()
+        at = button(at, "Save").click().run()
+        assert not at.exception
+    assert ["is there already" in element.value for element in at.error] == [True]
+    assert scalar(store, select(tasks.c.settings).where(tasks.c.name == "sorting"))["match"]["model"] == "first"
+    at = look("tasks", task="sorting")
+    at = at.text_area(key="task-settings-sorting").set_value(settings.format("third")).run()
+    next(one for one in at.button if one.key == "save-sorting").click().run()
+    assert scalar(store, select(tasks.c.settings).where(tasks.c.name == "sorting"))["match"]["model"] == "third"
+
+
 def test_a_build_takes_one_prompt_version_and_metadata_alone(at_full: Full, look) -> None:
     _, store = at_full
     at = look("datasets")
@@ -302,6 +382,16 @@ def test_a_build_takes_one_prompt_version_and_metadata_alone(at_full: Full, look
     filters = scalar(store, select(datasets.c.filters).order_by(datasets.c.version.desc()).limit(1))
     assert filters["metadata"] == {"tier": "none such"}
     assert len(filters["fingerprints"]) == 1
+
+
+def test_the_last_day_of_a_build_is_in_it(at_full: Full, look) -> None:
+    day = look("traffic").dataframe[0].value["Time"].max().date()
+    at = look("datasets")
+    at = at.selectbox(key="build-task").set_value("triage").run()
+    for field in ("build-from", "build-to"):
+        at = at.date_input(key=field).set_value(day).run()
+    told = next(element.value for element in at.markdown if "exchanges pass" in element.value)
+    assert not told.startswith("**0 of")
 
 
 def test_a_filter_of_a_build_says_what_it_removes(at_full: Full, look) -> None:
@@ -394,6 +484,25 @@ def test_a_filter_is_an_address_that_can_be_sent_on(at_full: Full, look) -> None
     assert not other.exception
     assert (other.selectbox(key="traffic-arm").value, other.text_input(key="traffic-text").value) == ("Every arm", "")
     assert set(other.dataframe[0].value["Review"]) == {"accept"}
+
+
+def test_days_and_scores_stand_in_the_address(at_full: Full, look) -> None:
+    at = look("traffic")
+    at = at.selectbox(key="traffic-time").set_value("Between two days").run()
+    day = at.dataframe[0].value["Time"].max().date()
+    at = at.date_input(key="traffic-from").set_value(day).run()
+    at = at.selectbox(key="traffic-grader").set_value("category").run()
+    at = at.slider(key="traffic-score").set_value((0.25, 1.0)).run()
+    address = {name: at.query_params[name] for name in at.query_params}
+    assert (address["from"], address["score"]) == (day.isoformat(), "0.25-1")
+    other = look("traffic", **address)
+    assert not other.exception
+    assert (other.date_input(key="traffic-from").value, other.date_input(key="traffic-to").value) == (day, None)
+    assert other.slider(key="traffic-score").value == (0.25, 1.0)
+    assert list(other.dataframe[0].value["Time"]) == list(at.dataframe[0].value["Time"])
+    wild = look("traffic", **{**address, "from": "yesterday", "score": "9-x"})
+    assert not wild.exception
+    assert (wild.date_input(key="traffic-from").value, wild.slider(key="traffic-score").value) == (None, (0.0, 1.0))
 
 
 def test_raw_bytes_are_there_on_demand_alone(at_full: Full, look) -> None:

@@ -1,3 +1,4 @@
+import time
 from datetime import UTC
 
 import pytest
@@ -74,3 +75,23 @@ def test_difference_marks_only_what_differs() -> None:
 def test_difference_escapes_what_it_marks() -> None:
     left, _ = difference.words("![x](y)", "z")
     assert "![" not in left
+
+
+def test_difference_keeps_lines_apart_and_none_of_them_becomes_a_list() -> None:
+    left, right = difference.words("one\n\n- two\nred end", "one\n\n- two\nblue\nsea end")
+    assert [line.strip("\u2060 ") for line in left.split("\n")] == ["one", "", "\\- two", ":green-background[red] end"]
+    assert right.count("\n") == 4
+    assert all(line.startswith("\u2060") for line in right.split("\n")[1:])
+    assert ":orange-background[blue]" in right
+    assert ":orange-background[sea]" in right
+
+
+@pytest.mark.parametrize("text", ["{}", '"word{}": ', "the {} and ", "a b ", "\n"])
+def test_difference_of_long_texts_is_told_at_once(text: str) -> None:
+    """Whatever they repeat: all else about them differs."""
+    ours = "".join(text.format(f"x{number}") for number in range(900))
+    theirs = "".join(text.format(f"y{number}") for number in range(900, 0, -1))
+    began = time.process_time()
+    difference.words(ours, theirs)
+    difference.words(ours, theirs[:900])
+    assert time.process_time() - began < 1.5

@@ -26,6 +26,7 @@ from students.tables import (
     fine_tunes,
     leases,
     pairs,
+    spend,
     student_servers,
     verdicts,
 )
@@ -48,7 +49,13 @@ HOSTILE = (
 )
 SYSTEM = "You sort support tickets.\nAnswer with JSON: category, priority, summary."
 SECOND_SYSTEM = SYSTEM + "\nA summary has at most twelve words."
-DAY_S = 86_400.0
+DAY_S, HOUR_S = 86_400.0, 3600.0
+FIRST_KIND, ROWS, STEP_S = 180, 120, 3.1
+"""Exchanges of the task triage; rows of its evaluation; seconds that a step of training takes."""
+
+OF_MARKUP = 11
+"""The pair of each rollout that is about the exchange full of markup."""
+
 UNDER_WAY = 40
 """Pairs at the stage that a rollout is seen at, fewer than the next step needs."""
 
@@ -69,6 +76,11 @@ base_url = "http://127.0.0.1:9/v1"
 auth = "key"
 api_key_env = "STAND_IN_KEY"
 training_allowed = true
+
+[upstreams.spare]
+base_url = "http://127.0.0.1:10/v1"
+auth = "key"
+api_key_env = "STAND_IN_KEY"
 
 [tasks.triage]
 kind = "classification"
@@ -127,20 +139,24 @@ def fill(store: Store, folder: Path, now: float | None = None) -> World:
 
 class _Maker:
     def __init__(self, store: Store, settings: Settings, now: float) -> None:
-        self.store, self.settings, self.now = store, settings, now
+        self.store, self.settings, self.now, self.hostile = store, settings, now, ""
         self.task: TaskSettings = settings.tasks["triage"]
         self.random = random.Random(4)
         self.ids: list[str] = []
+        self.answers: list[str] = []
 
     def clock(self) -> float:
         return self.now
+
+    def ago(self, hours: float) -> float:
+        return self.now - hours * HOUR_S
 
     def make(self) -> World:
         sync_tasks(self.store, self.settings, self.clock)
         self._exchanges()
         self._unmatched()
         self._prompts()
-        hostile = self._hostile()
+        self.hostile = hostile = self._hostile()
         self._said()
         dataset = self._datasets()
         fine_tune, student = self._trained(dataset)
@@ -148,9 +164,10 @@ class _Maker:
         evaluation = self._evaluation(dataset, student)
         rolled_back = self._rolled_back(student)
         rollout = self._rollout(student)
-        self._turns(dataset, fine_tune, student, evaluation, rollout)
+        self._turns(dataset, fine_tune, student, evaluation, rolled_back)
+        self._paid()
         self._operations()
-        return World(self.ids[149], hostile, dataset, fine_tune, running, student, evaluation, rollout, rolled_back)
+        return World(self.ids[101], hostile, dataset, fine_tune, running, student, evaluation, rollout, rolled_back)
 
     def _exchange(self, number: int, at: float, **overrides: Any) -> str:
         label = LABELS[number % len(LABELS)]
@@ -183,21 +200,25 @@ class _Maker:
             words = full_text.words_of(row["exchange"]["preview"])
             full_text.add(connection, [full_text.Entry(values["id"], words, row["exchange"])])
         self.ids.append(values["id"])
+        self.answers.append(answer)
         return str(values["id"])
 
     def _exchanges(self) -> None:
-        for number in range(180):
-            age_s = (180 - number) * 1400.0
+        for number in range(FIRST_KIND):
+            age_s = (FIRST_KIND - number) * 1400.0
             late: dict[str, Any] = {}
             if number > 130 and number % 4 == 0:
                 late = {"arm": "student", "assignment": "student", "served_model": "ft:smollm2", "cost_usd": 0.0}
+                late |= {"first_ms": 60.0 + number % 20, "duration_ms": 170.0 + 2 * (number % 40)}
             if number == 150:
                 late = {"arm": "fallback", "assignment": "student", "reason": "no content by the deadline"}
             if number == 140:
                 late = {"status": 502, "complete": False, "cause": "upstream_broke_off"}
             self._exchange(number, self.now - age_s, **late)
         for number in range(3):
-            self._exchange(500 + number, self.now - 50.0 - number, task=None, metadata={}, fingerprint=None, label=None)
+            away = {"upstream": "spare", "status": 503, "cause": "upstream_unreachable", "cost_usd": None}
+            none = {"task": None, "metadata": {}, "fingerprint": None, "label": None}
+            self._exchange(500 + number, self.now - 50.0 - number, **none, **away)
 
     def _unmatched(self) -> None:
         """Traffic of one kind that no rule takes, as discovery would find it."""
@@ -219,7 +240,9 @@ class _Maker:
         request = {"model": "gpt-4.1", "messages": [{"role": "user", "content": parts}]}
         answer = answer_of(HOSTILE)
         late = {"preview": f"{HOSTILE}\n{HOSTILE}", "session": HOSTILE, "label": "bug"}
-        return self._exchange(400, self.now - 20.0, request=request, answer=answer, **late)
+        made = self._exchange(400, self.now - 20.0, request=request, answer=answer, **late)
+        self.answers[-1] = HOSTILE
+        return made
 
     def _prompts(self) -> None:
         rows = [
@@ -259,9 +282,10 @@ class _Maker:
 
     def _datasets(self) -> str:
         made = ""
-        for filters in (datasets.Filters(), datasets.Filters(minimum_score={"category": 0.5})):
-            made = datasets.queue_build(self.store, "triage", filters, self.clock)
-            datasets.build(self.store, made, {"triage": self.task}, self.settings.upstreams, self.clock)
+        for filters, hours in ((datasets.Filters(), 40.0), (datasets.Filters(minimum_score={"category": 0.5}), 24.9)):
+            at = self.ago(hours)
+            made = datasets.queue_build(self.store, "triage", filters, lambda at=at: at)  # type: ignore[misc]
+            datasets.build(self.store, made, {"triage": self.task}, self.settings.upstreams, lambda at=at: at)  # type: ignore[misc]
         datasets.queue_build(self.store, "triage", datasets.Filters(), self.clock)
         return made
 
@@ -273,27 +297,30 @@ class _Maker:
             "trainer": "local",
             "settings": self.task.training.model_dump(mode="json"),
             "cancel_asked": False,
-            "created_at": self.now - 7200,
-            "started_at": self.now - 7100,
         } | values
         with self.store.write() as connection:
             connection.execute(insert(fine_tunes).values(row))
         return str(row["id"])
 
-    def _events(self, fine_tune: str, steps: int) -> None:
-        rows = [_event(fine_tune, 0, self.now - 7100, "Training started: 120 rows, 3 epochs.", {})]
-        for step in range(1, steps + 1):
-            loss = 2.4 / (1 + step / 9) + 0.08 + 0.05 * self.random.random()
-            data = {"step": step, "loss": loss}
-            rows.append(_event(fine_tune, step, self.now - 7100 + step, f"Step {step}: loss {loss:.3f}", data))
+    def _events(self, fine_tune: str, began: float, losses: list[float]) -> None:
+        rows = [_event(fine_tune, 0, began, "Training started.", {})]
+        for step, loss in enumerate(losses, start=1):
+            said = f"Step {step}: loss {loss:.3f}"
+            rows.append(_event(fine_tune, step, began + STEP_S * step, said, {"step": step, "loss": loss}))
         with self.store.write() as connection:
             connection.execute(insert(fine_tune_events), rows)
 
+    def _losses(self, steps: int) -> list[float]:
+        return [2.4 / (1 + step / 9) + 0.08 + 0.05 * self.random.random() for step in range(1, steps + 1)]
+
     def _trained(self, dataset: str) -> tuple[str, str]:
-        progress = {"step": 60, "total_steps": 60, "loss": 0.21, "tokens_per_s": 284.0}
-        done = {"state": "succeeded", "progress": progress, "ended_at": self.now - 6700, "trained_tokens": 81_234}
-        fine_tune = self._fine_tune(dataset, id="ftjob-done", **done)
-        self._events(fine_tune, 60)
+        losses, began = self._losses(60), self.ago(24.5)
+        ended = began + 60 * STEP_S
+        progress = {"step": 60, "total_steps": 60, "loss": losses[-1], "tokens_per_s": 284.0}
+        done = {"state": "succeeded", "progress": progress, "trained_tokens": round(284.0 * 60 * STEP_S)}
+        times = {"created_at": began - 4, "started_at": began, "ended_at": ended}
+        fine_tune = self._fine_tune(dataset, id="ftjob-done", **done, **times)
+        self._events(fine_tune, began, losses)
         student = registry.register_local(
             self.store,
             registry.Training(
@@ -307,34 +334,50 @@ class _Maker:
                 fingerprints=["fp-" + "a" * 61],
                 tools=False,
             ),
-            self.clock,
+            lambda: ended,
         )
         server = {"state": "ready", "url": "http://127.0.0.1:9600/v1", "capacity_per_s": 5.4, "pid": 1}
         with self.store.write() as connection:
             connection.execute(update(fine_tunes).where(fine_tunes.c.id == fine_tune).values(student_id=student.id))
-            seen = {"student_id": student.id, "wanted_at": self.now - 6000, "seen_at": self.now - 2}
+            seen = {"student_id": student.id, "wanted_at": self.ago(24), "seen_at": self.now - 2}
             connection.execute(insert(student_servers).values(**seen, **server))
         registry.ensure_base(self.store, "triage", student.base, self.task.view, self.clock)
         return fine_tune, student.id
 
     def _training(self, dataset: str) -> str:
-        progress = {"step": 21, "total_steps": 90, "loss": 0.83, "tokens_per_s": 271.0, "seconds_left": 212}
-        fine_tune = self._fine_tune(dataset, id="ftjob-running", state="running", progress=progress)
-        self._events(fine_tune, 21)
+        losses, began = self._losses(21), self.now - 21 * STEP_S
+        left = round((90 - 21) * STEP_S)
+        progress = {
+            "step": 21,
+            "total_steps": 90,
+            "loss": losses[-1],
+            "tokens_per_s": 284.0,
+            "seconds_left": left,
+        }
+        times = {"created_at": began - 4, "started_at": began}
+        fine_tune = self._fine_tune(dataset, id="ftjob-running", state="running", progress=progress, **times)
+        self._events(fine_tune, began, losses)
         return fine_tune
 
     def _evaluation(self, dataset: str, student: str) -> str:
         found = registry.load_student(self.store, student)
+        taught = [self._said_of(number, 0.08) for number in range(ROWS)]
         arms = [
-            self._arm("teacher", "gpt-4.1", "teacher", 0.08),
-            self._arm(student, found.name, "student", 0.1),
-            self._arm("st_base", "base:smollm2-135m-instruct:triage", "base", 0.85),
+            self._arm("teacher", "gpt-4.1", "teacher", taught, taught),
+            self._arm(student, found.name, "student", [self._said_of(n, 0.1) for n in range(ROWS)], taught),
+            self._arm(
+                "st_base",
+                "base:smollm2-135m-instruct:triage",
+                "base",
+                [self._said_of(n, 0.85) for n in range(ROWS)],
+                taught,
+            ),
         ]
         made = report.Report(
             dataset_id=dataset,
             dataset_hash="ab" * 32,
-            rows=120,
-            rows_with_truth=120,
+            rows=ROWS,
+            rows_with_truth=ROWS,
             graders={"category": "truth", "summary": "teacher"},
             arms=arms,
             looks=2,
@@ -348,8 +391,8 @@ class _Maker:
             "state": "succeeded",
             "progress": {"done": 240, "total": 240},
             "report": msgspec.to_builtins(made),
-            "created_at": self.now - 6000,
-            "ended_at": self.now - 5800,
+            "created_at": self.ago(23.5),
+            "ended_at": self.ago(23.4),
         }
         moving = row | {"id": "ev_running", "state": "running", "report": {}, "ended_at": None}
         moving |= {"progress": {"done": 31, "total": 240}, "created_at": self.now - 60}
@@ -357,24 +400,29 @@ class _Maker:
             connection.execute(insert(evaluations), [row, moving])
         return "ev_done"
 
-    def _arm(self, identity: str, name: str, role: report.Role, wrong: float) -> report.Arm:
+    def _said_of(self, number: int, wrong: float) -> str:
+        """What somebody who is wrong so often says of a row of the holdout."""
+        missed = self.random.random() < wrong
+        return LABELS[self.random.randrange(len(LABELS))] if missed else LABELS[number % len(LABELS)]
+
+    def _arm(self, identity: str, name: str, role: report.Role, answers: list[str], taught: list[str]) -> report.Arm:
+        """The teacher was asked once: it has no score for its agreement with itself."""
         answered = []
-        for number in range(120):
-            label = LABELS[number % len(LABELS)]
-            missed = self.random.random() < wrong
-            said = LABELS[self.random.randrange(len(LABELS))] if missed else label
-            right, summary = float(said == label), 0.5 + 0.5 * self.random.random()
+        for number, (said, teacher) in enumerate(zip(answers, taught, strict=True)):
+            label, own = LABELS[number % len(LABELS)], role == "teacher"
+            right = float(said == label)
+            summary = {} if own else {"summary": 0.5 + 0.5 * self.random.random()}
             answered.append(
                 report.Answered(
                     exchange_id=self.ids[number],
                     conversation=f"c{number % 60}",
                     slices={"language": "de" if label in ("shipping", "refund") else "en", "label": label},
-                    scores={"category": right, "summary": summary},
-                    differences={} if role == "teacher" else {"category": right - float(self.random.random() > 0.08)},
-                    duration_ms=180.0 if role != "teacher" else 640.0,
-                    cost_usd=0.0021 if role == "teacher" else 0.0,
+                    scores={"category": right, **summary},
+                    differences={} if own else {"category": right - float(teacher == label)},
+                    duration_ms=640.0 if own else 180.0,
+                    cost_usd=0.0021 if own else 0.0,
                     output=f'{{"category": "{said}"}}' if number != 7 else HOSTILE,
-                    teacher=f'{{"category": "{label}"}}',
+                    teacher=f'{{"category": "{teacher}"}}',
                     reference=f'{{"category": "{label}"}}',
                     label=said,
                     true_label=label,
@@ -384,11 +432,15 @@ class _Maker:
 
     def _start(self, student: str, age_s: float) -> rollouts.Rollout:
         asked = rollout_start.Start("triage", student, "mara")
-        return rollout_start.start(self.store, asked, self.task, lambda: self.now - age_s)
+        rollout = rollout_start.start(self.store, asked, self.task, lambda: self.now - age_s)
+        with self.store.write() as connection:
+            said = update(verdicts).where(verdicts.c.rollout_id == rollout.id)
+            connection.execute(said.values(id=_verdict_id(rollout.id, 0, self.now - age_s)))
+        return rollout
 
     def _rolled_back(self, student: str) -> str:
-        rollout = self._start(student, 9 * 3600.0)
-        self._walk(rollout, wrong=0.3, pairs_a_stage=70, stages=3, began=9 * 3600.0)
+        rollout = self._start(student, 20 * HOUR_S)
+        self._walk(rollout, wrong=0.3, pairs_a_stage=70, stages=3, began=20 * HOUR_S)
         return rollout.id
 
     def _rollout(self, student: str) -> str:
@@ -444,19 +496,23 @@ class _Maker:
     def _pair(self, rollout: str, number: int, stage: int, at: float, wrong: float) -> dict[str, Any]:
         label = LABELS[number % len(LABELS)]
         student, teacher = float(self.random.random() > wrong), float(self.random.random() > 0.08)
+        if number == OF_MARKUP:
+            student = teacher = 1.0
         other = "bug" if label != "bug" else "billing"
-        said, taught = label if student else other, label if teacher else other
+        of = number % FIRST_KIND if number != OF_MARKUP else self.ids.index(self.hostile)
+        taught = self.answers[of]
+        said = taught if student == teacher else taught.replace(f'"{label}"', f'"{other}"')
         return {
             "id": f"{rollout}-{number:06d}",
             "rollout_id": rollout,
-            "exchange_id": self.ids[number % len(self.ids)],
+            "exchange_id": self.ids[of],
             "session": f"s{number}",
             "day": "2026-11-24",
             "slices": {"language": "de" if label in ("shipping", "refund") else "en"},
             "stage": stage,
             "probability": 1.0,
-            "teacher_output": f'{{"category": "{taught}", "summary": "a customer writes"}}',
-            "student_output": f'{{"category": "{said}", "summary": "the customer writes"}}',
+            "teacher_output": taught,
+            "student_output": said.replace('"summary":"', '"summary":"Customer: ').replace("**bold**", "*slanted*"),
             "differences": {"category": student - teacher, "summary": self.random.uniform(-0.1, 0.08)},
             "student_scores": {"category": student},
             "teacher_scores": {"category": teacher},
@@ -487,6 +543,22 @@ class _Maker:
         )
         waits = {"state": "waiting", "step": "train", "dataset_id": made[0]}
         turns.go_on(self.store, second, waits, "waits for a person before it trains", self.clock)
+
+    def _paid(self) -> None:
+        """What the background calls of the last rollout cost."""
+        calls = [
+            {
+                "id": f"sp{n:03d}",
+                "at": self.ago(3.5) + 60 * n,
+                "task": "triage",
+                "purpose": "pairing",
+                "upstream": "stand-in",
+            }
+            for n in range(20)
+        ]
+        price = {"model": "gpt-4.1", "input_tokens": 190, "output_tokens": 34, "cost_usd": 0.00009}
+        with self.store.write() as connection:
+            connection.execute(insert(spend), [{**call, **price} for call in calls])
 
     def _operations(self) -> None:
         for task, named in (("triage", {"stored": 181, "sampled_out": 6, "seen": 190, "dropped:spool_full": 3}),):
@@ -530,9 +602,14 @@ def _event(fine_tune: str, number: int, at: float, message: str, data: dict[str,
     }
 
 
+def _verdict_id(rollout: str, number: int, at: float) -> str:
+    """By its time, as ids are, so that what a test does comes after it."""
+    return f"{id_at(at)}7{number:011x}{rollout[-8:]}"
+
+
 def _verdict(rollout: str, number: int, at: float, verdict: Any) -> dict[str, Any]:
     return {
-        "id": f"{rollout}-v{number:06d}",
+        "id": _verdict_id(rollout, number, at),
         "rollout_id": rollout,
         "at": at,
         "kind": verdict.kind,
