@@ -13,7 +13,7 @@ LAST_ANSWERS = 200
 
 
 def teacher_pace(store: Store, task: str) -> Pace:
-    """p95 of the time to the first byte and of the whole answer, and the mean cost, over the last answers of a task."""
+    """p95 of the time to the first content and of the whole answer, and the mean cost, over a task's last answers."""
     with store.read() as connection:
         query = (
             select(exchanges.c.first_ms, exchanges.c.duration_ms, exchanges.c.cost_usd)

@@ -208,9 +208,7 @@ observations = Table(
     Column("id", String, primary_key=True),
     Column("rollout_id", String, ForeignKey("rollouts.id", ondelete="CASCADE"), nullable=False),
     Column("marks", Text, nullable=False),  # one letter an exchange, in order: students.observing.Mark
-    Column(
-        "measures", Json, nullable=False
-    ),  # in the same order: [ms to the first byte, ms, US dollars], null: unknown
+    Column("measures", Json, nullable=False),  # one an exchange, in the same order: students.observing.Measure
     Index("observations_rollout", "rollout_id", "id"),
 )
 

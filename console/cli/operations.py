@@ -52,7 +52,7 @@ def fares(context: typer.Context, json: Json = False) -> None:
         figures = asdict(found[name]) if name in found else {"requests": 0}
         rows.append({"upstream": name, "circuit": state, **figures})
     heads = {"upstream": "upstream", "circuit": "circuit", "requests": "requests", "failed": "failed"}
-    show(rows, {**heads, "first_ms": "mean ms to first byte"}, json)
+    show(rows, {**heads, "first_ms": "mean ms to first content"}, json)
 
 
 @app.command("audit")

@@ -97,7 +97,7 @@ def _facts(row: ExchangeRow) -> None:
         "Model asked for": row.model,
         "Model that answered": row.served_model,
         "Upstream": row.upstream,
-        "First byte": milliseconds(row.first_ms),
+        "First content": milliseconds(row.first_ms),
         "Whole answer": milliseconds(row.duration_ms),
         "Streamed": "yes" if row.stream else "no",
         "Finish reason": row.finish_reason or NONE,

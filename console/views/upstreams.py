@@ -25,7 +25,7 @@ def shown() -> None:
             "Circuit": [_circuit(name, circuits) for name in names],
             "Requests, last hour": [one.requests if one else 0 for one in found],
             "Failed": [percent(one.failed / one.requests) if one else NONE for one in found],
-            "Mean first byte": [milliseconds(one.first_ms) if one else NONE for one in found],
+            "Mean first content": [milliseconds(one.first_ms) if one else NONE for one in found],
             "Last answer": [when(one.last_at, zone) if one else NONE for one in found],
             "Fallbacks": [", ".join(f.upstream for f in settings.upstreams[name].fallbacks) or NONE for name in names],
             "Training": ["allowed" if settings.upstreams[name].training_allowed else "not allowed" for name in names],
