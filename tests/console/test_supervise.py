@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -128,6 +129,15 @@ def test_up_configured_wrongly_makes_nothing(
     assert not data.exists()
 
 
+@pytest.fixture
+def terminal() -> Iterator[None]:
+    """What is started hears when its terminal is closed, even where these tests run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("terminal")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_up_ends_with_its_children(number: signal.Signals, tmp_path: Path) -> None:
     """Ctrl-C, and the terminal that is closed."""
