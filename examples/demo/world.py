@@ -40,8 +40,8 @@ class World:
     teacher: Callable[[Ports], Teacher]
     training: str  # the keys of [tasks.triage.training]
     rollout: str  # the keys of [tasks.triage.rollout]
-    collected: int = 600
-    holdout: float = 0.125
+    collected: int = 720
+    holdout: float = 0.1
     seed: int = 1
     at_once: int = 12
     per_s: float = 5.0  # while the rollout is on, unless the student cannot carry as much
@@ -60,7 +60,7 @@ TICKETS = World(
     messages=tickets.messages,
     response_format=tickets.RESPONSE_FORMAT,
     teacher=stand_in,
-    training='base = "smollm2-135m-instruct"\nepochs = 2.4\nlayers = 18\nbatch_size = 4\nlearning_rate = 2e-3',
+    training='base = "smollm2-135m-instruct"\nepochs = 1.6\nlayers = 18\nbatch_size = 4\nlearning_rate = 2e-3',
     rollout="shares = [0.1, 0.5, 0.95]\nmargin = 0.15\nalpha = 0.05\nminimum_pairs = 30\nminimum_sessions = 20\n"
     "watch_share = 1.0\ndeadline_s = 20",
 )
@@ -117,7 +117,7 @@ minimum_score = {{ category = 1.0, priority = 1.0 }}
 max_tokens = 64
 
 [tasks.triage.evaluation]
-base_rows = 24
+base_rows = 16
 
 [tasks.triage.training]
 {world.training}

@@ -405,12 +405,12 @@ def test_no_lull_lifts_the_measured_capacity(store: Store, clock: Clock) -> None
         tick(store, clock, "a")
         clock.now += 1
     assert verdict_rows(store, rollout)[-1] == ("hold", "traffic_unknown")  # nothing comes, so nothing is known
-    for _ in range(62):
-        clock.now += 10
-        observe(store, rollout, "T" * 1_000)
+    for _ in range(7):
+        clock.now += 100
+        observe(store, rollout, "T" * 2_000)
         tick(store, clock, "a")
-    for _ in range(200):
-        clock.now += 60
+    for _ in range(20):
+        clock.now += 600
         tick(store, clock, "a")
     assert (load_rollout(store, rollout.id).stage, verdict_rows(store, rollout)[-1]) == (0, ("hold", "capacity"))
 
