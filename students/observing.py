@@ -1,7 +1,7 @@
 """Owns what live exchanges say about a rollout without a pair: one mark each, counted by assignment."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from types import MappingProxyType
@@ -98,6 +98,7 @@ class Observer:
         self._prices = prices
         self._seen: dict[str, list[_Seen]] = {}
         self._spoken, self._heavy = Claims(), HeavyKeys()
+        self._floors: dict[str, float] = {}
         self._lock = threading.Lock()
 
     def see(self, exchange: Exchange, answer: Answer | None, probability: float) -> None:
@@ -122,26 +123,32 @@ class Observer:
         if not taken:
             return 0
         try:
-            with store.write() as connection:
-                known = select(rollouts.c.id, rollouts.c.evidence).where(rollouts.c.id.in_(taken))
-                floors = {row.id: floor_of(row.evidence) for row in connection.execute(known)}
-                rows = [self._row(rollout, taken[rollout], floor) for rollout, floor in floors.items()]
-                if rows:
+            self._learn_floors(store, taken.keys() - self._floors.keys())
+            rows = [self._row(rollout, seen) for rollout, seen in taken.items() if rollout in self._floors]
+            if rows:
+                with store.write() as connection:
                     connection.execute(insert(observations), rows)
         except Exception:
             self._give_back(taken)
             raise
         return sum(len(seen) for seen in taken.values())
 
+    def _learn_floors(self, store: Store, strange: Collection[str]) -> None:
+        """What was promised when these rollouts began, which holds as long as they last."""
+        if strange:
+            query = select(rollouts.c.id, rollouts.c.evidence).where(rollouts.c.id.in_(strange))
+            with store.read() as connection:
+                self._floors |= {row.id: floor_of(row.evidence) for row in connection.execute(query)}
+
     def _give_back(self, taken: dict[str, list[_Seen]]) -> None:
         with self._lock:
             for rollout, seen in taken.items():
                 self._seen[rollout] = seen + self._seen.get(rollout, [])
 
-    def _row(self, rollout: str, seen: list[_Seen], floor: float) -> dict[str, Any]:
+    def _row(self, rollout: str, seen: list[_Seen]) -> dict[str, Any]:
         for one in seen:
             if not one.settled:
-                drawn = is_drawn(one.luck, one.measure.probability, floor)
+                drawn = is_drawn(one.luck, one.measure.probability, self._floors[rollout])
                 compared = drawn and self._spoken.take((rollout, *one.session))
                 one.measure, one.settled = replace(one.measure, compared=compared), True
         marks, measures = "".join(one.mark for one in seen), [one.measure.to_list() for one in seen]

@@ -14,6 +14,7 @@ from capture.settings import load
 from console.cli import hoist, run
 from console.cli.setup import TEMPLATE
 from console.supervise import check_ports
+from tests.factories.login import LOGIN
 
 CONFIG = """
 [gateway]
@@ -25,13 +26,7 @@ match = { model = "large" }
 teacher = { upstream = "openai", model = "large" }
 """
 
-SECRETS = """
-[console.login]
-issuer = "https://accounts.example.com"
-client_id = "stillhouse"
-client_secret_env = "CONSOLE_CLIENT_SECRET"
-public_url = "https://stillhouse.example.com"
-people = { "mara@example.com" = "operator" }
+SECRETS = f"""{LOGIN}
 [upstreams.openai]
 base_url = "http://127.0.0.1:9/v1"
 auth = "key"

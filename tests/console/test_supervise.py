@@ -14,6 +14,7 @@ import pytest
 from capture.errors import DiskError, OperationError
 from console.cli import run
 from console.supervise import Process, Supervisor
+from tests.factories.login import LOGIN
 from tests.fakes.processes import family, free_port, wait_until
 
 CONFIG = """
@@ -24,15 +25,6 @@ metrics_port = {metrics}
 port = {console}
 [upstreams.openai]
 base_url = "http://127.0.0.1:9/v1"
-"""
-
-LOGIN = """
-[console.login]
-issuer = "https://accounts.example.com"
-client_id = "stillhouse"
-client_secret_env = "CONSOLE_CLIENT_SECRET"
-public_url = "https://stillhouse.example.com"
-people = { "mara@example.com" = "operator" }
 """
 
 

@@ -56,6 +56,13 @@ def begin_served(store: Store, task: TaskSettings, prompt_version: str, url: str
     return rollout
 
 
+def be_served(store: Store, rollout: Rollout, capacity_per_s: float, clock: Clock) -> None:
+    """The rollout's student is up, and was measured."""
+    measured = {"state": "ready", "capacity_per_s": capacity_per_s, "seen_at": clock.now}
+    with store.write() as connection:
+        connection.execute(insert(tables.student_servers).values(student_id=rollout.student_id, **measured))
+
+
 def add_pairs(
     store: Store,
     rollout: Rollout,

@@ -26,6 +26,7 @@ from tests.factories.moving import (
     POLICY,
     TASK,
     add_pairs,
+    be_served,
     begin,
     count_of_gate,
     new_student,
@@ -379,9 +380,7 @@ def test_too_many_fallbacks_hold(store: Store, clock: Clock) -> None:
 
 def test_no_step_beyond_the_measured_capacity(store: Store, clock: Clock) -> None:
     rollout = begin(store, clock)
-    with store.write() as connection:
-        values = {"student_id": rollout.student_id, "state": "ready", "capacity_per_s": 1.0, "seen_at": clock.now}
-        connection.execute(insert(tables.student_servers).values(values))
+    be_served(store, rollout, 1.0, clock)
     add_pairs(store, rollout, [0.0] * 200)
     observe(store, rollout, "T" * 100)
     tick(store, clock, "a")
@@ -397,9 +396,7 @@ def test_no_step_beyond_the_measured_capacity(store: Store, clock: Clock) -> Non
 
 def test_no_lull_lifts_the_measured_capacity(store: Store, clock: Clock) -> None:
     rollout = begin(store, clock)
-    with store.write() as connection:
-        values = {"student_id": rollout.student_id, "state": "ready", "capacity_per_s": 1.0, "seen_at": clock.now}
-        connection.execute(insert(tables.student_servers).values(values))
+    be_served(store, rollout, 1.0, clock)
     add_pairs(store, rollout, [0.0] * 200)
     for _ in range(3):
         tick(store, clock, "a")
@@ -425,9 +422,7 @@ def test_in_shadow_beside_an_incumbent_its_traffic_counts(store: Store, clock: C
         observe(store, incumbent, "A" * 95 + "T" * 5)
         tick(store, clock, "a")
     newer = begin(store, clock, student=new_student(store, clock, "newer"))
-    with store.write() as connection:
-        values = {"student_id": newer.student_id, "state": "ready", "capacity_per_s": 1.0, "seen_at": clock.now}
-        connection.execute(insert(tables.student_servers).values(values))
+    be_served(store, newer, 1.0, clock)
     add_pairs(store, newer, [0.0] * 200)
     tick(store, clock, "a")
     assert verdict_rows(store, newer)[-1] == ("hold", "capacity")
@@ -440,9 +435,7 @@ def test_the_capacity_is_compared_with_all_the_traffic_not_with_what_is_kept_of_
     store: Store, clock: Clock, kept: float, reason: str
 ) -> None:
     rollout = begin(store, clock)
-    with store.write() as connection:
-        values = {"student_id": rollout.student_id, "state": "ready", "capacity_per_s": 3.0, "seen_at": clock.now}
-        connection.execute(insert(tables.student_servers).values(values))
+    be_served(store, rollout, 3.0, clock)
     add_pairs(store, rollout, [0.0] * 200)
     for _ in range(3):  # 10 marks a second, a tenth of the traffic or all of it
         clock.now += 1

@@ -3,17 +3,26 @@
 from typing import Any
 
 import pytest
-from sqlalchemy import insert
 
 from capture.db import Store
 from capture.errors import NotFoundError, RefusedError
 from capture.settings import RolloutSettings, TaskSettings
-from students import rollouts, steering, tables
+from students import rollouts, steering
 from students.controller import tick
 from students.rollout_start import Start, start
 from students.rollouts import load_rollout
 from tests.factories.clock import Clock
-from tests.factories.moving import POLICY, TASK, add_pairs, begin, count_of_gate, new_student, observe, verdict_rows
+from tests.factories.moving import (
+    POLICY,
+    TASK,
+    add_pairs,
+    be_served,
+    begin,
+    count_of_gate,
+    new_student,
+    observe,
+    verdict_rows,
+)
 
 WAITING = POLICY.model_copy(update={"wait_for_person_before": (0.95,)})
 
@@ -85,9 +94,7 @@ def test_a_promotion_needs_a_reason(store: Store, clock: Clock, reason: str) -> 
 
 def test_a_promotion_goes_no_further_than_the_measured_capacity(store: Store, clock: Clock) -> None:
     rollout = begin(store, clock)
-    with store.write() as connection:
-        values = {"student_id": rollout.student_id, "state": "ready", "capacity_per_s": 3.0, "seen_at": clock.now}
-        connection.execute(insert(tables.student_servers).values(values))
+    be_served(store, rollout, 3.0, clock)
     with pytest.raises(RefusedError, match="how much traffic there is cannot be said yet"):
         steering.promote(store, rollout.id, "ben", "we trust it", clock)
     for _ in range(2):  # 10 requests a second, of which the first stage would bring 2.5
