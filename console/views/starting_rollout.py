@@ -40,7 +40,7 @@ def _fields(student: registry.Student, policy: RolloutSettings) -> None:
         why = st.text_input("Why without an evaluation (only for a student that has none)", "", max_chars=300)
         dry = st.checkbox("Dry run: decide, and move nothing")
         label, icon, off = "Start in shadow", ":material/play_arrow:", page.below_operator()
-        if not st.form_submit_button(label, type="primary", icon=icon, disabled=off):
+        if not st.form_submit_button(label, type="primary", icon=icon, key="yes-start", disabled=off):
             return
         with page.acting("The rollout has started in shadow"):
             changes = {

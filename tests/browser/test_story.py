@@ -4,6 +4,7 @@ student in traffic, and back to the teacher when it turns bad. The model is the 
 import asyncio
 import itertools
 import json
+import re
 import threading
 import tomllib
 from collections.abc import Coroutine, Iterator
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from openai import OpenAI
 from playwright.sync_api import Browser, Page, expect
 
 from capture import settings as configuration
@@ -70,6 +72,11 @@ class Install:
             self.sent += len(app.replies)
         assert [reply.error for reply in app.replies if reply.error] == []
 
+    def task_is_taken_up(self) -> bool:
+        """The gateway has it: from then on it is a model's name as well."""
+        with OpenAI(base_url=f"{self.machine.gateway}/v1", api_key=self.machine.key) as client:
+            return TASK in {model.id for model in client.models.list()}
+
     def app(self) -> TicketApp:
         machine = self.machine
         key, format_ = machine.key, SMALL.response_format
@@ -83,10 +90,12 @@ class Install:
         self.page.locator(f".st-key-{key} summary").click()
         settle(self.page)
 
-    def press(self, key: str) -> None:
+    def press(self, key: str, said: str) -> None:
+        """Ends when the console has said that it is done: who leaves before that may have pressed in vain."""
         button = self.page.locator(f".st-key-{key} button").first
         expect(button).to_be_enabled(timeout=SOON_MS)
         button.click()
+        self.page.get_by_test_id("stToast").get_by_text(said).first.wait_for()
 
     def follow(self, link: str) -> None:
         with run_anew(self.page):
@@ -163,6 +172,7 @@ def name_the_task(install: Install) -> None:
     install.wait_for(f"{FIRST} of the newest {FIRST}", exact=False)
     install.page.get_by_role("button", name="Save").click()
     install.wait_for("made in the console")
+    wait_until(install.task_is_taken_up, within_s=60)
     install.send(COLLECTED)
 
 
@@ -183,7 +193,7 @@ def build(install: Install) -> None:
     install.visit(f"/datasets?task={TASK}")
     install.unfold("build-dataset")
     install.wait_for("exchanges pass", exact=False)
-    install.press("build")
+    install.press("build", "The build is queued")
     install.wait_for("ready", LATER_MS)
     install.follow("Open")
     install.wait_for("What was left out")
@@ -192,7 +202,7 @@ def build(install: Install) -> None:
 def train(install: Install) -> None:
     install.follow("Train a student on it")
     install.wait_for("It runs on this machine", exact=False)
-    install.press("train")
+    install.press("train", "The fine-tune is queued")
     install.visit("/students")
     install.follow("Open")
     install.wait_for("succeeded", LATER_MS)
@@ -202,7 +212,7 @@ def train(install: Install) -> None:
 def evaluate(install: Install) -> None:
     install.visit("/students")
     install.unfold("evaluation")
-    install.press("evaluate")
+    install.press("evaluate", "The evaluation is queued")
     install.visit("/students")
     install.wait_for("category: teacher", LATER_MS, exact=False)
     install.page.get_by_role("link", name="Open").last.click()
@@ -211,23 +221,28 @@ def evaluate(install: Install) -> None:
 
 def start_the_rollout(install: Install) -> str:
     install.follow("Start its rollout")
-    install.page.get_by_role("button", name="Start in shadow").click()
+    install.press("yes-start", "The rollout has started")
     install.visit("/rollouts")
     install.follow("Open")
     install.wait_for("shadow", exact=False)
+    steer(install, "pause", "until somebody has looked")
     return install.page.url.rpartition("=")[2]
 
 
 def promote(install: Install) -> None:
-    """Out of shadow by a person's will, with a reason; from there to full by proof."""
-    page = install.page
-    page.locator(".st-key-act-promote button").first.click()
-    reason = page.get_by_label("Reason", exact=True)
-    reason.fill("seen enough in shadow")
-    reason.press("Enter")
-    install.press("yes-promote")
-    install.wait_for("seen enough in shadow", exact=False)
+    """Out of shadow by a person's will, as soon as the student is known to carry it; from there to full by proof."""
+    install.page.get_by_text(re.compile(r"student can carry \d+")).first.wait_for()
+    steer(install, "promote", "seen enough in shadow")
     install.wait_for("at full", LATER_MS)
+
+
+def steer(install: Install, verb: str, reason: str) -> None:
+    install.page.locator(f".st-key-act-{verb} button").first.click()
+    box = install.page.locator(f".st-key-reason-{verb} input")
+    box.fill(reason)
+    box.press("Enter")
+    install.press(f"yes-{verb}", f"{verb}: done")
+    install.wait_for(reason, exact=False)
 
 
 def watch_it_answer(install: Install) -> None:
