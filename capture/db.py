@@ -54,6 +54,26 @@ class Store:
         self.engine.dispose()
 
 
+class Within(Store):
+    """A store as seen from inside one of its own write transactions: what is done through it is part of that one.
+
+    What raises inside is taken back up to where it began; the transaction goes on if its owner catches the error.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection.engine)
+        self._connection = connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        yield self._connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        with self._connection.begin_nested():
+            yield self._connection
+
+
 @contextmanager
 def _reachable() -> Iterator[None]:
     try:

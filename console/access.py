@@ -1,15 +1,16 @@
 """Who may do what, and the append-only record of what was done."""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Any
 
 from sqlalchemy import insert
 
 from capture import tasks
-from capture.db import Store
+from capture.db import Store, Within
 from capture.errors import NotFoundError, RefusedError
 from capture.ids import new_id
 from capture.settings import Settings, TaskSettings
@@ -56,6 +57,12 @@ class Desk:
         if name not in known:
             raise NotFoundError(f"no task {name!r}; there are: {', '.join(sorted(known)) or 'none yet'}")
         return known[name]
+
+    @contextmanager
+    def whole(self) -> Iterator["Desk"]:
+        """A desk whose store is one transaction: what a verb changes and its line in the audit, or neither."""
+        with self.store.write() as connection:
+            yield replace(self, store=Within(connection))
 
     def record(self, action: str, subject: str, **detail: Any) -> None:
         """One row of the audit trail."""

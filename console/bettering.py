@@ -23,9 +23,10 @@ def relabel(desk: Desk, dataset: str, at: tuple[str, str], samples: int = 1, sys
     if card.state != "ready" or not 1 <= samples <= 16:
         raise RefusedError(f"{card.name} is {card.state}: it must be ready; and samples must lie between 1 and 16")
     wanted = Relabel(of=card.id, upstream=upstream, model=model, samples=samples, system=system)
-    own = msgspec.structs.replace(msgspec.convert(card.filters, datasets.Filters), relabel=wanted)
-    dataset_id = datasets.queue_build(desk.store, card.task, own, desk.clock)
-    desk.record("datasets.relabel", dataset_id, of=card.id, upstream=upstream, model=model, samples=samples)
+    filters = msgspec.structs.replace(msgspec.convert(card.filters, datasets.Filters), relabel=wanted)
+    with desk.whole() as own:
+        dataset_id = datasets.queue_build(own.store, card.task, filters, own.clock)
+        own.record("datasets.relabel", dataset_id, of=card.id, upstream=upstream, model=model, samples=samples)
     return dataset_id
 
 
@@ -39,7 +40,8 @@ def build_from_misses(desk: Desk, task: str, student: str | None, max_rows: int)
     missed = misses(desk.store, found.id)
     if not missed:
         raise RefusedError(f"{found.name} has failed on nothing that is known: evaluate it, or let it shadow")
-    own = datasets.Filters(first=missed, misses_of=found.id, max_rows=max_rows)
-    dataset_id = datasets.queue_build(desk.store, task, own, desk.clock)
-    desk.record("datasets.build", dataset_id, task=task, misses_of=found.id, misses=len(missed))
+    filters = datasets.Filters(first=missed, misses_of=found.id, max_rows=max_rows)
+    with desk.whole() as own:
+        dataset_id = datasets.queue_build(own.store, task, filters, own.clock)
+        own.record("datasets.build", dataset_id, task=task, misses_of=found.id, misses=len(missed))
     return dataset_id

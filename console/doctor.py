@@ -177,4 +177,6 @@ def _alive(subject: str, seen_at: float | None, remedy: str) -> Finding:
     age_s = time.time() - seen_at
     if age_s > SILENT_AFTER_S:
         return Finding("missing", subject, f"silent for {age_s:.0f} s: start {remedy}")
-    return Finding("ok", subject, f"last seen {age_s:.0f} s ago")
+    if age_s < -SILENT_AFTER_S:
+        return Finding("missing", subject, f"last seen {-age_s:.0f} s from now: set the clocks of both machines")
+    return Finding("ok", subject, f"last seen {max(0.0, age_s):.0f} s ago")

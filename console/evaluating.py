@@ -63,9 +63,9 @@ def _queue(desk: Desk, subject: tuple[str, str | None], students: Sequence[str],
         students=[student.id for student in found],
         asked=msgspec.to_builtins(asked),
     )
-    with desk.store.write() as connection:
-        queue_evaluation(connection, wanted, desk.clock())
-    desk.record("evaluations.run", wanted.id, dataset=dataset_id, students=wanted.students)
+    with desk.whole() as own, own.store.write() as connection:
+        queue_evaluation(connection, wanted, own.clock())
+        own.record("evaluations.run", wanted.id, dataset=dataset_id, students=wanted.students)
     return wanted.id
 
 

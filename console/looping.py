@@ -10,22 +10,25 @@ def begin_turn(desk: Desk, task: str) -> turns.Turn:
     desk.demand(Role.OPERATOR, "beginning a turn of the loop")
     settings = desk.task(task)
     fresh = Turning(desk.store, desk.settings, lambda: {task: settings}, desk.clock).fresh(task, settings)
-    turn = turns.begin(desk.store, task, settings.loop, fresh, (desk.actor.name, desk.clock))
-    desk.record("loop.begin", turn.id, task=task, rows=fresh.rows)
+    with desk.whole() as own:
+        turn = turns.begin(own.store, task, settings.loop, fresh, (own.actor.name, own.clock))
+        own.record("loop.begin", turn.id, task=task, rows=fresh.rows)
     return turn
 
 
 def approve_turn(desk: Desk, turn_id: str) -> turns.Turn:
     """Lets a turn that waits for a person enter its step."""
     desk.demand(Role.OPERATOR, "letting a turn go on")
-    turn = turns.approve(desk.store, turn_id, desk.actor.name, desk.clock)
-    desk.record("loop.approve", turn_id, step=turn.step)
+    with desk.whole() as own:
+        turn = turns.approve(own.store, turn_id, own.actor.name, own.clock)
+        own.record("loop.approve", turn_id, step=turn.step)
     return turn
 
 
 def stop_turn(desk: Desk, turn_id: str, reason: str = "") -> turns.Turn:
     """Ends a turn, and with it a fine-tune that is under way; a rollout that it started goes on."""
     desk.demand(Role.OPERATOR, "stopping a turn")
-    turn = turns.stop(desk.store, turn_id, desk.actor.name, reason, desk.clock)
-    desk.record("loop.stop", turn_id, reason=reason)
+    with desk.whole() as own:
+        turn = turns.stop(own.store, turn_id, own.actor.name, reason, own.clock)
+        own.record("loop.stop", turn_id, reason=reason)
     return turn

@@ -29,8 +29,9 @@ def register_student(
     elif dataset is not None:
         learnt = _learnt(desk, task, dataset)
     known = (upstream, desk.settings.upstreams)
-    student = registry.register_upstream(desk.store, task, model, known, view, desk.clock, learnt=learnt)
-    desk.record("students.register", student.id, upstream=upstream, model=model, task=task)
+    with desk.whole() as own:
+        student = registry.register_upstream(own.store, task, model, known, view, own.clock, learnt=learnt)
+        own.record("students.register", student.id, upstream=upstream, model=model, task=task)
     return student
 
 

@@ -1,5 +1,6 @@
 """What page and command both call: each verb checks the role, inserts or changes rows, and leaves a line in the audit.
 
+The rows and the line are one transaction; where there are too many for that (`erase`), each row says who did it.
 Verbs do nothing slow: the worker acts on the rows. Unknown names raise NotFoundError, forbidden things RefusedError.
 """
 
@@ -36,8 +37,9 @@ def save_task(desk: Desk, name: str, settings: dict[str, Any], new: bool = False
     task = checked_task(settings)
     if task.teacher.upstream not in desk.settings.upstreams:
         raise RefusedError(f"teacher.upstream {task.teacher.upstream!r} is not an upstream of stillhouse.toml")
-    task_store.save_task(desk.store, name, task, desk.clock, new)
-    desk.record("tasks.save", name, settings=settings)
+    with desk.whole() as own:
+        task_store.save_task(own.store, name, task, own.clock, new)
+        own.record("tasks.save", name, settings=settings)
 
 
 def checked_task(settings: dict[str, Any]) -> TaskSettings:
@@ -52,16 +54,18 @@ def checked_task(settings: dict[str, Any]) -> TaskSettings:
 def review(desk: Desk, exchange_id: str, verdict: reviews.Verdict, output: str | None = None) -> None:
     """A person's verdict on an exchange: accept, reject, or correct with the corrected output."""
     desk.demand(Role.REVIEWER, "reviewing")
-    reviews.review(desk.store, exchange_id, verdict, output, desk.actor.name, desk.clock)
-    desk.record("reviews.add", exchange_id, verdict=verdict)
+    with desk.whole() as own:
+        reviews.review(own.store, exchange_id, verdict, output, own.actor.name, own.clock)
+        own.record("reviews.add", exchange_id, verdict=verdict)
 
 
 def build_dataset(desk: Desk, task: str, filters: datasets.Filters | None = None) -> str:
     """Queues a build; the worker does it. Returns the dataset's id."""
     desk.demand(Role.OPERATOR, "building a dataset")
     desk.task(task)
-    dataset_id = datasets.queue_build(desk.store, task, filters or datasets.Filters(), desk.clock)
-    desk.record("datasets.build", dataset_id, task=task)
+    with desk.whole() as own:
+        dataset_id = datasets.queue_build(own.store, task, filters or datasets.Filters(), own.clock)
+        own.record("datasets.build", dataset_id, task=task)
     return dataset_id
 
 
@@ -77,8 +81,9 @@ def export_dataset(desk: Desk, dataset: str, form: str, path: Path) -> int:
 def import_dataset(desk: Desk, task: str, form: str, path: Path) -> datasets.Card:
     """Makes the task's next dataset of a file's rows. Whether their terms allow training, the importer must know."""
     desk.demand(Role.OPERATOR, "importing a dataset")
-    card = datasets.import_rows(desk.store, task, form, path, desk.task(task), desk.clock)
-    desk.record("datasets.import", card.id, task=task, form=form, rows=sum(card.rows.values()))
+    with desk.whole() as own:
+        card = datasets.import_rows(own.store, task, form, path, own.task(task), own.clock)
+        own.record("datasets.import", card.id, task=task, form=form, rows=sum(card.rows.values()))
     return card
 
 
@@ -111,9 +116,9 @@ def train(
         trainer=at or LOCAL,
         settings=settings,
     )
-    with desk.store.write() as connection:
-        queue_fine_tune(connection, fine_tune, desk.clock())
-    desk.record("students.train", fine_tune.id, dataset=card.id, base=settings.base, trainer=fine_tune.trainer)
+    with desk.whole() as own, own.store.write() as connection:
+        queue_fine_tune(connection, fine_tune, own.clock())
+        own.record("students.train", fine_tune.id, dataset=card.id, base=settings.base, trainer=fine_tune.trainer)
     return fine_tune.id
 
 
@@ -133,22 +138,22 @@ def cancel_fine_tune(desk: Desk, fine_tune_id: str) -> None:
     """Asks a running or queued fine-tune to stop; what it has learnt so far is thrown away."""
     desk.demand(Role.OPERATOR, "cancelling a fine-tune")
     asked = update(fine_tunes).where(fine_tunes.c.id == fine_tune_id, fine_tunes.c.state.in_(("queued", "running")))
-    with desk.store.write() as connection:
-        changed = connection.execute(asked.values(cancel_asked=True)).rowcount
-    if not changed:
-        raise RefusedError(f"{fine_tune_id} is not running, so there is nothing to cancel")
-    desk.record("students.cancel", fine_tune_id)
+    with desk.whole() as own, own.store.write() as connection:
+        if not connection.execute(asked.values(cancel_asked=True)).rowcount:
+            raise RefusedError(f"{fine_tune_id} is not running, so there is nothing to cancel")
+        own.record("students.cancel", fine_tune_id)
 
 
 def serve(desk: Desk, student: str, wanted: bool = True) -> None:
     """Asks the student server to keep a local student up, or no longer to."""
     desk.demand(Role.OPERATOR, "serving a student")
-    found = registry.load_student(desk.store, student)
-    if wanted:
-        registry.want(desk.store, found.id, desk.clock)
-    else:
-        registry.unwant(desk.store, found.id)
-    desk.record("students.serve" if wanted else "students.unserve", found.id)
+    with desk.whole() as own:
+        found = registry.load_student(own.store, student)
+        if wanted:
+            registry.want(own.store, found.id, own.clock)
+        else:
+            registry.unwant(own.store, found.id)
+        own.record("students.serve" if wanted else "students.unserve", found.id)
 
 
 def pull_base(desk: Desk, name: str) -> Path:
@@ -168,8 +173,10 @@ def start_rollout(desk: Desk, start: rollout_start.Start) -> rollouts.Rollout:
     desk.demand(Role.OPERATOR, "starting a rollout")
     asked = replace(start, who=desk.actor.name)
     task = desk.task(start.task)
-    rollout = rollout_start.start(desk.store, asked, task, desk.clock, python=desk.settings.python_graders.allowed)
-    desk.record("rollouts.start", rollout.id, student=rollout.student_id, dry_run=start.dry_run, reason=start.reason)
+    python, noted = desk.settings.python_graders.allowed, {"dry_run": start.dry_run, "reason": start.reason}
+    with desk.whole() as own:
+        rollout = rollout_start.start(own.store, asked, task, own.clock, python=python)
+        own.record("rollouts.start", rollout.id, student=rollout.student_id, **noted)
     return rollout
 
 
@@ -191,8 +198,9 @@ def steer(desk: Desk, verb: str, rollout_id: str, reason: str = "", seen: int | 
     desk.demand(Role.OPERATOR, f"to {verb} a rollout")
     if verb in ("promote", "abort") and not reason.strip():
         raise RefusedError(f"to {verb} a rollout needs a reason: it stands in its history")
-    rollout = _steer(desk, verb, rollout_id, reason, seen)
-    desk.record(f"rollouts.{verb}", rollout_id, reason=reason)
+    with desk.whole() as own:
+        rollout = _steer(own, verb, rollout_id, reason, seen)
+        own.record(f"rollouts.{verb}", rollout_id, reason=reason)
     return rollout
 
 
@@ -220,16 +228,18 @@ def create_key(
     """A new gateway key; returned here, and never shown again."""
     desk.demand(Role.OPERATOR, "creating a key")
     bounds = limits or keys.KeyLimits()
-    secret, key = keys.create(desk.store, desk.settings.data, name, tasks, expires_at, desk.clock, bounds)
     chosen = {limit: value for limit, value in asdict(bounds).items() if value is not None}
-    desk.record("keys.create", key.id, name=name, tasks=list(tasks), limits=chosen)
+    with desk.whole() as own:
+        secret, key = keys.create(own.store, own.settings.data, name, tasks, expires_at, own.clock, bounds)
+        own.record("keys.create", key.id, name=name, tasks=list(tasks), limits=chosen)
     return secret
 
 
 def revoke_key(desk: Desk, key_id: str) -> None:
     desk.demand(Role.OPERATOR, "revoking a key")
-    keys.revoke(desk.store, key_id, desk.clock)
-    desk.record("keys.revoke", key_id)
+    with desk.whole() as own:
+        keys.revoke(own.store, key_id, own.clock)
+        own.record("keys.revoke", key_id)
 
 
 def erase(desk: Desk, exchange_ids: Sequence[str] = (), user: str | None = None) -> Erased:

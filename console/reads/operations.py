@@ -81,6 +81,8 @@ def _gateway(settings: Settings) -> Process:
 def _seen(name: str, at: float | None, now: float, detail: str) -> Process:
     if not at:
         return Process(name, False, None, "has never run here")
+    if at > now + ALIVE_S:
+        return Process(name, False, None, f"last seen {at - now:.0f} s from now: set the machines' clocks")
     age_s = max(0.0, now - at)
     return Process(name, age_s <= ALIVE_S, age_s, detail)
 

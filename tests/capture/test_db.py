@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 from sqlalchemy import BigInteger, Column, MetaData, String, Table, create_engine, insert, select, text
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.pool import QueuePool
 
 from capture import db
-from capture.db import Store, insert_once, open_store, upsert
+from capture.db import Store, Within, insert_once, open_store, upsert
 from capture.errors import DiskError, StoreAwayError
 
 _metadata = MetaData()
@@ -50,6 +51,24 @@ def test_upserts_insert_set_add_and_keep(store: Store) -> None:
         upsert(connection, _table, [thing("two", 9)], ["a", "b"], keep=["first", "last", "count"])
         upsert(connection, _table, [thing("one", 9)], ["a", "b"])
     assert rows(store) == [("one", "x", 9, 9, 1), ("two", "x", 1, 1, 1)]
+
+
+def test_a_store_within_a_transaction_is_part_of_it(store: Store) -> None:
+    """It reads what was written; what fails is undone to where it began; the end is the whole transaction's."""
+    one = ("one", "x", 1, 1, 1)
+    with store.write() as connection:
+        within = Within(connection)
+        with within.write() as inner:
+            inner.execute(insert(_table).values(thing("one", 1)))
+        with pytest.raises(IntegrityError), within.write() as inner:
+            inner.execute(insert(_table), [thing("two", 1), thing("one", 1)])
+        assert (rows(within), rows(store)) == ([one], [])
+    assert rows(store) == [one]
+    with store.engine.connect() as connection, connection.begin() as outer:
+        with Within(connection).write() as inner:
+            inner.execute(insert(_table).values(thing("three", 1)))
+        outer.rollback()
+    assert rows(store) == [one]
 
 
 def test_a_data_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:

@@ -10,13 +10,15 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import inspect
+from sqlalchemy import delete, insert, inspect, select, text, update
+from sqlalchemy.exc import DBAPIError
 
 import students.tables  # noqa: F401
 from capture import full_text
 from capture.db import Store, metadata, open_store
 from capture.exchange import decode
 from capture.migrations import FOLDER, downgrade, upgrade
+from capture.tables import audit
 from capture.traffic import TrafficFilter, list_exchanges, load_exchange
 from tests.factories.exchanges import new_exchange
 from tests.factories.spooled import Rig
@@ -67,6 +69,19 @@ def test_what_is_stored_outlives_an_upgrade_that_finds_nothing_to_do(bare: Store
     assert [row.id for row in list_exchanges(bare, TrafficFilter(text="parcel"))] == [kept]
     downgrade(bare, "base")
     assert names(bare) == set()
+
+
+def test_the_audit_is_only_added_to(bare: Store) -> None:
+    upgrade(bare)
+    line = {"id": "a", "at": 1.0, "who": "someone", "action": "keys.create", "subject": "key_1", "detail": {}}
+    changes = [update(audit).values(who="somebody else"), delete(audit)]
+    with bare.write() as connection:
+        connection.execute(insert(audit).values(line))
+    for change in changes if bare.is_sqlite else [*changes, text("TRUNCATE audit")]:
+        with pytest.raises(DBAPIError, match="only added to"), bare.write() as connection:
+            connection.execute(change)
+    with bare.read() as connection:
+        assert [dict(row._mapping) for row in connection.execute(select(audit))] == [line]
 
 
 def test_segments_of_the_first_form_stay_readable(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
@@ -17,7 +18,7 @@ from capture.reviews import review
 from capture.settings import SamplingSettings, Settings, load
 from capture.tables import counters, tasks
 from capture.traffic import id_at
-from console import registering
+from console import doctor, registering
 from console.access import Actor, Desk, Role
 from console.reads import (
     datasets,
@@ -35,7 +36,7 @@ from students.controller import tick
 from students.ledger import account
 from students.rollout_start import Start, start
 from students.rollouts import list_verdicts, load_rollout
-from students.tables import pairs, spend
+from students.tables import leases, pairs, spend
 from tests.factories.clock import Clock
 from tests.factories.full_store import World
 from tests.factories.moving import TASK as MOVING
@@ -274,6 +275,20 @@ def test_processes_that_never_ran_are_not_alive(tmp_path: Path) -> None:
     store = new_store(tmp_path)
     settings = Settings(data=tmp_path, gateway={"port": 9})
     assert [one.alive for one in operations.processes(store, settings, NOON)] == [False, False, True]
+
+
+@pytest.mark.parametrize(("ahead_s", "alive", "said"), [(20, True, "decides"), (3_600, False, "set the")])
+def test_a_worker_whose_clock_is_far_ahead_is_not_taken_for_alive(
+    ahead_s: float, alive: bool, said: str, tmp_path: Path
+) -> None:
+    store, now = new_store(tmp_path), time.time()
+    with store.write() as connection:
+        row = {"name": "controller", "holder": "a", "token": 1, "expires_at": now, "ticked_at": now + ahead_s}
+        connection.execute(insert(leases).values(row))
+    worker = operations.processes(store, Settings(data=tmp_path, gateway={"port": 9}), now)[1]
+    assert (worker.alive, said in worker.detail) == (alive, True)
+    found = doctor.worker(store)
+    assert (found.level, "set the clocks" in found.text) == (("ok", False) if alive else ("missing", True))
 
 
 def test_spool_depth(tmp_path: Path) -> None:

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
+from sqlalchemy.exc import DBAPIError
 
-from capture.db import Store
+from capture.db import Store, metadata
 from capture.errors import RefusedError, StillhouseError
 from capture.settings import load
 from capture.tables import audit
@@ -19,7 +20,7 @@ from students.rollout_start import Start
 from tests.factories.full_store import World
 
 Act = Callable[[Desk, World], Any]
-RULE = {"match": {"model": "other"}, "teacher": {"upstream": "openai", "model": "gpt-4.1"}}
+RULE = {"match": {"model": "other"}, "teacher": {"upstream": "stand-in", "model": "gpt-4.1"}}
 ONE = TrafficFilter(label="no such label")
 
 ACTIONS: dict[str, tuple[Role, Act]] = {
@@ -99,6 +100,38 @@ def test_each_action_called_by_each_role(at_full: tuple[World, Store], tmp_path:
             refusal = reached(act, desk, world)
             assert "needs the role" not in refusal, name
             assert refusal or actions_done(store) == before + 1, name
+
+
+SIGNED_BY_ROWS = {"review all", "erase", "erase all"}
+"""Too many rows for one transaction: each review and each tombstone names who did it."""
+
+
+UNDONE = {
+    *("review", "save task", "build", "train", "cancel", "serve", "register", "evaluate", "rival", "relabel", "misses"),
+    *("pause", "promote", "abort", "create key", "revoke key"),
+}
+"""What would have been done, had there been room for its line."""
+
+
+def test_an_action_whose_line_cannot_be_written_changes_nothing(at_full: tuple[World, Store], tmp_path: Path) -> None:
+    world, store = at_full
+    desk = Desk(store, load(tmp_path / "stillhouse.toml", {}, data=tmp_path), Actor("someone", Role.OPERATOR))
+    with store.write() as connection:
+        refusal = "CREATE TRIGGER no_more BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'no room'); END"
+        connection.execute(text(refusal))
+    before, undone = everything(store), set()
+    for name in ACTIONS.keys() - SIGNED_BY_ROWS:
+        try:
+            reached(ACTIONS[name][1], desk, world)
+        except DBAPIError:
+            undone.add(name)
+        assert everything(store) == before, name
+    assert undone >= UNDONE
+
+
+def everything(store: Store) -> list[Any]:
+    with store.read() as connection:
+        return [connection.execute(select(table)).all() for table in metadata.sorted_tables]
 
 
 def test_no_verb_is_missing_from_this_file() -> None:
