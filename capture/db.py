@@ -6,7 +6,7 @@ since a deferred one that turns into a writer fails at once when another writer 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,8 @@ class Store:
 class Within(Store):
     """A store as seen from inside one of its own write transactions: what is done through it is part of that one.
 
-    What raises inside is taken back up to where it began; the transaction goes on if its owner catches the error.
+    What raises inside is taken back up to where it began; the transaction goes on if its owner catches the error, and
+    if there is one still: a full disk ends SQLite's whole transaction.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -70,8 +71,14 @@ class Within(Store):
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        with self._connection.begin_nested():
+        savepoint = self._connection.begin_nested()
+        try:
             yield self._connection
+        except BaseException:
+            with suppress(OperationalError):  # no such savepoint any more; the first error is the one to tell
+                savepoint.rollback()
+            raise
+        savepoint.commit()
 
 
 @contextmanager

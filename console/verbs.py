@@ -1,6 +1,7 @@
 """What page and command both call: each verb checks the role, inserts or changes rows, and leaves a line in the audit.
 
-The rows and the line are one transaction; where there are too many for that (`erase`), each row says who did it.
+The rows and the line are one transaction, but for what takes long: each row of an erasure says who did it, and files
+that go out or come in are told of afterwards.
 Verbs do nothing slow: the worker acts on the rows. Unknown names raise NotFoundError, forbidden things RefusedError.
 """
 
@@ -81,9 +82,8 @@ def export_dataset(desk: Desk, dataset: str, form: str, path: Path) -> int:
 def import_dataset(desk: Desk, task: str, form: str, path: Path) -> datasets.Card:
     """Makes the task's next dataset of a file's rows. Whether their terms allow training, the importer must know."""
     desk.demand(Role.OPERATOR, "importing a dataset")
-    with desk.whole() as own:
-        card = datasets.import_rows(own.store, task, form, path, own.task(task), own.clock)
-        own.record("datasets.import", card.id, task=task, form=form, rows=sum(card.rows.values()))
+    card = datasets.import_rows(desk.store, task, form, path, desk.task(task), desk.clock)
+    desk.record("datasets.import", card.id, task=task, form=form, rows=sum(card.rows.values()))
     return card
 
 

@@ -87,6 +87,8 @@ class Arms:
             if choice.assignment is Assignment.STUDENT:
                 return _under(first, choice)
             first = choice if first is None or first.assignment is None else first
+        if first is not None and first.assignment is None and known[0].share == 0:
+            return self._by(known[0], asked, session, snapshot)  # beside an incumbent that may not answer it
         return first or Choice()
 
     def _session(self, asked: Asked) -> str:

@@ -9,32 +9,23 @@ from sqlalchemy import Connection, Row, delete, select, update
 
 from capture.db import Store
 from capture.errors import OperationError
-from capture.exchange import Assignment
 from capture.ids import new_id
-from capture.tables import exchanges, feedback
-from students.claims import day_of
 from students.holding import Silence, held_back, moves
 from students.leases import Lease, acquire, fence, mark_tick
 from students.observing import Measure
 from students.policy import policy_of
-from students.presets import FEEDBACK, LIVE
 from students.registry import LIVE_STATES
 from students.rollouts import NEEDS_PERSON, WAITS_FOR_PERSON, Rollout, paired_at, rollout_of, supersede, traffic_per_s
-from students.standing import Pair, Score, Standing, standing_of
+from students.said import Said, newly_said
+from students.standing import Pair, Standing, standing_of
 from students.tables import observations, pairs, rollouts, student_servers, students, verdicts
-from students.unpaired import luck_of
 from students.verdicts import Verdict, decide
 
 LEASE = "rollouts"
 LEASE_S = 10.0
 MOST_PAIRS = 200
 MOST_OBSERVATIONS = 100
-MOST_SCORES = 200
 """What one turn of one rollout takes in: a tick's cost does not depend on the history."""
-
-SETTLED_S = 5.0
-HEARD_S = 60.0
-"""Feedback that has been there so much longer still was looked at for good, whatever it was about."""
 
 RETIRE_AFTER_S = 30.0
 """How long a student is still served after its rollout's end, so that streams under way can finish."""
@@ -60,8 +51,7 @@ class _Look:
     rollout: Rollout
     pairs: Sequence[Row[Any]]
     observations: Sequence[Row[Any]]
-    said: Sequence[Row[Any]]
-    said_until: list[Any] | None
+    said: Said
     capacity_per_s: float | None
     beside_per_s: float | None
     last: tuple[str, str, int] | None
@@ -116,52 +106,15 @@ def _look(store: Store, rollout_id: str, now: float) -> _Look | None:
         scored = (pairs.c.rollout_id == rollout_id) & (pairs.c.state == "scored")
         seen = select(observations).where(observations.c.rollout_id == rollout_id).order_by(observations.c.id)
         capacity = select(student_servers.c.capacity_per_s).where(student_servers.c.student_id == row.student_id)
-        said, said_until = _said(connection, rollout_of(row), now)
         return _Look(
             rollout=rollout_of(row),
             pairs=connection.execute(select(pairs).where(scored).order_by(pairs.c.id).limit(MOST_PAIRS)).all(),
             observations=connection.execute(seen.limit(MOST_OBSERVATIONS)).all(),
-            said=said,
-            said_until=said_until,
+            said=newly_said(connection, rollout_of(row), now),
             capacity_per_s=connection.execute(capacity).scalar(),
             beside_per_s=traffic_per_s(connection, row.task, rollout_id),
             last=_last_decision(connection, rollout_id),
         )
-
-
-def _said(connection: Connection, rollout: Rollout, now: float) -> tuple[Sequence[Row[Any]], list[Any] | None]:
-    """New scores that people gave this rollout's exchanges, where a guardrail of its policy is named like them.
-
-    By the time of their writing, a few seconds late, so that none is passed over that commits after a later one. With
-    them, until where (time, id) all feedback has been looked at: the next look begins there.
-    """
-    said_until = rollout.evidence.get("said_until")
-    names = [name for name in rollout.policy.guardrails if name not in LIVE]
-    if not names:
-        return (), said_until
-    names += [""] if FEEDBACK in names else []
-    since, after = said_until or (rollout.created_at, "")
-    of_feedback = (feedback.c.id, feedback.c.name, feedback.c.value, feedback.c.created_at)
-    of_exchange = (exchanges.c.assignment, exchanges.c.probability, exchanges.c.session, exchanges.c.started_at)
-    columns = (*of_feedback, feedback.c.exchange_id, *of_exchange)
-    later = (feedback.c.created_at > since) | ((feedback.c.created_at == since) & (feedback.c.id > after))
-    new = later & (feedback.c.created_at <= now - SETTLED_S)
-    of_rollout = (exchanges.c.rollout == rollout.id) & exchanges.c.assignment.is_not(None)
-    query = select(*columns).join(exchanges, exchanges.c.id == feedback.c.exchange_id)
-    query = query.where(new, feedback.c.kind == "score", feedback.c.name.in_(names), of_rollout)
-    ordered = query.order_by(feedback.c.created_at, feedback.c.id).limit(MOST_SCORES)
-    found: list[Row[Any]] = list(connection.execute(ordered))
-    places = [[since, after], *([row.created_at, row.id] for row in found[-1:])]
-    if len(found) < MOST_SCORES:
-        places.append([_heard(connection, now - SETTLED_S - HEARD_S), ""])
-    return found, max(places)
-
-
-def _heard(connection: Connection, until: float) -> float:
-    """The time of the last feedback of all that came until then: by what is there, so no jump of a clock skips any."""
-    created = feedback.c.created_at
-    query = select(created).where(created <= until).order_by(created.desc()).limit(1)
-    return float(connection.execute(query).scalar() or 0.0)
 
 
 def _last_decision(connection: Connection, rollout_id: str) -> tuple[str, str, int] | None:
@@ -197,11 +150,9 @@ def _counted(look: _Look, now: float) -> Standing:
     for row in look.pairs:
         kept = row.probability / paired_at(rollout, row.stage)
         standing.add_pair(Pair(row.session, row.differences, row.slices, kept))
-    for row in look.said:
-        ours, luck = row.assignment == Assignment.STUDENT, luck_of(row.exchange_id)
-        speaker = f"{row.session or row.exchange_id} {day_of(row.started_at)}"
-        standing.add_score(row.name or FEEDBACK, Score(ours, float(row.value), row.probability, luck, speaker))
-    standing.said_until = look.said_until
+    for metric, score in look.said.scores:
+        standing.add_score(metric, score)
+    standing.said_until = look.said.until
     marks = "".join(row.marks for row in look.observations)
     standing.add_marks(marks, now, [Measure(*found) for row in look.observations for found in row.measures])
     return standing
@@ -223,7 +174,9 @@ def _consume(connection: Connection, look: _Look) -> None:
 def _move(connection: Connection, look: _Look, verdict: Verdict, by: tuple[Standing, Lease, float]) -> None:
     standing, lease, now = by
     rollout = look.rollout
-    values: dict[str, Any] = {"evidence": standing.to_state(), "fence": lease.token, "reason": verdict.reason}
+    asks = verdict.kind == "hold" and rollout.state == "paused" and rollout.reason in (NEEDS_PERSON, WAITS_FOR_PERSON)
+    reason = rollout.reason if asks else verdict.reason  # what was asked decides what resuming means
+    values: dict[str, Any] = {"evidence": standing.to_state(), "fence": lease.token, "reason": reason}
     if verdict.kind == "roll_back":
         values |= {"state": "rolled_back", "share": 0.0, "ended_at": now}
     elif verdict.kind == "advance":

@@ -1,11 +1,13 @@
 """Owns which session keys are none: one with too much of a task's traffic would decide a rollout alone."""
 
 from collections import Counter
+from collections.abc import Iterable
 
 import structlog
 
 WINDOW = 1000
 HEAVY = 0.05
+_MOST = HEAVY * WINDOW
 
 _log = structlog.get_logger(__name__)
 
@@ -29,11 +31,20 @@ class HeavyKeys:
         self._totals[task] += 1
         if key is not None:
             counts[key] += 1
-            if counts[key] > HEAVY * WINDOW and key not in heavy:
+            if counts[key] > _MOST and key not in heavy:
                 heavy |= {key}
                 _log.warning("session_key_too_heavy", task=task, keys=len(heavy), treated="hashed per request")
         self._heavy[task] = heavy
         if self._totals[task] >= WINDOW:
-            self._heavy[task] = frozenset(name for name, count in counts.items() if count > HEAVY * WINDOW)
+            self._heavy[task] = _too_many(counts)
             self._counts[task], self._totals[task] = Counter(), 0
         return None if key in heavy else key
+
+
+def heavy_of(window: Iterable[str | None]) -> frozenset[str]:
+    """The session keys that are none, by one window: those of a task's WINDOW newest requests."""
+    return _too_many(Counter(key for key in window if key is not None))
+
+
+def _too_many(counts: Counter[str]) -> frozenset[str]:
+    return frozenset(key for key, count in counts.items() if count > _MOST)

@@ -67,7 +67,7 @@ class Measure:
     cost_usd: float | None = None
     probability: float = 1.0
     compared: bool = True
-    """Whether it speaks for its session today: the first of it in an even sample, see students/unpaired.py."""
+    """Whether it speaks for its session: the first of the stage and day in an even sample, see students/unpaired.py."""
 
     def to_list(self) -> list[float | bool | None]:
         return [self.first_ms, self.duration_ms, self.cost_usd, self.probability, self.compared]
@@ -80,8 +80,8 @@ UNKNOWN = Measure()
 class _Seen:
     mark: Mark
     measure: Measure
-    session: tuple[str, str]
-    """Its session, or where it has none itself, and the day."""
+    session: tuple[str, str] | None
+    """Its session and the day; None where it has none, and stands for itself."""
     luck: float
     settled: bool = False
     """Whether it is known if it is compared."""
@@ -107,8 +107,9 @@ class Observer:
         if mark is not None:
             measure = self._measured(exchange, answer, probability)
             with self._lock:
-                session = self._heavy.session(exchange.task or "", exchange.session) or exchange.id
-                seen = _Seen(mark, measure, (session, day_of(exchange.started_at)), luck_of(exchange.id))
+                session = self._heavy.session(exchange.task or "", exchange.session)
+                spoken = (session, day_of(exchange.started_at)) if session else None
+                seen = _Seen(mark, measure, spoken, luck_of(exchange.id))
                 self._seen.setdefault(str(exchange.rollout), []).append(seen)
 
     def _measured(self, exchange: Exchange, answer: Answer | None, probability: float) -> Measure:
@@ -124,7 +125,8 @@ class Observer:
             return 0
         try:
             self._learn_floors(store, taken.keys() - self._floors.keys())
-            rows = [self._row(rollout, seen) for rollout, seen in taken.items() if rollout in self._floors]
+            stages = self._stages(store, taken.keys())
+            rows = [self._row(rollout, stage, taken[rollout]) for rollout, stage in stages.items()]
             if rows:
                 with store.write() as connection:
                     connection.execute(insert(observations), rows)
@@ -140,16 +142,22 @@ class Observer:
             with store.read() as connection:
                 self._floors |= {row.id: floor_of(row.evidence) for row in connection.execute(query)}
 
+    def _stages(self, store: Store, seen: Collection[str]) -> dict[str, str]:
+        """When the present stage of each began: what is compared by assignment begins anew there."""
+        query = select(rollouts.c.id, rollouts.c.stage_at).where(rollouts.c.id.in_(seen))
+        with store.read() as connection:
+            return {row.id: str(row.stage_at) for row in connection.execute(query)}
+
     def _give_back(self, taken: dict[str, list[_Seen]]) -> None:
         with self._lock:
             for rollout, seen in taken.items():
                 self._seen[rollout] = seen + self._seen.get(rollout, [])
 
-    def _row(self, rollout: str, seen: list[_Seen]) -> dict[str, Any]:
+    def _row(self, rollout: str, stage: str, seen: list[_Seen]) -> dict[str, Any]:
         for one in seen:
             if not one.settled:
                 drawn = is_drawn(one.luck, one.measure.probability, self._floors[rollout])
-                compared = drawn and self._spoken.take((rollout, *one.session))
+                compared = drawn and (one.session is None or self._spoken.take((rollout, stage, *one.session)))
                 one.measure, one.settled = replace(one.measure, compared=compared), True
         marks, measures = "".join(one.mark for one in seen), [one.measure.to_list() for one in seen]
         return {"id": new_id(), "rollout_id": rollout, "marks": marks, "measures": measures}

@@ -8,8 +8,12 @@ SMOOTHED_OVER_S = 30.0
 """Time constant of the smoothed rate."""
 SPAN_S = 600.0
 """Over how long a busy time is averaged: a backlog that is caught up with is none."""
-REMEMBERED_S = 25 * 3600.0
-"""How long the busiest span counts: a night's lull must not open a step that the morning's traffic cannot take."""
+LONGEST_LOOK_S = 60.0
+"""What one look may add to a span: after a longer silence the span goes on, until its backlog is in it too."""
+REMEMBERED_S = 8 * 24 * 3600.0
+"""How long the busiest span counts: no lull of a night or a weekend opens a step that Monday's traffic cannot take."""
+LEAST_PER_S = 1e-6
+"""Below this there is no traffic to speak of: what a student could carry of it says nothing."""
 
 
 @dataclass
@@ -19,8 +23,10 @@ class TrafficRate:
     smoothed: float | None = None
     """Requests a second; None before the first look."""
     count: float = 0.0
+    """Of the span under way, each weighted by no more than was promised: one user's flood is no busy time."""
     seconds: float = 0.0
-    """Of the span under way."""
+    looked_s: float = 0.0
+    """Of the span under way; looks were at least so long, and at most LONGEST_LOOK_S of each is counted here."""
     busiest: float = 0.0
     """Requests a second in the busiest span that is remembered."""
     busiest_at: float = 0.0
@@ -29,24 +35,27 @@ class TrafficRate:
     def per_s(self) -> float | None:
         """The traffic that has to be reckoned with; None before any was seen."""
         found = max(self.smoothed or 0.0, self.busiest)
-        return found or None
+        return found if found >= LEAST_PER_S else None
 
-    def add(self, count: float, elapsed_s: float, now: float) -> None:
-        """Count requests that came in the last `elapsed_s` seconds; `now` in Unix seconds."""
+    def add(self, count: float, elapsed_s: float, now: float, steady: float | None = None) -> None:
+        """Count requests that came in the last `elapsed_s` seconds; `now` in Unix seconds.
+
+        `steady`: an estimate of them that no single kept request moves far, for the busiest span; None: the same.
+        """
+        self.count += count if steady is None else steady
         if elapsed_s <= 0.0:
-            self.count += count
             return
         rate, weight = count / elapsed_s, min(1.0, elapsed_s / SMOOTHED_OVER_S)
         self.smoothed = rate if self.smoothed is None else self.smoothed + weight * (rate - self.smoothed)
-        self.count, self.seconds = self.count + count, self.seconds + elapsed_s
-        if self.seconds >= SPAN_S:
+        self.seconds, self.looked_s = self.seconds + elapsed_s, self.looked_s + min(elapsed_s, LONGEST_LOOK_S)
+        if self.looked_s >= SPAN_S:
             self._close(now)
 
     def _close(self, now: float) -> None:
         rate = self.count / self.seconds
         if rate >= self.busiest or not self.busiest_at <= now < self.busiest_at + REMEMBERED_S:
             self.busiest, self.busiest_at = rate, now
-        self.count, self.seconds = 0.0, 0.0
+        self.count, self.seconds, self.looked_s = 0.0, 0.0, 0.0
 
     def to_state(self) -> dict[str, Any]:
         return asdict(self)

@@ -113,17 +113,18 @@ class Standing:
         two arms are compared by an even sample of their sessions: see students/unpaired.py. One user's flood, thinned
         out below what was promised, is traffic to be carried, and no more than others' when fallbacks are counted.
         """
-        all_of_them = 0.0
+        all_of_them, steady = 0.0, 0.0
         for number, mark in enumerate(map(Mark, marks)):
             measure = measures[number] if measures else UNKNOWN
             all_of_them += 1.0 / measure.probability
             stands_for = 1.0 / max(measure.probability, self.tally.floor)
+            steady += stands_for
             self.assigned += mark.student * stands_for
             self.fallbacks += mark.fallback * stands_for
             if measure.compared:
                 for metric, value in self._values(mark, measure):
                     self.tally.add_value(metric, mark.student, value)
-        self.rate.add(all_of_them, self.pass_time(now), now)
+        self.rate.add(all_of_them, self.pass_time(now), now, steady)
 
     def _values(self, mark: Mark, measure: Measure) -> list[tuple[str, float]]:
         """What one exchange says, each in [0, 1] and 1 the best; one that failed was not in time."""

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import BigInteger, Column, MetaData, String, Table, create_engine, insert, select, text
+from sqlalchemy import BigInteger, Column, Connection, MetaData, String, Table, create_engine, insert, select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.pool import QueuePool
 
@@ -69,6 +69,21 @@ def test_a_store_within_a_transaction_is_part_of_it(store: Store) -> None:
             inner.execute(insert(_table).values(thing("three", 1)))
         outer.rollback()
     assert rows(store) == [one]
+
+
+def test_a_full_disk_within_a_transaction_is_told_as_it_is(store: Store) -> None:
+    """SQLite ends the whole transaction then, savepoints and all."""
+    with store.read() as connection:
+        pages = connection.execute(text("PRAGMA page_count")).scalar()
+
+    def fill(connection: Connection) -> None:
+        connection.execute(text(f"PRAGMA max_page_count = {pages + 2}"))
+        with Within(connection).write() as inner:
+            inner.execute(insert(_table), [thing(f"{number} {'x' * 500}", number) for number in range(1000)])
+
+    with pytest.raises(StoreAwayError, match="full"), store.write() as connection:
+        fill(connection)
+    assert rows(store) == []
 
 
 def test_a_data_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:

@@ -193,6 +193,19 @@ def test_the_incumbent_answers_what_the_newer_student_may_not(snapshot: Snapshot
     assert (choice.rollout, choice.arm, choice.student_name) == ("ro_1", Arm.STUDENT, "ft:small:triage:1")
 
 
+def test_what_only_a_student_in_shadow_may_answer_counts_for_it(snapshot: Snapshot) -> None:
+    """Else nobody would know how much there is of it, and it could take no step beside the incumbent."""
+    newer = student_of(id="st_2", name="newer", facts=replace(student_of().facts, fingerprints=frozenset({"new"})))
+    routed = with_rollouts(snapshot, rollout_of(newer, id="ro_2", share=0.0), rollout_of(state="full", share=0.95))
+    session = session_of("ro_2", "teacher", 0.0)
+    choice = arms_of().choose(asked_of(session, fingerprint="new"), routed, NOW)
+    assert choice == Choice("ro_2", "newer", Assignment.TEACHER)
+    unknown = arms_of().choose(asked_of(session, fingerprint="unheard of"), routed, NOW)
+    assert (unknown.assignment, unknown.reason) == (None, "unknown_prompt_version")
+    known = arms_of().choose(asked_of(session_of("ro_1", "student")), routed, NOW)
+    assert (known.rollout, known.arm) == ("ro_1", Arm.STUDENT)
+
+
 def test_streamed_tool_calls_are_held_until_they_were_seen_whole(snapshot: Snapshot) -> None:
     able = student_of(facts=replace(student_of().facts, tools=True))
     routed = with_rollouts(snapshot, rollout_of(able, share=0.25))

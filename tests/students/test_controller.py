@@ -12,7 +12,7 @@ from capture.db import Store
 from capture.errors import RefusedError
 from capture.feedback import Feedback, record
 from capture.settings import GuardrailSettings, RolloutSettings, SamplingSettings
-from students import controller, leases, rollouts, steering
+from students import controller, leases, rollouts, said, steering
 from students.controller import tick
 from students.holding import Silence
 from students.leases import StaleLeaseError
@@ -229,6 +229,21 @@ def test_a_stage_that_cannot_decide_pauses_and_asks(store: Store, clock: Clock) 
     assert count_of_gate(load_rollout(store, rollout.id)) == len(wavering)  # the evidence is not
 
 
+def test_what_a_paused_rollout_asked_is_not_forgotten(store: Store, clock: Clock) -> None:
+    """A proof comes while it waits, and goes again: resuming still begins the stage's bound anew."""
+    policy = POLICY.model_copy(update={"undecided_after_pairs": 40})
+    rollout = begin(store, clock, policy=policy)
+    add_pairs(store, rollout, [-1.0, 1.0, 0.0, -1.0, 0.0, 0.0, 1.0, -1.0] * 5)
+    tick(store, clock, "a")
+    for _ in range(5):
+        add_pairs(store, rollout, [0.0] * 200)
+        tick(store, clock, "a")
+    assert verdict_rows(store, rollout)[-1] == ("hold", "paused")
+    assert load_rollout(store, rollout.id).reason == rollouts.NEEDS_PERSON
+    steering.resume(store, rollout.id, "tester", clock)
+    assert load_rollout(store, rollout.id).evidence["stage"] == steering.STAGE_ANEW
+
+
 def test_a_dry_run_decides_and_moves_nothing(store: Store, clock: Clock) -> None:
     rollout = begin(store, clock, dry_run=True)
     for _ in range(20):
@@ -312,7 +327,7 @@ def test_what_people_say_of_live_answers_rolls_back_by_assignment(store: Store, 
         record(store, given, None, clock, lambda _id, value: value)
     tick(store, clock, "a")
     assert load_rollout(store, rollout.id).state == "running"  # said a moment ago: more may be on its way
-    clock.now += controller.SETTLED_S + 1
+    clock.now += said.SETTLED_S + 1
     tick(store, clock, "a")
     last = rollouts.list_verdicts(store, rollout.id)[-1]
     assert (last.kind, last.reason) == ("roll_back", "harm")
@@ -337,7 +352,7 @@ def test_feedback_that_is_no_score_is_looked_through_once(store: Store, clock: C
     clock.now += 10
     say(store, clock, one, "truth", "card")
     said_at = clock.now
-    clock.now += controller.SETTLED_S + controller.HEARD_S - 1
+    clock.now += said.SETTLED_S + said.HEARD_S - 1
     tick(store, clock, "a")
     assert load_rollout(store, rollout.id).evidence["said_until"][0] < said_at  # what comes late is still found
     clock.now += 1
@@ -345,12 +360,12 @@ def test_feedback_that_is_no_score_is_looked_through_once(store: Store, clock: C
     assert load_rollout(store, rollout.id).evidence["said_until"] == [said_at, ""]
     silent = stars_of(store, rollout)
     say(store, clock, one, "score", 0.9)
-    clock.now += controller.SETTLED_S
+    clock.now += said.SETTLED_S
     tick(store, clock, "a")
     counted = stars_of(store, rollout)
     assert counted != silent
     for _ in range(3):
-        clock.now += controller.HEARD_S
+        clock.now += said.HEARD_S
         tick(store, clock, "a")
     assert stars_of(store, rollout) == counted  # once
 
@@ -364,7 +379,7 @@ def test_no_jump_of_the_clock_passes_over_what_people_say(store: Store, clock: C
     clock.now -= 86_400 - 10
     before = stars_of(store, rollout)
     say(store, clock, one, "score", 0.9)
-    clock.now += controller.SETTLED_S
+    clock.now += said.SETTLED_S
     tick(store, clock, "a")
     assert stars_of(store, rollout) != before
 

@@ -7,7 +7,7 @@ import pytest
 from capture.db import Store
 from capture.feedback import Feedback, record
 from capture.settings import GuardrailSettings
-from students import controller, rollouts, steering
+from students import rollouts, said, steering
 from students.controller import tick
 from students.observing import Measure
 from students.rollouts import load_rollout
@@ -78,7 +78,7 @@ def test_nameless_scores_are_peoples_feedback(store: Store, clock: Clock) -> Non
         one = add_exchange(store, rollout=rollout.id, assignment="student" if student else "teacher")
         given = Feedback(id=one, kind="score", value=0.1 if student else 0.9)
         record(store, given, None, clock, lambda _id, value: value)
-    clock.now += controller.SETTLED_S + 1
+    clock.now += said.SETTLED_S + 1
     tick(store, clock, "a")
     last = rollouts.list_verdicts(store, rollout.id)[-1]
     assert (last.kind, last.reason) == ("roll_back", "harm")
@@ -87,20 +87,32 @@ def test_nameless_scores_are_peoples_feedback(store: Store, clock: Clock) -> Non
 
 def test_a_session_is_heard_once_a_day_however_much_it_says(store: Store, clock: Clock) -> None:
     rollout = at_a_quarter(store, clock, feedback=GuardrailSettings(smallest=0.05))
-    for number in range(240):
+    for number in range(100):
         student = number % 2 == 0
         noted = {"rollout": rollout.id, "assignment": "student" if student else "teacher"}
         one = add_exchange(store, session=f"session {student}", **noted)
         for key in ("first", "again"):
             given = Feedback(id=one, kind="score", value=0.1 if student else 0.9, idempotency_key=f"{number} {key}")
             record(store, given, None, clock, lambda _id, value: value)
-    clock.now += controller.SETTLED_S + 1
+    clock.now += said.SETTLED_S + 1
     for _ in range(5):
         tick(store, clock, "a")
     after = load_rollout(store, rollout.id)
     assert after.state == "running"
     ((_, _, compared),) = after.evidence["tally"]["unpaired"]
     assert compared["values"] == [1, 1]
+
+
+def test_a_key_that_all_clients_share_is_no_session(store: Store, clock: Clock) -> None:
+    rollout = at_a_quarter(store, clock, feedback=GuardrailSettings(smallest=0.05))
+    for number in range(160):
+        student = number % 2 == 0
+        noted = {"rollout": rollout.id, "assignment": "student" if student else "teacher"}
+        one = add_exchange(store, session="everybody", **noted)
+        record(store, Feedback(id=one, kind="score", value=float(not student)), None, clock, lambda _id, value: value)
+    clock.now += said.SETTLED_S + 1
+    tick(store, clock, "a")
+    assert load_rollout(store, rollout.id).state == "rolled_back"
 
 
 def test_live_measures_start_anew_at_each_stage(store: Store, clock: Clock) -> None:

@@ -112,6 +112,29 @@ def test_a_sessions_first_of_the_day_speaks_for_it(store: Store) -> None:
     assert compared(store) == [True, False, True, True, True, True]
 
 
+def test_a_session_speaks_anew_at_each_stage(store: Store) -> None:
+    """What is compared by assignment begins anew there; its day may be the same."""
+    add_student(store)
+    rollout, observer = add_rollout(store), Observer()
+    for stage_at in (1.0, 2.0):
+        with store.write() as connection:
+            connection.execute(update(rollouts).values(stage_at=stage_at))
+        for _ in range(2):
+            observer.see(new_exchange(rollout=rollout, assignment=Assignment.TEACHER, session="a"), None, 1.0)
+        observer.flush(store)
+    assert compared(store) == [True, False, True, False]
+
+
+def test_who_has_no_session_drives_nobody_out_of_memory(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("students.claims.MOST_CLAIMS", 10)
+    add_student(store)
+    rollout, observer = add_rollout(store), Observer()
+    for session in ("a", *[None] * 20, "a"):
+        observer.see(new_exchange(rollout=rollout, assignment=Assignment.TEACHER, session=session), None, 1.0)
+    observer.flush(store)
+    assert compared(store) == [True] * 21 + [False]
+
+
 def test_one_that_is_not_drawn_does_not_speak_for_its_session(store: Store) -> None:
     """Kept whole where a tenth was promised: of ten, one or so is drawn, and it alone has the session's word."""
     add_student(store)

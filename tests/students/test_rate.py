@@ -24,7 +24,7 @@ def test_what_is_not_known_is_not_none() -> None:
     assert rate.per_s == pytest.approx(5.0, rel=0.2)
 
 
-def test_a_lull_lifts_no_limit_until_a_day_has_passed() -> None:
+def test_a_lull_lifts_no_limit_until_a_week_has_passed() -> None:
     rate = TrafficRate()
     now = flow(rate, 100.0, 700, 0.0)
     now = flow(rate, 1.0, 7_200, now)
@@ -49,6 +49,34 @@ def test_a_backlog_is_no_busy_time() -> None:
     now = flow(rate, 10.0 * 65 / 5, 5, now)
     flow(rate, 10.0, 700, now)
     assert rate.per_s == pytest.approx(10.0, rel=0.05)
+
+
+def test_after_hours_of_silence_a_backlog_is_no_busy_time_either() -> None:
+    """The controller was down for two hours; what came meanwhile is handed to it within five minutes."""
+    rate = TrafficRate()
+    now = flow(rate, 5.0, 700, 0.0) + 7_200.0
+    rate.add(0.0, 7_200.0, now)
+    now = flow(rate, 5.0 + 5.0 * 7_200 / 300, 300, now)
+    flow(rate, 5.0, 700, now)
+    assert rate.per_s == pytest.approx(5.0, rel=0.05)
+
+
+def test_a_weekend_without_traffic_makes_nobody_infinitely_strong() -> None:
+    assert TrafficRate(smoothed=1e-323).per_s is None
+    rate = TrafficRate()
+    now = flow(rate, 20.0, 700, 0.0) + 60 * 3600
+    flow(rate, 0.0, 700, now)
+    assert carried(1.0, rate.per_s) == pytest.approx(0.05)
+
+
+def test_one_users_flood_is_traffic_and_no_busy_time() -> None:
+    """What was kept of it stands for thousands each; the busiest span counts it as what was promised at least."""
+    rate = TrafficRate()
+    now = flow(rate, 2.0, 600, 0.0)
+    rate.add(50_000.0, 1.0, now + 1.0, steady=20.0)
+    assert (rate.per_s or 0.0) > 1_000.0
+    flow(rate, 2.0, 1_200, now + 1.0)
+    assert rate.per_s == pytest.approx(2.0, rel=0.05)
 
 
 def test_a_clock_that_is_set_back_keeps_no_busy_time_for_ever() -> None:
