@@ -266,7 +266,8 @@ def _added_up(rollout: room.Rollout) -> None:
         alt="Answers, cost and time by arm",
     )
     if found.unpriced_models:
-        st.caption(f"No price is known for {', '.join(found.unpriced_models)}: set it under [prices] in the settings.")
+        names = plain(", ".join(found.unpriced_models))
+        st.caption(f"No price is known for {names}: set it under [prices] in the settings.")
     if found.break_even_at is None:
         st.caption("When it will have paid for itself is unknown, or never: a price is missing, or nothing is saved.")
     elif found.break_even_at <= page.now():

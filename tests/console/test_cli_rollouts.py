@@ -1,6 +1,7 @@
 """`stillhouse rollouts`: simulations by the command, and what it shows of evidence."""
 
 import json
+import time
 from pathlib import Path
 from xml.etree.ElementTree import fromstring
 
@@ -15,6 +16,7 @@ from console.reads import rollouts as reads
 from students import rollouts
 from students.tables import rollouts as rollout_table
 from tests.factories.full_store import World
+from tests.factories.store import add_exchange
 
 QUICK = ["rollouts", "simulate", "--margin", "0.1", "--minimum-pairs", "25", "--sessions", "500", "--runs", "40"]
 
@@ -173,3 +175,21 @@ def test_the_ledger_by_task_and_in_total(at_full: tuple[World, Store], capsys: p
     said = capsys.readouterr().out
     for word in ("would", "saved", "unknown", "USD"):
         assert word in said
+
+
+def test_a_model_s_name_from_a_request_does_not_act(
+    at_full: tuple[World, Store], look, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither on a page nor on a terminal: the ledger names models without a price."""
+    world, store = at_full
+    add_exchange(store, served_model="![x](http://127.0.0.1:9/pixel)\x1b[2J", cost_usd=None, started_at=time.time())
+    at = look("rollouts", rollout=world.rollout)
+    at = at.toggle(key="ledger").set_value(True).run()
+    (said,) = (element.value for element in at.caption if element.value.startswith("No price is known"))
+    assert "pixel" in said
+    assert "![" not in said
+    assert "://1" not in said
+    assert run(["rollouts", "status", "--ledger"]) == 0
+    told = capsys.readouterr().out
+    assert "![x](http://127.0.0.1:9/pixel)\ufffd[2J" in told
+    assert "\x1b" not in told
