@@ -206,7 +206,10 @@ def real_teacher(keys: set[str | None]) -> Iterator[str]:
 
 
 def test_a_real_teacher_is_asked_with_its_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though the shell names a proxy, which does not lead to this machine's own processes."""
     monkeypatch.setenv("REAL_KEY", "real-key")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.delenv("NO_PROXY", raising=False)
     keys: set[str | None] = set()
     with real_teacher(keys) as url:
         world = replace(SMALL, collected=12, teacher=lambda _: Teacher(MODEL, url, key_env="REAL_KEY"))
