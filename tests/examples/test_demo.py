@@ -19,6 +19,7 @@ from fastapi import Request, Response
 from capture import settings as configuration
 from capture.db import open_store
 from capture.migrations import upgrade
+from console import verbs
 from console.access import Actor, Desk, Role
 from examples.demo.__main__ import main
 from examples.demo.folder import CONFIG, DONE, FIRST_LINE, SPOILT, check_folder, goes_on, make_room
@@ -26,8 +27,10 @@ from examples.demo.machine import Machine
 from examples.demo.screen import Screen
 from examples.demo.story import Story
 from examples.demo.world import Ports, Teacher
+from students.rollouts import list_verdicts, load_rollout
 from tests.acceptance import small_world
 from tests.acceptance.small_world import MODEL, SMALL
+from tests.factories.full_store import fill
 from tests.fakes.processes import family, free_port, wait_until
 
 
@@ -171,6 +174,23 @@ def test_the_demo_keeps_to_its_own_folder(tmp_path: Path, monkeypatch: pytest.Mo
     settings = configuration.load(machine.config, machine.environ, data=tmp_path)
     assert settings.store_url == f"sqlite:///{tmp_path}/stillhouse.db"
     assert (settings.gateway.port, settings.gateway.otlp_endpoint) == (machine.ports.gateway, "")
+
+
+def test_a_rollout_that_somebody_paused_goes_on(tmp_path: Path) -> None:
+    """In the console, say: the demo then ended, and the next start resumes it."""
+    store = open_store(f"sqlite:///{tmp_path}/stillhouse.db")
+    upgrade(store)
+    made = fill(store, tmp_path)
+    desk = Desk(store, configuration.load(tmp_path / CONFIG, {}, data=tmp_path), Actor("tester", Role.OPERATOR))
+    verbs.steer(desk, "pause", made.rollout, "what does this do?")
+    screen = Screen(io.StringIO())
+    story = Story(SMALL, Machine(SMALL, ports(), tmp_path), desk, screen)
+    story.begin_rollout()
+    assert (story.rollout_id, load_rollout(store, made.rollout).state) == (made.rollout, "running")
+    assert "the rollout was paused: it is resumed" in screen.out.getvalue()
+    story.begin_rollout()
+    assert [verdict.kind for verdict in list_verdicts(store, made.rollout)][-2:] == ["pause", "resume"]
+    store.close()
 
 
 def test_stopped_it_takes_everything_along(tmp_path: Path) -> None:
