@@ -86,7 +86,8 @@ def ask(opened: Store, look: Callable[[Store], Finding]) -> Finding:
 def _unreadable(opened: Store, error: StillhouseError | DBAPIError) -> Finding:
     if isinstance(error, StillhouseError):
         return Finding("missing", "store", f"{error}: start it, or set DATABASE_URL")
-    remedy = "put a backup in its place, or move it away: the next start makes an empty one"
+    anew = "put a backup in its place, or move it away: the next start makes an empty one"
+    remedy = anew if opened.is_sqlite else "see to the rights of its user"
     return Finding("missing", "store", f"{opened.engine.url.database} cannot be read ({error.orig}): {remedy}")
 
 
