@@ -5,14 +5,15 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from sqlalchemy import func, select
+from sqlalchemy.exc import DBAPIError
 
 from capture.db import Store, open_store
-from capture.errors import ConfigError, OperationError, StillhouseError
+from capture.errors import ConfigError, DiskError, OperationError, StillhouseError
 from capture.migrations import is_current
 from capture.settings import Settings, check_secret, login_secret, secret
 from console.supervise import check_ports, ports
@@ -49,25 +50,45 @@ def examine(settings: Settings, environ: Mapping[str, str]) -> Iterator[Finding]
     for name in sorted({*settings.fine_tuning.bases, *(task.training.base for task in settings.tasks.values())}):
         yield _base(settings, name)
     if opened:
-        yield worker(opened)
-        opened.close()
+        yield ask(opened, worker)
 
 
 def store(settings: Settings) -> tuple[Finding, Store | None]:
     """How the store is, and the store where it can be read as it is: nothing is made, no table brought up to date."""
     if not settings.database_url and not settings.store_file.exists():
         return Finding("note", "store", f"{settings.store_file} is not there yet: the first start makes it"), None
-    opened = open_store(settings.store_url)
+    try:
+        opened = open_store(settings.store_url)
+    except DiskError as error:
+        return Finding("missing", "store", str(error)), None
     try:
         current = is_current(opened)
-    except StillhouseError as error:
+    except (StillhouseError, DBAPIError) as error:
         opened.close()
-        return Finding("missing", "store", f"{error}: start it, or set DATABASE_URL"), None
+        return _unreadable(opened, error), None
     if not current:
         opened.close()
         text = "its tables are of another version: `stillhouse db upgrade`, or any start, brings them up to date"
         return Finding("note", "store", text), None
     return Finding("ok", "store", "SQLite file is in order" if opened.is_sqlite else "PostgreSQL answers"), opened
+
+
+def ask(opened: Store, look: Callable[[Store], Finding]) -> Finding:
+    """What `look` finds in a store, or why the store cannot be read; closes it."""
+    try:
+        return look(opened)
+    except (StillhouseError, DBAPIError) as error:
+        return _unreadable(opened, error)
+    finally:
+        opened.close()
+
+
+def _unreadable(opened: Store, error: StillhouseError | DBAPIError) -> Finding:
+    if isinstance(error, StillhouseError):
+        return Finding("missing", "store", f"{error}: start it, or set DATABASE_URL")
+    anew = "put a backup in its place, or move it away: the next start makes an empty one"
+    remedy = anew if opened.is_sqlite else "see to the rights of its user"
+    return Finding("missing", "store", f"{opened.engine.url.database} cannot be read ({error.orig}): {remedy}")
 
 
 def _disk(settings: Settings) -> Finding:

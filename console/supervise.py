@@ -90,7 +90,8 @@ class Supervisor:
         """Starts the processes and watches them until `stop` is called, from a signal handler or another thread.
 
         Then stops every child, as also when anything fails here. Returns 0, or the exit code of a child that cannot
-        start as configured. Raises DiskError where a log cannot be written, OperationError where no process starts.
+        start as configured. Raises DiskError where a log cannot be written, OperationError where no process starts:
+        at the first start alone, later ones are tried again.
         """
         try:
             self._start()
@@ -148,13 +149,25 @@ class Supervisor:
                 return code
             if now - child.started_at > STEADY_AFTER_S:
                 child.restarts = 0
-            delay = RESTART_DELAYS_S[min(child.restarts, len(RESTART_DELAYS_S) - 1)]
-            child.due_at = now + delay
-            self._say(f"{child.process.name} ended with {code}: {why}; again in {delay} s")
+            self._put_off(child, f"{child.process.name} ended with {code}: {why}")
         elif now >= child.due_at:
-            child.popen, child.started_at = self._spawn(child.process), now
-            child.restarts, child.due_at = child.restarts + 1, None
+            self._start_again(child)
         return 0
+
+    def _start_again(self, child: _Child) -> None:
+        """What stands in the way of one process, a full disk for example, must not end the others."""
+        child.restarts += 1
+        try:
+            child.popen = self._spawn(child.process)
+        except OperationError as error:
+            self._put_off(child, str(error))
+        else:
+            child.started_at, child.due_at = time.monotonic(), None
+
+    def _put_off(self, child: _Child, why: str) -> None:
+        delay = RESTART_DELAYS_S[min(child.restarts, len(RESTART_DELAYS_S) - 1)]
+        child.due_at = time.monotonic() + delay
+        self._say(f"{why}; again in {delay} s")
 
     def _stop_all(self) -> None:
         for child in reversed(self._children.values()):
@@ -178,8 +191,11 @@ def _terminate(popen: subprocess.Popen[bytes], patience_s: float) -> None:
 
 
 def last_line(log: Path) -> str:
-    """The last line that a process wrote, for a message about its end."""
-    with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - 4096))
-        lines = file.read().decode("utf-8", "replace").strip().splitlines()
+    """The last line that a process wrote, for a message about its end; a log that is gone says nothing."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - 4096))
+            lines = file.read().decode("utf-8", "replace").strip().splitlines()
+    except OSError:
+        lines = []
     return lines[-1][:300] if lines else "it wrote nothing"

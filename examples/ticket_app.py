@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx2
-from openai import AsyncOpenAI, OpenAIError
+from openai import AsyncOpenAI, DefaultAsyncHttpxClient, OpenAIError
 
 from examples.tickets import RESPONSE_FORMAT, Ticket, messages
 
@@ -51,9 +51,12 @@ class TicketApp:
     async def send(self, tickets: Iterable[Ticket], *, at_once: int, per_s: float | None = None) -> None:
         """Sends every ticket, `at_once` in flight, at most `per_s` a second; posts each outcome after its answer."""
         queue, pace = iter(tickets), _Pace(per_s)
+        direct = DefaultAsyncHttpxClient(trust_env=False)  # the gateway is on this machine: no proxy leads there
         async with (
-            AsyncOpenAI(base_url=f"{self.gateway}/v1", api_key=self.api_key, max_retries=0) as client,
-            httpx2.AsyncClient(base_url=self.gateway, timeout=30) as outcomes,
+            AsyncOpenAI(
+                base_url=f"{self.gateway}/v1", api_key=self.api_key, max_retries=0, http_client=direct
+            ) as client,
+            httpx2.AsyncClient(base_url=self.gateway, timeout=30, trust_env=False) as outcomes,
         ):
             await asyncio.gather(*(self._work(queue, pace, client, outcomes) for _ in range(at_once)))
 

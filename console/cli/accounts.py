@@ -8,7 +8,7 @@ import typer
 
 from capture.db import Store
 from capture.exchange import Arm
-from console.cli.context import show
+from console.cli.context import harmless, show
 from students.ledger import ArmTotals, Ledger, accounts, total
 
 UNKNOWN = "unknown"
@@ -30,7 +30,8 @@ def show_ledgers(store: Store, tasks: Sequence[str], since: float, json: bool) -
         if ledger.since > since:
             typer.echo(f"  counted from {_day(ledger.since)} on: what is older has expired")
         if ledger.unpriced_models:
-            typer.echo(f'  no price is known for {", ".join(ledger.unpriced_models)}: set [prices."NAME"]')
+            names = harmless(", ".join(ledger.unpriced_models))
+            typer.echo(f'  no price is known for {names}: set [prices."NAME"]')
 
 
 def _lines(ledger: Ledger, now: float) -> list[tuple[str, str]]:

@@ -77,8 +77,9 @@ def status(
         }
         show([asdict(found) for found in rollouts.list_rollouts(store)], heads, json)
         return
+    found = rollouts.load_rollout(store, rollout)
     if evidence:
-        _show_evidence(store, rollouts.load_rollout(store, rollout), json)
+        _show_evidence(store, found, json)
         return
     _show_verdicts(store, rollout, follow, json)
     if not json:
@@ -173,17 +174,19 @@ def _show_evidence(store: Store, rollout: rollouts.Rollout, json: bool) -> None:
 
 def _needs(store: Store, rollout: rollouts.Rollout) -> list[tuple[bool, str]]:
     """What the next step asks for; nothing where there is none."""
-    if rollout.state not in reads.MOVING:
+    following = reads.following(rollout)
+    if following is None:
         return []
-    policy = reads.policy(rollout)
-    return reads.needs(policy, reads.evidence(store, rollout, time.time()), policy.shares[rollout.stage + 1])
+    return reads.needs(reads.policy(rollout), reads.evidence(store, rollout, time.time()), following)
 
 
 def _show_needs(store: Store, rollout: rollouts.Rollout) -> None:
-    needs = _needs(store, rollout)
-    if needs:
-        typer.echo(f"next is {stage_name(reads.policy(rollout).shares[rollout.stage + 1])}; it needs all of:")
-    for done, text in needs:
+    following = reads.following(rollout)
+    if following is not None:
+        typer.echo(f"next is {stage_name(following)}; it needs all of:")
+    elif rollout.state in reads.MOVING:
+        typer.echo(reads.AT_LAST_STAGE)
+    for done, text in _needs(store, rollout):
         typer.echo(f"  {DONE[done]:8} {text}")
 
 

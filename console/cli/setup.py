@@ -73,12 +73,7 @@ def examine(
 def _alive(run: Invocation, look: Callable[[Store], doctor.Finding]) -> doctor.Finding:
     """What `look` finds in the store, or else what is the matter with the store."""
     found, opened = doctor.store(run.settings)
-    if opened is None:
-        return found
-    try:
-        return look(opened)
-    finally:
-        opened.close()
+    return found if opened is None else doctor.ask(opened, look)
 
 
 def upgrade(context: typer.Context) -> None:

@@ -16,6 +16,7 @@ from students.tables import leases, student_servers
 
 ALIVE_S = 30.0
 HIDDEN = "•••"
+_PASSWORD = re.compile(r"(://[^:/]*:)[^@]*@(?:[^@/?]*@)*")
 _SECRET = re.compile(r"(?i)((?:^|&)[^=&]*(?:pass|secret|token|key)[^=&]*=)[^&]*")
 PROBE_S = 0.3
 
@@ -107,9 +108,9 @@ def hidden(settings: Settings) -> dict[str, Any]:
 
 
 def _without_password(url: str) -> str:
-    """Before the host and among the parameters, where libpq takes one too (`?user=me&password=…`)."""
-    address, mark, query = url.partition("?")
-    head, at, tail = address.rpartition("@")
-    scheme, separator, credentials = head.partition("://")
-    user = f"{scheme}{separator}{credentials.partition(':')[0]}:{HIDDEN}@" if at else ""
-    return user + tail + mark + _SECRET.sub(rf"\1{HIDDEN}", query)
+    """Before the host, as SQLAlchemy reads it, and among the parameters, where libpq takes one too.
+
+    A password may hold `/` and `?`, but no `@`: what follows one up to the host is taken for a part of it all the same.
+    """
+    address, mark, query = _PASSWORD.sub(rf"\1{HIDDEN}@", url).partition("?")
+    return address + mark + _SECRET.sub(rf"\1{HIDDEN}", query)

@@ -28,7 +28,9 @@ MOST_REPLAYED = 3_000
 
 POINTS = 300
 MOVING = ("running", "paused")
-"""States from which there is a next step."""
+"""States that may go on to a next stage."""
+
+AT_LAST_STAGE = "It is at its last stage: there is no next step."
 
 NEWEST = 1_000
 """Pairs that averages and lists of the lost ones look back over."""
@@ -97,6 +99,12 @@ def evidence_of(rollout: Rollout, now: float) -> Evidence:
 def evidence(store: Store, rollout: Rollout, now: float) -> Evidence:
     """All that the next decision looks at: with what the student can carry of the task's traffic."""
     return replace(evidence_of(rollout, now), capacity_share=capacity_share(store, rollout))
+
+
+def following(rollout: Rollout) -> float | None:
+    """The share of the next stage; None where there is none: it is at full or over, or a dry run at its last stage."""
+    later = policy(rollout).shares[rollout.stage + 1 :]
+    return later[0] if later and rollout.state in MOVING else None
 
 
 def needs(policy: Policy, evidence: Evidence, following: float) -> list[tuple[bool, str]]:

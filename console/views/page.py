@@ -148,8 +148,11 @@ def midnight(day: date | None) -> float | None:
 
 
 def day_end(day: date | None) -> float | None:
-    """The end of a day in the reader's zone, in Unix seconds: a range of days has its last one in it."""
-    return None if day is None else midnight(day + timedelta(days=1))
+    """The end of a day in the reader's zone, in Unix seconds: a range of days has its last one in it.
+
+    None for the last day that can be written, as an address may have it: nothing comes after it.
+    """
+    return None if day is None or day == date.max else midnight(day + timedelta(days=1))
 
 
 def now() -> float:

@@ -171,7 +171,10 @@ def _ladder(rollout: room.Rollout, policy: Policy, evidence: Evidence) -> None:
             st.badge(stage_name(share), icon=f":material/{icon}:", color=colour)
     if rollout.state not in reads.MOVING:
         return
-    following = policy.shares[rollout.stage + 1]
+    following = reads.following(rollout)
+    if following is None:
+        st.markdown(reads.AT_LAST_STAGE)
+        return
     st.markdown(f"Next is **{plain(stage_name(following))}**. It needs all of:")
     marks = {True: ":green[:material/check_circle:]", False: ":gray[:material/pending:]"}
     st.markdown("  \n".join(f"{marks[done]} {plain(text)}" for done, text in reads.needs(policy, evidence, following)))
@@ -263,7 +266,8 @@ def _added_up(rollout: room.Rollout) -> None:
         alt="Answers, cost and time by arm",
     )
     if found.unpriced_models:
-        st.caption(f"No price is known for {', '.join(found.unpriced_models)}: set it under [prices] in the settings.")
+        names = plain(", ".join(found.unpriced_models))
+        st.caption(f"No price is known for {names}: set it under [prices] in the settings.")
     if found.break_even_at is None:
         st.caption("When it will have paid for itself is unknown, or never: a price is missing, or nothing is saved.")
     elif found.break_even_at <= page.now():

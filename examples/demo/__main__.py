@@ -18,7 +18,7 @@ from capture.db import open_store
 from capture.errors import StillhouseError
 from capture.migrations import upgrade
 from console.access import Actor, Desk, Role
-from examples.demo.folder import DONE, goes_on, make_room
+from examples.demo.folder import DONE, check_folder, goes_on, make_room
 from examples.demo.machine import Machine
 from examples.demo.screen import Screen
 from examples.demo.story import DemoFailedError, Story
@@ -28,6 +28,7 @@ from examples.demo.world import TICKETS, Ports, Teacher, World
 
 def play(world: World, ports: Ports, data: Path, screen: Screen, spoil_first: bool = False) -> Story:
     """Both acts. Raises DemoFailedError or StillhouseError where a step does not do what it says."""
+    check_folder(data)
     machine = Machine(world, ports, data)
     machine.check()
     if goes_on(data):

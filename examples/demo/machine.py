@@ -15,6 +15,7 @@ import httpx2
 from capture.errors import ConfigError, OperationError, RefusedError
 from capture.settings import is_web_address
 from console.supervise import check_ports, last_line
+from examples.demo.folder import CONFIG
 from examples.demo.world import Ports, World, config
 
 START_S = 90
@@ -29,7 +30,7 @@ class Machine:
     def __init__(self, world: World, ports: Ports, data: Path) -> None:
         self.ports, self.data = ports, data
         self.teacher = world.teacher(ports)
-        self.config = data / "stillhouse.toml"
+        self.config = data / CONFIG
         self.environ = {**_own(os.environ), "STILLHOUSE_CONFIG": str(self.config), "STILLHOUSE_DATA": str(data)}
         if self.teacher.command:
             self.environ[self.teacher.key_env] = "no-key-needed"
@@ -56,10 +57,15 @@ class Machine:
         check_ports({f"the demo's --{name}-port": ("127.0.0.1", port) for name, port in wanted.items()})
 
     def check_teacher(self) -> None:
-        """Raises RefusedError where another teacher answered what lies here."""
+        """Raises RefusedError where another teacher answered what lies here, or nothing says which."""
         if not self.config.exists():
             return
-        found = tomllib.loads(self.config.read_text(encoding="utf-8"))["tasks"]["triage"]["teacher"]["model"]
+        try:
+            found = tomllib.loads(self.config.read_text(encoding="utf-8"))["tasks"]["triage"]["teacher"]["model"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise RefusedError(
+                f"{self.config} is not as the demo wrote it: delete {self.data}, or name another folder"
+            ) from error
         if found != self.teacher.model:
             raise RefusedError(
                 f"{self.data} holds an unfinished demo whose teacher is {found}: delete it, or name another folder"
@@ -113,8 +119,9 @@ def _own(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _ok(url: str) -> bool:
+    """Asked directly: to a proxy, this machine would be another."""
     try:
-        return httpx2.get(url, timeout=2).status_code == 200
+        return httpx2.get(url, timeout=2, trust_env=False).status_code == 200
     except httpx2.HTTPError:
         return False
 

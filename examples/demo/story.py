@@ -25,6 +25,7 @@ from examples.demo.spoil import kill_server, spoil
 from examples.demo.world import World
 from examples.ticket_app import Reply, TicketApp
 from students import bases, registry, rollout_start, rollouts
+from students.registry import LIVE_STATES
 from students.report import Arm, Report
 from students.tables import evaluations, fine_tunes, pairs, student_servers
 
@@ -112,15 +113,22 @@ class Story:
 
     def roll_out(self) -> None:
         """Traffic keeps coming; verdicts move the share, from shadow to full."""
-        going = [found for found in rollouts.list_rollouts(self.desk.store, TASK) if found.state in ("running", "full")]
-        if going:
-            self.rollout_id = going[0].id
-        else:
-            asked = rollout_start.Start(TASK, self.student_id, self.desk.actor.name)
-            self.rollout_id = verbs.start_rollout(self.desk, asked).id
+        self.begin_rollout()
         self.screen.say(self._policy_sentence())
         with self._traffic():
             self._follow_verdicts("full", failing=("rolled_back", "aborted", "paused"))
+
+    def begin_rollout(self) -> None:
+        """Starts one, or takes up what an earlier start began; one that was paused meanwhile is resumed."""
+        going = [found for found in rollouts.list_rollouts(self.desk.store, TASK) if found.state in LIVE_STATES]
+        if not going:
+            asked = rollout_start.Start(TASK, self.student_id, self.desk.actor.name)
+            self.rollout_id = verbs.start_rollout(self.desk, asked).id
+            return
+        self.rollout_id = going[0].id
+        if going[0].state == "paused":
+            self.screen.say("the rollout was paused: it is resumed, as by the console's button")
+            verbs.steer(self.desk, "resume", self.rollout_id, "the demo goes on")
 
     def kill_the_server(self, seconds: float = 12) -> None:
         """The student server's process dies under load: the teacher answers until it is back."""

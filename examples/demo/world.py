@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from examples import tickets
+from examples.demo.folder import FIRST_LINE
 from examples.tickets import Ticket
 
 
@@ -70,7 +71,7 @@ def config(world: World, ports: Ports) -> str:
     """The demo's stillhouse.toml."""
     teacher = world.teacher(ports)
     return f"""\
-# Written by the demo.
+{FIRST_LINE}
 [gateway]
 port = {ports.gateway}
 metrics_port = {ports.metrics}

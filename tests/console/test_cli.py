@@ -144,6 +144,26 @@ def test_doctor_sees_a_store_as_it_is(options: list[str], tmp_path: Path, capsys
     assert found["upstreams.openai"] == "missing"
 
 
+def test_a_damaged_store_is_a_finding(options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whether nothing in its file is readable, or only one table is not; what else was found is told all the same."""
+    file = tmp_path / "data" / "stillhouse.db"
+    store = open_store(f"sqlite:///{file}")
+    upgrade(store)
+    with store.read() as connection:
+        page = connection.exec_driver_sql("SELECT rootpage FROM sqlite_master WHERE name = 'leases'").scalar_one()
+        size = connection.exec_driver_sql("PRAGMA page_size").scalar_one()
+    store.close()
+    with file.open("r+b") as pages:
+        pages.seek((page - 1) * size)
+        pages.write(bytes([7]) * size)
+    assert (found := _doctor(options, capsys))["store"] == found["upstreams.openai"] == "missing"
+    assert run(["doctor", "--worker", *options]) == 1
+    file.write_bytes(b"no database " * 1000)
+    assert (found := _doctor(options, capsys))["store"] == found["upstreams.openai"] == "missing"
+    assert run(["doctor", *options]) == 1
+    assert f"{file} cannot be read (file is not a database): put a backup in its place" in capsys.readouterr().out
+
+
 def test_doctor_looks_at_ports_and_secrets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = tmp_path / "stillhouse.toml"
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -1,16 +1,22 @@
 """`stillhouse rollouts`: simulations by the command, and what it shows of evidence."""
 
 import json
+import time
 from pathlib import Path
 from xml.etree.ElementTree import fromstring
 
 import pytest
+from sqlalchemy import update
 
 from capture.db import Store
 from capture.settings import RolloutSettings, TaskSettings, TeacherSettings
 from capture.tasks import save_task
 from console.cli import run
+from console.reads import rollouts as reads
+from students import rollouts
+from students.tables import rollouts as rollout_table
 from tests.factories.full_store import World
+from tests.factories.store import add_exchange
 
 QUICK = ["rollouts", "simulate", "--margin", "0.1", "--minimum-pairs", "25", "--sessions", "500", "--runs", "40"]
 
@@ -133,6 +139,30 @@ def test_recorded_traffic_and_its_evidence(at_full: tuple[World, Store], capsys:
     assert strict["policy"]["guardrails"] != wide["policy"]["guardrails"]
 
 
+def test_a_dry_run_at_its_last_stage_has_no_next_step(
+    at_full: tuple[World, Store], look, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It never becomes full: command and page say so alike."""
+    world, store = at_full
+    last = len(rollouts.load_rollout(store, world.rollout).policy.shares)
+    with store.write() as connection:
+        at_last = update(rollout_table).where(rollout_table.c.id == world.rollout)
+        connection.execute(at_last.values(dry_run=True, state="running", stage=last, share=0.0))
+    assert run(["rollouts", "status", world.rollout]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == reads.AT_LAST_STAGE
+    assert run(["rollouts", "status", world.rollout, "--evidence"]) == 0
+    assert "next step" not in capsys.readouterr().out
+    at = look("rollouts", rollout=world.rollout)
+    assert not at.exception
+    assert reads.AT_LAST_STAGE in {element.value for element in at.markdown}
+
+
+@pytest.mark.parametrize("more", [[], ["--json"], ["--evidence"], ["--follow", "--json"]])
+def test_a_rollout_that_there_is_not(more: list[str], at_empty: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["rollouts", "status", "nope", *more]) == 2
+    assert "no rollout 'nope'" in capsys.readouterr().err
+
+
 def test_the_ledger_by_task_and_in_total(at_full: tuple[World, Store], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["rollouts", "status", "--ledger", "--days", "10000", "--json"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -145,3 +175,21 @@ def test_the_ledger_by_task_and_in_total(at_full: tuple[World, Store], capsys: p
     said = capsys.readouterr().out
     for word in ("would", "saved", "unknown", "USD"):
         assert word in said
+
+
+def test_a_model_s_name_from_a_request_does_not_act(
+    at_full: tuple[World, Store], look, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither on a page nor on a terminal: the ledger names models without a price."""
+    world, store = at_full
+    add_exchange(store, served_model="![x](http://127.0.0.1:9/pixel)\x1b[2J", cost_usd=None, started_at=time.time())
+    at = look("rollouts", rollout=world.rollout)
+    at = at.toggle(key="ledger").set_value(True).run()
+    (said,) = (element.value for element in at.caption if element.value.startswith("No price is known"))
+    assert "pixel" in said
+    assert "![" not in said
+    assert "://1" not in said
+    assert run(["rollouts", "status", "--ledger"]) == 0
+    told = capsys.readouterr().out
+    assert "![x](http://127.0.0.1:9/pixel)\ufffd[2J" in told
+    assert "\x1b" not in told

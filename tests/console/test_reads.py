@@ -310,6 +310,10 @@ def test_spool_depth(tmp_path: Path) -> None:
             "postgresql://me:•••@db/x?sslpassword=•••&sslmode=require",
         ),
         ("postgresql:///x?host=/run/db", "postgresql:///x?host=/run/db"),
+        ("postgresql://me:hunt?er=2@db/x?sslkey=two", "postgresql://me:•••@db/x?sslkey=•••"),
+        ("postgresql://me:hunt/er?2@db/x", "postgresql://me:•••@db/x"),
+        ("postgresql://me:hunt@er2@db/x", "postgresql://me:•••@db/x"),
+        ("postgresql://me@db:5432/x", "postgresql://me@db:5432/x"),
     ],
 )
 def test_a_password_is_hidden_wherever_an_address_may_have_it(tmp_path: Path, url: str, shown: str) -> None:

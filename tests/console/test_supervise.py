@@ -102,6 +102,29 @@ def test_when_a_log_cannot_be_written_the_earlier_are_stopped(tmp_path: Path) ->
     assert not psutil.pid_exists(supervisor.pid("sleeper"))
 
 
+def test_a_log_that_is_gone_or_cannot_be_opened_ends_nobody_else(tmp_path: Path) -> None:
+    """Rotated away, then a disk that takes no file: it is tried again until there is room."""
+    other = Process("other", SLEEPER.command, stop_s=5)
+    running = Running(tmp_path, other, SLEEPER)
+    wait_until(lambda: len(running.pids()) == 2)
+    healthy, first = running.pids()
+    log = tmp_path / "logs" / "sleeper.log"
+    log.unlink()
+    log.mkdir()
+    os.kill(first, signal.SIGKILL)
+    wait_until(lambda: len(running.said) == 2)
+    log.rmdir()
+    wait_until(lambda: running.pids()[1] != first)
+    assert running.pids()[0] == healthy
+    assert psutil.pid_exists(healthy)
+    running.supervisor.stop()
+    assert running.ended() == 0
+    assert running.said[:2] == [
+        "sleeper ended with -9: it wrote nothing; again in 0.5 s",
+        f"{log}: Is a directory; the data folder needs room and must be writable; again in 1 s",
+    ]
+
+
 @pytest.mark.parametrize(
     ("config", "said"),
     [

@@ -1,5 +1,6 @@
 """What pages do: they call the verbs, which leave rows and a line in the audit; a refusal is one line."""
 
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -581,6 +582,14 @@ def test_days_bound_the_traffic_in_the_readers_zone(at_full: Full, look) -> None
     at = at.date_input(key="traffic-from").set_value(day).run()
     at = at.date_input(key="traffic-to").set_value(day).run()
     assert {time.date() for time in at.dataframe[0].value["Time"]} == {day}
+
+
+def test_the_first_and_the_last_day_that_can_be_written_bound_nothing(at_full: Full, look) -> None:
+    rows = list(look("traffic").dataframe[0].value["Time"])
+    at = look("traffic", time="Between two days", **{"from": "0001-01-01", "to": "9999-12-31"})
+    assert not at.exception
+    assert at.date_input(key="traffic-to").value == date.max
+    assert list(at.dataframe[0].value["Time"]) == rows
 
 
 def test_a_rare_value_is_looked_for_a_part_at_a_time(at_full: Full, look, monkeypatch: pytest.MonkeyPatch) -> None:

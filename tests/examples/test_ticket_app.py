@@ -4,6 +4,8 @@ import asyncio
 import json
 from http.server import BaseHTTPRequestHandler
 
+import pytest
+
 from examples.ticket_app import TicketApp
 from examples.tickets import tickets
 from tests.fakes.listening import Listening
@@ -21,6 +23,10 @@ STREAM = (
     b'data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"large","choices":'
     b'[{"index":0,"delta":{"content":"{}"},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
 )
+
+
+NOBODY = "http://127.0.0.1:9"
+"""Where nothing listens."""
 
 
 class OutcomesRefused(Listening):
@@ -78,3 +84,12 @@ def test_a_refused_outcome_is_an_error_of_its_ticket() -> None:
 
 def test_an_outcome_that_gets_no_answer_is_one_too() -> None:
     assert all("the outcome was not taken: RemoteProtocolError" in str(error) for error in errors_of(closes=True))
+
+
+def test_the_gateway_is_asked_directly_whatever_proxy_the_shell_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of this machine; both the SDK's requests and the outcomes reach it."""
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setenv("HTTP_PROXY", NOBODY)
+    monkeypatch.setenv("http_proxy", NOBODY)
+    assert all("HTTPStatusError" in str(error) for error in errors_of(closes=False))

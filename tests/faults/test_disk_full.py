@@ -102,6 +102,19 @@ def test_a_full_disk_leaves_no_half_written_settings(small_disk: Path, capsys: p
     assert run(["init", "--file", str(file)]) == 0
 
 
+def test_a_store_that_may_not_be_written_is_a_finding_of_doctor(
+    small_disk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = small_disk / "stillhouse.toml"
+    config.write_text("")
+    (small_disk / "stillhouse.db").touch()
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    assert run(["doctor", "--config", str(config), "--data", str(small_disk)]) == 1
+    said = capsys.readouterr().out
+    assert f"{small_disk}/stillhouse.db: Read-only file system; the data folder needs room" in said
+    assert "upstreams" in said
+
+
 def test_a_full_disk_is_one_line_of_up(small_disk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = small_disk / "stillhouse.toml"
     ports = f"[gateway]\nport = {free_port()}\nmetrics_port = {free_port()}\n[console]\nport = {free_port()}\n"
