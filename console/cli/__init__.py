@@ -4,7 +4,6 @@ import sys
 from collections.abc import Sequence
 
 import typer
-from click.exceptions import ClickException, Exit
 from rich.console import Console
 
 from capture.errors import StillhouseError
@@ -75,16 +74,17 @@ def run(argv: Sequence[str]) -> int:
     """Runs one command and returns its exit code: 0 done, 1 failed, 2 used or configured wrongly."""
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
-        result = app(hoist(argv), standalone_mode=False)
+        result = app(hoist(argv), prog_name="stillhouse", standalone_mode=False)
     except StillhouseError as error:
         errors.print(f"stillhouse: {error}", markup=False)
         return error.exit_code
-    except Exit as error:
-        return error.exit_code
-    except ClickException as error:
-        error.show()
+    except typer.TyperException as error:
+        if said := error.format_message().rstrip("."):  # nothing to say where help was printed
+            used = getattr(error, "ctx", None)
+            how = f"{used.command_path if used else 'stillhouse'} --help"
+            errors.print(f"stillhouse: {said}; `{how}` says how it is used", markup=False)
         return 2
-    except KeyboardInterrupt:
+    except (typer.Abort, KeyboardInterrupt):
         return 1
     return result if isinstance(result, int) else 0
 

@@ -83,6 +83,30 @@ def test_unknown_names_exit_2_with_one_line(
     assert len(error.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (["rollouts", "status", "--foo"], "No such option: --foo"),
+        (["rollouts", "stats"], "No such command 'stats'. Did you mean 'status'"),
+        (["rollouts", "promote"], "Missing argument 'rollout'; `stillhouse rollouts promote --help`"),
+        (["rollouts", "start", "triage", "x", "--dry-run=maybe"], "--dry-run"),
+        (["nonsense"], "`stillhouse --help` says how it is used"),
+    ],
+)
+def test_a_line_that_nobody_understands_exits_2_and_says_why(
+    line: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(line) == 2
+    (told,) = capsys.readouterr().err.splitlines()
+    assert said in told
+
+
+def test_without_a_command_the_help_is_all_that_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([]) == 2
+    out, err = capsys.readouterr()
+    assert ("Usage: stillhouse" in out, err) == (True, "")
+
+
 @pytest.mark.parametrize("config", ["x = = 1", "[gateway]\nunknown = 1", '[gateway]\nhost = "0.0.0.0"'])
 def test_a_broken_config_exits_2_and_names_the_file(
     config: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
