@@ -16,6 +16,7 @@ from capture.db import Store, open_store
 from capture.errors import ConfigError, DiskError, OperationError, StillhouseError
 from capture.migrations import is_current
 from capture.settings import Settings, check_secret, login_secret, secret
+from console.reads.operations import without_password
 from console.supervise import check_ports, ports
 from students import bases
 from students.tables import leases, student_servers
@@ -117,13 +118,13 @@ def _ports(settings: Settings) -> Iterator[Finding]:
 def _upstream(settings: Settings, name: str, environ: Mapping[str, str]) -> Iterator[Finding]:
     upstream = settings.upstreams[name]
     subject = f"upstreams.{name}"
-    parts = urlsplit(upstream.base_url)
+    parts, shown = urlsplit(upstream.base_url), without_password(upstream.base_url)
     try:
         port = parts.port or (443 if parts.scheme == "https" else 80)
         socket.create_connection((parts.hostname or "", port), timeout=upstream.connect_timeout_s).close()
-        yield Finding("ok", subject, f"{upstream.base_url} can be reached")
+        yield Finding("ok", subject, f"{shown} can be reached")
     except (OSError, UnicodeError) as error:  # UnicodeError: a name that no host can have
-        yield Finding("missing", subject, f"{upstream.base_url} cannot be reached: {error}")
+        yield Finding("missing", subject, f"{shown} cannot be reached: {error}")
     try:
         check_secret(name, upstream, environ)
     except ConfigError as error:

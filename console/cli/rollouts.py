@@ -13,7 +13,7 @@ from console import verbs
 from console.cli import simulating
 from console.cli.accounts import show_ledgers
 from console.cli.context import Json, changes_of, desk, invocation, show
-from console.cli.waiting import ENDED_BADLY, ENDED_WELL, POLL_S
+from console.cli.waiting import POLL_S
 from console.reads import rollouts as reads
 from students import registry, rollout_start, rollouts
 from students.evidence import Reading
@@ -93,7 +93,7 @@ def _show_verdicts(store: Store, rollout: str, follow: bool, json: bool) -> None
         for verdict in fresh:
             _print(verdict, json)
             last = verdict.id
-        if not follow or rollouts.load_rollout(store, rollout).state in (*ENDED_WELL, *ENDED_BADLY):
+        if not follow or rollouts.load_rollout(store, rollout).state not in reads.MOVING:
             return
         time.sleep(POLL_S)
 

@@ -101,13 +101,13 @@ def hidden(settings: Settings) -> dict[str, Any]:
     """The settings in effect, JSON-ready, with every password in an address replaced."""
     shown = settings.model_dump(mode="json")
     if settings.database_url:
-        shown["database_url"] = _without_password(settings.database_url)
+        shown["database_url"] = without_password(settings.database_url)
     for upstream in shown["upstreams"].values():
-        upstream["base_url"] = _without_password(upstream["base_url"])
+        upstream["base_url"] = without_password(upstream["base_url"])
     return shown
 
 
-def _without_password(url: str) -> str:
+def without_password(url: str) -> str:
     """Before the host, as SQLAlchemy reads it, and among the parameters, where libpq takes one too.
 
     A password may hold `/` and `?`, but no `@`: what follows one up to the host is taken for a part of it all the same.

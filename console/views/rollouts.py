@@ -136,7 +136,8 @@ def opened(rollout_id: str) -> None:
 
 
 def _acts(rollout: room.Rollout) -> None:
-    acts = ACTS.get(rollout.state, ())
+    ahead = reads.following(rollout) is not None
+    acts = [verb for verb in ACTS.get(rollout.state, ()) if ahead or verb != "promote"]
     if not acts:
         st.markdown(f"It ended {when(rollout.ended_at, page.zone())}.")
         return

@@ -155,12 +155,21 @@ def test_a_dry_run_at_its_last_stage_has_no_next_step(
     at = look("rollouts", rollout=world.rollout)
     assert not at.exception
     assert reads.AT_LAST_STAGE in {element.value for element in at.markdown}
+    assert "Yes, promote" not in {button.label for button in at.button}
 
 
 @pytest.mark.parametrize("more", [[], ["--json"], ["--evidence"], ["--follow", "--json"]])
 def test_a_rollout_that_there_is_not(more: list[str], at_empty: Store, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["rollouts", "status", "nope", *more]) == 2
     assert "no rollout 'nope'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("state", ["full", "superseded", "rolled_back"])
+def test_following_ends_with_the_rollout(state: str, at_full: tuple[World, Store]) -> None:
+    world, store = at_full
+    with store.write() as connection:
+        connection.execute(update(rollout_table).where(rollout_table.c.id == world.rollout).values(state=state))
+    assert run(["rollouts", "status", world.rollout, "--follow", "--json"]) == 0
 
 
 def test_the_ledger_by_task_and_in_total(at_full: tuple[World, Store], capsys: pytest.CaptureFixture[str]) -> None:
