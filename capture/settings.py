@@ -1,13 +1,14 @@
 """`stillhouse.toml` and the environment, read once where a process starts, into frozen settings.
 
 The only reader of the environment. Every key can also be set as `STILLHOUSE_` + its path joined by two underscores
-(`STILLHOUSE_GATEWAY__PORT=9000`). Unknown keys, missing secrets and unsafe combinations raise ConfigError.
+(`STILLHOUSE_GATEWAY__PORT=9000`). Unknown keys, missing secrets and unsafe combinations raise ConfigError. A variable
+that a setting names (`api_key_env`) is a secret and no setting, whatever it is called.
 """
 
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -559,8 +560,10 @@ def load(config: Path | None, environ: Mapping[str, str], *, data: Path | None =
 
     Raises ConfigError with one line for a missing or broken file, unknown keys and unsafe combinations.
     """
-    _check_names(environ)
     values = _read(config) if config else {}
+    given = {name.lower(): value for name, value in environ.items() if name.startswith(PREFIX)}
+    secrets = frozenset(_named({**values, **given}))
+    _check_names(environ, secrets)
     if data is not None:
         values["data"] = data
     elif "STILLHOUSE_DATA" in environ:
@@ -571,7 +574,7 @@ def load(config: Path | None, environ: Mapping[str, str], *, data: Path | None =
     if isinstance(gateway, dict) and environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
         gateway.setdefault("otlp_endpoint", environ["OTEL_EXPORTER_OTLP_ENDPOINT"])
     try:
-        return _layered(values, environ)
+        return _layered(values, {name: value for name, value in environ.items() if name not in secrets})
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -584,10 +587,21 @@ def load(config: Path | None, environ: Mapping[str, str], *, data: Path | None =
         raise ConfigError(f"""{name}: a list is written ["a", "b"] there, a table {{"a": 1}}""") from error
 
 
-def _check_names(environ: Mapping[str, str]) -> None:
+def _named(values: Mapping[str, Any]) -> Iterator[str]:
+    """The variables that settings name, at any depth, as where a secret stands: by `api_key_env` and the like."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _named(value)
+        elif name.endswith("_env") and isinstance(value, str):
+            yield value
+
+
+def _check_names(environ: Mapping[str, str], secrets: Collection[str]) -> None:
     """A misspelt name must not leave keys off that were meant to be required. Raises ConfigError."""
     for name, value in environ.items():
         if not name.startswith(PREFIX) or name == f"{PREFIX}CONFIG" or _is_service_link(name, value):
+            continue
+        if name in secrets:
             continue
         if name.removeprefix(PREFIX).lower().split("__")[0] not in Settings.model_fields:
             raise ConfigError(f"{name} in the environment: no such setting")
