@@ -49,10 +49,10 @@ def is_web_address(url: str) -> bool:
 class GatewaySettings(_Frozen):
     """Where the gateway listens and whom it lets in."""
 
-    host: str = "127.0.0.1"
+    host: str = Field("127.0.0.1", min_length=1)  # an empty one would be every address
     port: int = Field(8080, ge=0, le=65535)
     workers: int = Field(1, ge=1, le=64)
-    metrics_host: str = "127.0.0.1"  # it holds numbers and names of tasks, and asks for no key
+    metrics_host: str = Field("127.0.0.1", min_length=1)  # it holds numbers and names of tasks, and asks for no key
     metrics_port: int = Field(9464, ge=0, le=65535)
     keys: Literal["off", "required"] = "off"
     default_upstream: str = ""
@@ -417,7 +417,7 @@ class CaptureSettings(_Frozen):
 class StudentServerSettings(_Frozen):
     """The process that serves local students."""
 
-    host: str = "127.0.0.1"
+    host: str = Field("127.0.0.1", min_length=1)
     advertise: str = ""  # the host that gateways reach it by; empty: `host`
     first_port: int = 9600
     memory_mb: int = 4096
@@ -466,7 +466,7 @@ class LoginSettings(_Frozen):
 class ConsoleSettings(_Frozen):
     """Where the console listens. A public bind is refused unless somebody asks there who is looking."""
 
-    host: str = "127.0.0.1"
+    host: str = Field("127.0.0.1", min_length=1)
     port: int = Field(8501, ge=0, le=65535)
     allow_public: bool = False  # a login stands in front of it
     role: ConsoleRole = "operator"  # of whoever reaches it, where no login is set

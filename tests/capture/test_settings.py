@@ -165,6 +165,17 @@ def test_a_secrets_variable_may_be_named_by_the_environment(tmp_path: Path) -> N
     assert secret(upstream, environ, worker=True) == "a"
 
 
+@pytest.mark.parametrize("name", ["gateway.host", "gateway.metrics_host", "console.host", "students.host"])
+def test_an_empty_host_is_not_every_address(name: str) -> None:
+    environ = {
+        f"STILLHOUSE_{name.replace('.', '__').upper()}": "",
+        "STILLHOUSE_GATEWAY__KEYS": "required",
+        "STILLHOUSE_CONSOLE__ALLOW_PUBLIC": "true",
+    }
+    with pytest.raises(ConfigError, match=rf"^environment: {name}: String should have at least 1 character"):
+        load(None, environ)
+
+
 @pytest.mark.parametrize("name", ["STILLHOUSE_FINE_TUNING__BASES", "STILLHOUSE_PRICES", "STILLHOUSE_GATEWAY"])
 def test_a_list_or_table_in_the_environment_is_json(name: str) -> None:
     with pytest.raises(ConfigError, match=f"^{name}: a list is written "):
