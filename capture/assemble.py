@@ -5,6 +5,7 @@ Nothing here raises on what a server may have sent: what cannot be understood is
 so that whoever edits `raw` (redaction) gets a consistent answer again.
 """
 
+import re
 from typing import Any
 
 import msgspec
@@ -16,6 +17,8 @@ from capture.exchange import Answer, Exchange, Usage
 
 RAW_KEY = "stillhouse_raw"
 MAXIMUM_DEPTH = 100
+
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 Json = dict[str, Any]
 
@@ -116,6 +119,11 @@ def is_too_deep(value: Any, size: int) -> bool:
             return False
         level = deeper
     return size > 2 * MAXIMUM_DEPTH
+
+
+def holds_nul(data: bytes) -> bool:
+    """Whether a text of this JSON holds NUL; an escaped backslash with u0000 behind it is none."""
+    return _NUL.search(data) is not None
 
 
 def _problem(code: str, message: str | None) -> Json:

@@ -9,7 +9,7 @@ import msgspec
 from sqlalchemy import Connection, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from capture.assemble import MAXIMUM_DEPTH, is_too_deep
+from capture.assemble import MAXIMUM_DEPTH, holds_nul, is_too_deep
 from capture.bodies import unpack_answer
 from capture.db import Store
 from capture.errors import RefusedError
@@ -71,7 +71,7 @@ def check(given: Feedback) -> None:
     written = msgspec.json.encode(given)
     if len(written) > LARGEST_VALUE_BYTES:
         raise RefusedError(f"a feedback may have {LARGEST_VALUE_BYTES // 1024} kB at most")
-    if b"\\u0000" in written:
+    if holds_nul(written):
         raise RefusedError("feedback may not hold NUL characters")
     if given.kind == "score" and not (type(value) in (int, float) and 0 <= value <= 1):
         raise RefusedError("a score is a number from 0 to 1")

@@ -1,13 +1,14 @@
 """`stillhouse.toml` and the environment, read once where a process starts, into frozen settings.
 
 The only reader of the environment. Every key can also be set as `STILLHOUSE_` + its path joined by two underscores
-(`STILLHOUSE_GATEWAY__PORT=9000`). Unknown keys, missing secrets and unsafe combinations raise ConfigError.
+(`STILLHOUSE_GATEWAY__PORT=9000`). Unknown keys, missing secrets and unsafe combinations raise ConfigError. A variable
+that a setting names (`api_key_env`) is a secret and no setting, whatever it is called.
 """
 
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -48,10 +49,10 @@ def is_web_address(url: str) -> bool:
 class GatewaySettings(_Frozen):
     """Where the gateway listens and whom it lets in."""
 
-    host: str = "127.0.0.1"
+    host: str = Field("127.0.0.1", min_length=1)  # an empty one would be every address
     port: int = Field(8080, ge=0, le=65535)
     workers: int = Field(1, ge=1, le=64)
-    metrics_host: str = "127.0.0.1"  # it holds numbers and names of tasks, and asks for no key
+    metrics_host: str = Field("127.0.0.1", min_length=1)  # it holds numbers and names of tasks, and asks for no key
     metrics_port: int = Field(9464, ge=0, le=65535)
     keys: Literal["off", "required"] = "off"
     default_upstream: str = ""
@@ -416,7 +417,7 @@ class CaptureSettings(_Frozen):
 class StudentServerSettings(_Frozen):
     """The process that serves local students."""
 
-    host: str = "127.0.0.1"
+    host: str = Field("127.0.0.1", min_length=1)
     advertise: str = ""  # the host that gateways reach it by; empty: `host`
     first_port: int = 9600
     memory_mb: int = 4096
@@ -465,7 +466,7 @@ class LoginSettings(_Frozen):
 class ConsoleSettings(_Frozen):
     """Where the console listens. A public bind is refused unless somebody asks there who is looking."""
 
-    host: str = "127.0.0.1"
+    host: str = Field("127.0.0.1", min_length=1)
     port: int = Field(8501, ge=0, le=65535)
     allow_public: bool = False  # a login stands in front of it
     role: ConsoleRole = "operator"  # of whoever reaches it, where no login is set
@@ -559,8 +560,10 @@ def load(config: Path | None, environ: Mapping[str, str], *, data: Path | None =
 
     Raises ConfigError with one line for a missing or broken file, unknown keys and unsafe combinations.
     """
-    _check_names(environ)
     values = _read(config) if config else {}
+    given = {name.lower(): value for name, value in environ.items() if name.startswith(PREFIX)}
+    secrets = frozenset(_named({**values, **given}))
+    _check_names(environ, secrets)
     if data is not None:
         values["data"] = data
     elif "STILLHOUSE_DATA" in environ:
@@ -571,7 +574,7 @@ def load(config: Path | None, environ: Mapping[str, str], *, data: Path | None =
     if isinstance(gateway, dict) and environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
         gateway.setdefault("otlp_endpoint", environ["OTEL_EXPORTER_OTLP_ENDPOINT"])
     try:
-        return _layered(values, environ)
+        return _layered(values, {name: value for name, value in environ.items() if name not in secrets})
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -584,10 +587,21 @@ def load(config: Path | None, environ: Mapping[str, str], *, data: Path | None =
         raise ConfigError(f"""{name}: a list is written ["a", "b"] there, a table {{"a": 1}}""") from error
 
 
-def _check_names(environ: Mapping[str, str]) -> None:
+def _named(values: Mapping[str, Any]) -> Iterator[str]:
+    """The variables that settings name, at any depth, as where a secret stands: by `api_key_env` and the like."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _named(value)
+        elif name.endswith("_env") and isinstance(value, str):
+            yield value
+
+
+def _check_names(environ: Mapping[str, str], secrets: Collection[str]) -> None:
     """A misspelt name must not leave keys off that were meant to be required. Raises ConfigError."""
     for name, value in environ.items():
         if not name.startswith(PREFIX) or name == f"{PREFIX}CONFIG" or _is_service_link(name, value):
+            continue
+        if name in secrets:
             continue
         if name.removeprefix(PREFIX).lower().split("__")[0] not in Settings.model_fields:
             raise ConfigError(f"{name} in the environment: no such setting")

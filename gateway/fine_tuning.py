@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from fastapi import APIRouter, Request, Response
 
+from capture.assemble import holds_nul
 from capture.errors import NotFoundError
 from gateway.answers import RefusalError, answer, body_of, caller_of
 from gateway.paging import limit_of, with_providers
@@ -128,7 +129,7 @@ def _asked(body: bytes) -> Asked:
     except (msgspec.DecodeError, RecursionError) as error:
         where = re.search(r"`\$\.?([^`]*)`$", str(error))
         raise RefusalError(Refusal(400, f"{error}.", param=(where[1] or None) if where else None)) from error
-    if b"\\u0000" in body:
+    if holds_nul(body):
         raise RefusalError(Refusal(400, "A text with U+0000 cannot be kept."))
     tags = asked.metadata or {}
     fits = all(len(name) <= KEY_CHARACTERS and len(value) <= VALUE_CHARACTERS for name, value in tags.items())

@@ -148,13 +148,15 @@ def _said(answer: Any) -> tuple[list[tuple[Any, Any]], str]:
     return calls, "".join(part.get("text", "") for part in parts)
 
 
-def _functions(tools: Any) -> list[tuple[Any, Any]]:
+def _functions(tools: Any) -> list[tuple[str, Any]]:
+    """Names and parameters of the tools that have a name."""
     listed = [tool.get("function", tool) for tool in tools or () if isinstance(tool, dict)]
-    return [(tool.get("name"), tool.get("parameters")) for tool in listed if isinstance(tool, dict)]
+    named = [tool for tool in listed if isinstance(tool, dict) and isinstance(tool.get("name"), str)]
+    return [(tool["name"], tool.get("parameters")) for tool in named]
 
 
 def _call_fits(name: Any, arguments: Any, parameters: Mapping[str, Any]) -> bool:
-    if name not in parameters or not isinstance(arguments, str):
+    if not isinstance(name, str) or name not in parameters or not isinstance(arguments, str):
         return False
     schema = parameters[name]
     if schema is None:

@@ -20,7 +20,7 @@ _SAMPLING = ("temperature", "top_p", "seed", "stop", "stream")
 
 @dataclass(frozen=True, slots=True)
 class StudentFacts:
-    """What a student has been proven on: prompt versions, tools or not, and the view it was trained with."""
+    """What a student has been proven on: prompt versions, tools (of Chat) or not, and the view it was trained with."""
 
     fingerprints: frozenset[str]
     tools: bool
@@ -46,7 +46,10 @@ def student_view(request: Mapping[str, Any], view: ViewSettings, *, tools: bool 
 
 
 def responses_body(seen: Mapping[str, Any]) -> dict[str, Any]:
-    """A student's view as the body of a stateless Responses request, for a server that speaks it; without `model`."""
+    """A student's view as the body of a stateless Responses request, for a server that speaks it; without `model`.
+
+    It holds no tools and no calls: `eligible` lets no request of this kind through that has any.
+    """
     kept = {name: seen[name] for name in ("temperature", "top_p", "stream") if name in seen}
     return {"input": seen["messages"], "max_output_tokens": seen["max_tokens"], **kept}
 
@@ -119,7 +122,8 @@ def _has_unproven_tools(request: Mapping[str, Any], facts: StudentFacts) -> bool
     choice = tool_choice_of(request)
     if choice is None or (choice.least and not tools):
         return True
-    return not facts.tools and bool(tools or any(_speaks_of_tools(message) for message in conversation(request)))
+    proven = facts.tools and "messages" in request  # a Responses body for a student has no place for them
+    return not proven and bool(tools or any(_speaks_of_tools(message) for message in conversation(request)))
 
 
 def _is_too_long(request: Mapping[str, Any], facts: StudentFacts) -> bool:

@@ -153,6 +153,8 @@ def test_scores_and_corrections_are_no_truth(store: Store) -> None:
         ("correction", ["x"]),
         ("truth", None),
         ("truth", "nul \x00"),
+        ("truth", {"a \x00": 1}),
+        ("truth", "a backslash and a nul \\\x00"),
         ("comment", "x" * 300_000),
     ],
 )
@@ -160,6 +162,13 @@ def test_values_that_do_not_suit_the_kind_are_refused(store: Store, kind: Any, v
     with pytest.raises(RefusedError):
         tell(store, add_exchange(store), kind, value)
     assert rows(store) == 0
+
+
+def test_a_nul_that_is_only_written_of_is_kept(store: Store) -> None:
+    exchange, code = add_exchange(store), r"text.replace('\u0000', '') or \\u0000"
+    tell(store, exchange, "correction", code)
+    with store.read() as connection:
+        assert feedback.corrections(connection, [exchange]) == {exchange: code}
 
 
 def test_what_is_kept_is_redacted_as_its_exchange_is(store: Store) -> None:

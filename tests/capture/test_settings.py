@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from capture.errors import ConfigError
-from capture.settings import check_secrets, find_config, load, secret
+from capture.settings import check_secrets, find_config, load, login_secret, secret
 
 SMALLEST = """
 [gateway]
@@ -129,6 +129,51 @@ def test_what_kubernetes_says_of_a_service_is_no_setting() -> None:
 def test_names_that_the_product_knows_are_let_through() -> None:
     known = {"STILLHOUSE_CONFIG": "x.toml", "STILLHOUSE_DATA": "/d", "STILLHOUSE_GATEWAY__KEYS": "required"}
     assert load(None, known).gateway.keys == "required"
+
+
+SECRETS = """
+[upstreams.openai]
+base_url = "https://api.openai.com/v1"
+auth = "key"
+api_key_env = "STILLHOUSE_OPENAI_KEY"
+worker_key_env = "STILLHOUSE_UPSTREAMS__OPENAI__WORKER"
+
+[console.login]
+issuer = "https://accounts.example.com"
+client_id = "c"
+client_secret_env = "STILLHOUSE_LOGIN"
+public_url = "https://console.example.com"
+people = { "ann@example.com" = "viewer" }
+"""
+
+
+def test_a_secrets_variable_that_a_setting_names_may_be_called_as_one_likes(tmp_path: Path) -> None:
+    environ = {"STILLHOUSE_OPENAI_KEY": "a", "STILLHOUSE_UPSTREAMS__OPENAI__WORKER": "b", "STILLHOUSE_LOGIN": "c"}
+    file = written(tmp_path, SECRETS)
+    settings = load(file, environ)
+    upstream, login = settings.upstreams["openai"], settings.console.login
+    assert login is not None
+    found = [secret(upstream, environ), secret(upstream, environ, worker=True), login_secret(login, environ)]
+    assert found == ["a", "b", "c"]
+    with pytest.raises(ConfigError, match=r"^STILLHOUSE_LOGINS in the environment"):
+        load(file, {**environ, "STILLHOUSE_LOGINS": "c"})
+
+
+def test_a_secrets_variable_may_be_named_by_the_environment(tmp_path: Path) -> None:
+    environ = {"STILLHOUSE_UPSTREAMS__OPENAI__WORKER_KEY_ENV": "STILLHOUSE_K", "STILLHOUSE_K": "a"}
+    upstream = load(written(tmp_path, SMALLEST), environ).upstreams["openai"]
+    assert secret(upstream, environ, worker=True) == "a"
+
+
+@pytest.mark.parametrize("name", ["gateway.host", "gateway.metrics_host", "console.host", "students.host"])
+def test_an_empty_host_is_not_every_address(name: str) -> None:
+    environ = {
+        f"STILLHOUSE_{name.replace('.', '__').upper()}": "",
+        "STILLHOUSE_GATEWAY__KEYS": "required",
+        "STILLHOUSE_CONSOLE__ALLOW_PUBLIC": "true",
+    }
+    with pytest.raises(ConfigError, match=rf"^environment: {name}: String should have at least 1 character"):
+        load(None, environ)
 
 
 @pytest.mark.parametrize("name", ["STILLHOUSE_FINE_TUNING__BASES", "STILLHOUSE_PRICES", "STILLHOUSE_GATEWAY"])

@@ -228,6 +228,14 @@ def test_a_responses_request_reaches_the_students_own_responses_route(snapshot: 
     assert b'"input":[{"role":"user"' in (choice.student.leg.body or b"")
 
 
+def test_a_responses_request_with_tools_is_the_teachers(snapshot: Snapshot) -> None:
+    able = student_of(facts=replace(student_of().facts, tools=True))
+    routed = with_rollouts(snapshot, rollout_of(able, share=0.25))
+    request = {"model": "m", "input": "hello", "store": False, "tools": [{"type": "function", "name": "f"}]}
+    choice = arms_of().choose(asked_of(STUDENTS, route="responses", request=request), routed, NOW)
+    assert (choice.student, choice.reason) == (None, "tools")
+
+
 @pytest.mark.parametrize(
     ("upstream", "teachers", "authorization"),
     [("local", "openai", b"Bearer local-secret"), ("openai", "openai", b"Bearer sk-c"), ("openai", "local", None)],

@@ -130,14 +130,14 @@ def test_a_job_is_queued_as_it_was_asked_for(client: OpenAI, scene: Scene, file_
         validation_file=held,
         suffix="mine",
         seed=11,
-        metadata={"task": "triage", "run": "1"},
+        metadata={"task": "triage", "run": r"\u0000"},
         method={
             "type": "supervised",
             "supervised": {"hyperparameters": {"n_epochs": 2, "learning_rate_multiplier": 0.5}},
         },
     )
     assert (job.status, job.model, job.training_file, job.validation_file) == ("queued", "tiny", file_id, held)
-    assert (job.seed, job.metadata, job.fine_tuned_model) == (11, {"task": "triage", "run": "1"}, None)
+    assert (job.seed, job.metadata, job.fine_tuned_model) == (11, {"task": "triage", "run": r"\u0000"}, None)
     assert job.hyperparameters.n_epochs == 2
     assert client.fine_tuning.jobs.retrieve(job.id) == job
     row = scene.row(job.id)

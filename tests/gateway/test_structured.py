@@ -40,7 +40,7 @@ def events(*deltas: dict[str, Any]) -> bytes:
     return b"".join(f"data: {json.dumps(chunk)}\n\n".encode() for chunk in chunks) + b"data: [DONE]\n\n"
 
 
-def call(name: str, arguments: Any) -> dict[str, Any]:
+def call(name: Any, arguments: Any) -> dict[str, Any]:
     return {"tool_calls": [{"id": "c", "type": "function", "function": {"name": name, "arguments": arguments}}]}
 
 
@@ -101,6 +101,13 @@ def test_what_is_no_answer_does_not_leave(body: bytes) -> None:
 def test_tool_calls_fit_their_tools(name: str, arguments: Any, reason: str | None) -> None:
     for tool in ({"type": "function", "function": TOOL}, {"type": "function", **TOOL}):
         assert needed({"tools": [tool]})(chat(None, **call(name, arguments)), False) == reason
+
+
+@pytest.mark.parametrize("name", [["look_up"], {"look_up": 1}, None, 3])
+def test_what_is_no_name_is_neither_a_tool_nor_a_call(name: Any) -> None:
+    valid = needed({"tools": [{"type": "function", "function": one} for one in ({"name": name}, TOOL)]})
+    assert valid(chat(None, **call("look_up", '{"id":1}')), False) is None
+    assert valid(chat(None, **call(name, '{"id":1}')), False) == INVALID_TOOL_CALL
 
 
 def test_a_tool_without_parameters_takes_an_object() -> None:

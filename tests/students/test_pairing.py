@@ -34,7 +34,7 @@ from capture.settings import (
 from capture.tables import exchanges
 from students.clients import Client
 from students.heavy_keys import HEAVY, WINDOW
-from students.pairing import Pairer, Stored
+from students.pairing import Candidate, Pairer, Stored, candidate
 from students.pairs import Sweeper, forget_answers, forget_erased, read_output, written
 from students.registry import Training, register_local, register_upstream
 from students.rollout_start import Start, start
@@ -486,6 +486,19 @@ def test_what_is_no_evidence_is_counted_and_not_asked(
         offers = [(exchange("a", **changes), {**request_of("hello"), **request_changes}, saying("card"))]
         scene.ask_all(offers, lambda: scene.pairer.counts[word] == 1)
         assert student.requests == []
+
+
+def test_tools_of_the_responses_api_are_no_pair_whatever_the_student_was_proven_on(store: Store) -> None:
+    with ChatServer(lambda _: "") as student, ChatServer(lambda _: "") as teacher:
+        scene = Scene(store, teacher, student, task_of(TRUTH_GRADER))
+        scene.pairer.refresh({"triage": scene.task})
+        (watching,) = scene.pairer._live["triage"]
+        able = replace(watching, student=replace(watching.student, tools=True))
+        asked = {"model": "large", "store": False, "input": "hello"}
+        plain = Stored(exchange("a", route="responses"), asked, saying("card"), 1.0)
+        assert isinstance(candidate(able, plain), Candidate)
+        with_tools = replace(plain, request={**asked, "tools": [{"type": "function", "name": "f"}]})
+        assert candidate(able, with_tools) == "ineligible"
 
 
 def test_a_prompt_that_was_never_seen_is_shadowed_apart(store: Store) -> None:

@@ -112,7 +112,6 @@ def test_a_stateless_responses_request_is_the_same_conversation() -> None:
     assert seen["max_tokens"] == 12
     named = {"name": "look_up", "parameters": {"type": "object"}, "strict": True}
     assert seen["tools"] == [{"type": "function", "function": named}]
-    assert eligible(request, "known", WITH_TOOLS) is None
     assert responses_body(student_view(responses(temperature=0.1, stream=True), VIEW)) == {
         "input": [{"role": "user", "content": "hello"}],
         "max_output_tokens": 100,
@@ -172,6 +171,29 @@ def test_how_tools_are_chosen_must_be_known() -> None:
 
 def test_tools_that_are_no_functions_stay_with_the_teacher() -> None:
     assert eligible(responses(tools=[{"type": "web_search"}]), "known", WITH_TOOLS) == "tools"
+
+
+ASKED = {"role": "user", "content": "look"}
+CALLED = {"type": "function_call", "call_id": "c1", "name": "look_up", "arguments": "{}"}
+FOUND = {"type": "function_call_output", "call_id": "c1", "output": "found"}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"tools": [{"type": "function", "name": "look_up", "parameters": {"type": "object"}}]},
+        {"input": [ASKED, CALLED]},
+        {"input": [ASKED, CALLED, FOUND]},
+        {"input": [FOUND]},
+    ],
+)
+def test_tools_of_the_responses_api_stay_with_the_teacher(fields: dict[str, Any]) -> None:
+    assert eligible(responses(**fields), "known", WITH_TOOLS) == "tools"
+    assert eligible(responses(**fields), "known", FACTS) == "tools"
+
+
+def test_a_responses_request_without_tools_may_be_answered_by_a_student_proven_on_them() -> None:
+    assert eligible(responses(tools=[], tool_choice="auto"), "known", WITH_TOOLS) is None
 
 
 def test_an_unseen_prompt_is_named_only_when_nothing_else_stands_in_the_way() -> None:

@@ -418,7 +418,7 @@ def test_a_client_that_reads_nothing_gives_its_connection_back(end: str) -> None
             talk.send(LAST_CHUNK)
             talk.wait_closed()
 
-    limits = Limits(stall_timeout_s=0.3, keep_alive_s=0.2, copy_bytes=1000)
+    limits = Limits(stall_timeout_s=0.3, keep_alive_s=0.2)
     with (
         ScriptedUpstream(script) as upstream,
         RelayServer(planning(address(upstream.port)), limits=limits) as server,
@@ -430,6 +430,7 @@ def test_a_client_that_reads_nothing_gives_its_connection_back(end: str) -> None
             assert time.monotonic() < deadline, "the connection stays"
             time.sleep(0.01)
         assert server.counters.errors.keys() <= {"upstream_broke_off"}
+        assert [exchange.complete for exchange in server.spool.exchanges] == [end != "breaks off"]
 
 
 def test_connection_close_is_obeyed() -> None:
