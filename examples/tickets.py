@@ -41,7 +41,7 @@ RESPONSE_FORMAT: dict[str, Any] = {
 }
 
 _BOOKS = {"en": ENGLISH, "de": GERMAN}
-_GERMAN_SHARE = 0.25
+_GERMAN_SHARE = 0.2
 _AMBIGUOUS_SHARE = 0.1
 _AMBIGUOUS_TALK = 0.5  # whoever mentions two topics says less about each
 _PRIORITY_WEIGHTS = (20, 40, 24, 16)

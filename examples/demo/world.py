@@ -61,7 +61,7 @@ TICKETS = World(
     messages=tickets.messages,
     response_format=tickets.RESPONSE_FORMAT,
     teacher=stand_in,
-    training='base = "smollm2-135m-instruct"\nepochs = 1.6\nlayers = 18\nbatch_size = 4\nlearning_rate = 2e-3',
+    training='base = "smollm2-135m-instruct"\nepochs = 1.4\nlayers = 24\nbatch_size = 4\nlearning_rate = 2e-3',
     rollout="shares = [0.1, 0.5, 0.95]\nmargin = 0.15\nalpha = 0.05\nminimum_pairs = 30\nminimum_sessions = 20\n"
     "watch_share = 1.0\ndeadline_s = 20",
 )
